@@ -1,0 +1,61 @@
+"""Understanding recurrent networks by their weights.
+
+Names are loaded when they are first used, so `import rnnatlas` is quick and does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnnatlas import emulation, encoders, properties, tasks, zoo
+    from rnnatlas.atlas.index import Atlas
+    from rnnatlas.properties.model import Model, load
+    from rnnatlas.rnn import Population, RNNSpec, run, sample, step
+    from rnnatlas.zoo.store import Zoo
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Atlas": "rnnatlas.atlas.index",
+    "Model": "rnnatlas.properties.model",
+    "Population": "rnnatlas.rnn",
+    "RNNSpec": "rnnatlas.rnn",
+    "Zoo": "rnnatlas.zoo.store",
+    "load": "rnnatlas.properties.model",
+    "run": "rnnatlas.rnn",
+    "sample": "rnnatlas.rnn",
+    "step": "rnnatlas.rnn",
+}
+_PACKAGES = ("emulation", "encoders", "properties", "tasks", "zoo")
+
+__all__ = [
+    "Atlas",
+    "Model",
+    "Population",
+    "RNNSpec",
+    "Zoo",
+    "emulation",
+    "encoders",
+    "load",
+    "properties",
+    "run",
+    "sample",
+    "step",
+    "tasks",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _PACKAGES:
+        value = importlib.import_module(f"rnnatlas.{name}")
+    else:
+        raise AttributeError(f"module 'rnnatlas' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

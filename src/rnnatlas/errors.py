@@ -1,0 +1,45 @@
+"""Everything that can go wrong with what comes from outside, one class a kind.
+
+Each message is one sentence: what was expected, what was found, what to do. The command line prints
+that sentence and exits with 1; anything else that reaches it is a defect of ours.
+"""
+
+
+class RNNAtlasError(Exception):
+    """Base of all errors whose message is meant for the user."""
+
+
+class UnknownName(RNNAtlasError, LookupError):
+    """A name that no registry, column or preset knows."""
+
+
+class SettingsError(RNNAtlasError, ValueError):
+    """A settings file or flag with an unknown key or an impossible value."""
+
+
+class RNNSpecMismatch(RNNAtlasError, ValueError):
+    """RNNs, inputs or weights that do not fit the architecture at hand."""
+
+
+class CheckpointError(RNNAtlasError, ValueError):
+    """A checkpoint that cannot be read, or holds no RNN that can be used."""
+
+
+class ZooFormatError(RNNAtlasError, ValueError):
+    """A zoo that is missing, incomplete, corrupted or of another format version."""
+
+
+class RunFormatError(RNNAtlasError, ValueError):
+    """A trained run that is missing, incomplete or of another format version."""
+
+
+class AtlasFormatError(RNNAtlasError, ValueError):
+    """An atlas that is missing, incomplete or of another format version."""
+
+
+class OutputExists(RNNAtlasError, FileExistsError):
+    """An output folder that already holds something."""
+
+
+class TrainingDiverged(RNNAtlasError, ArithmeticError):
+    """Training met a loss or weights that are not finite."""

@@ -1,0 +1,170 @@
+"""How sure a mean is: bootstrap intervals that respect what belongs together.
+
+Snapshots of one run are not independent, so whole runs are resampled; where several seeds trained the
+same encoder, seeds are resampled as well (method 8.7).
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+COVERAGE = 0.95
+RESAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % bootstrap interval.
+
+    Attributes:
+        mean: The figure on the data as they are.
+        low: Lower end of the interval.
+        high: Upper end.
+        n: Independent runs that it rests on.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        """For people: ".131 (.119–.143)", or the bare figure where one run gives no interval."""
+        if not np.isfinite(self.mean):
+            return "undefined"
+        if not np.isfinite(self.low):
+            return f"{self.mean:.3f}"
+        return f"{self.mean:.3f} ({self.low:.3f}–{self.high:.3f})"
+
+
+def apart(a: Interval, b: Interval) -> bool:
+    """Whether two intervals have no value in common; false where either is undefined."""
+    return a.high < b.low or b.high < a.low
+
+
+def bootstrap(
+    values: Float[np.ndarray, "*columns seed item"],
+    clusters: Shaped[np.ndarray, " item"],
+    function: Callable[[np.ndarray], np.ndarray] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Percentile bootstrap interval of a mean, or of a smooth function of several means.
+
+    Runs and seeds are crossed: every seed saw every run, so both are drawn independently. Of n runs
+    (or seeds) n − 1 are drawn with replacement, which makes the variance right for few of them
+    (Rao & Wu 1988); with two seeds the interval then spans both at least.
+
+    Args:
+        values: One figure an item (snapshot) and seed; with a leading axis where `function` combines
+            several means.
+        clusters: What each item belongs to: items of one run are drawn together.
+        function: From means [column, resample] to figures [resample]; the mean itself without it.
+        seed: Names the random stream.
+        resamples: Number of bootstrap samples.
+    """
+    columns = values if values.ndim == 3 else values[None]
+    function = function or _first
+    sums, counts = _by_cluster(columns, clusters)
+    random = np.random.default_rng(seed)
+    seeds = _draws(random, sums.shape[1], resamples)
+    runs = _draws(random, sums.shape[2], resamples)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = function(sums.mean(axis=1).sum(axis=1)[:, None] / counts.sum())
+        figures = function(_resampled(sums, counts, seeds, runs))
+    return _interval(float(mean[0]), figures, sums.shape[2])
+
+
+def difference(
+    a: Float[np.ndarray, "seed item"],
+    b: Float[np.ndarray, "other_seed item"],
+    clusters: Shaped[np.ndarray, " item"],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Bootstrap interval of mean(a) − mean(b) on the same items.
+
+    Both sides see the same draw of runs (paired); their seeds are drawn independently of one another.
+    """
+    (sums_a, counts), (sums_b, _) = _by_cluster(a[None], clusters), _by_cluster(b[None], clusters)
+    random = np.random.default_rng(seed)
+    runs = _draws(random, len(counts), resamples)
+    sides = [
+        _resampled(sums, counts, _draws(random, sums.shape[1], resamples), runs)[0] for sums in (sums_a, sums_b)
+    ]
+    return _interval(float(np.mean(a) - np.mean(b)), sides[0] - sides[1], len(counts))
+
+
+def correlation(
+    x: Float[np.ndarray, "seed item"],
+    y: Float[np.ndarray, "seed item"],
+    clusters: Shaped[np.ndarray, " item"],
+    within: Shaped[np.ndarray, " item"] | None = None,
+) -> Interval:
+    """Bootstrap interval of Pearson's correlation.
+
+    Args:
+        x: Predictions.
+        y: Targets.
+        clusters: What each item belongs to.
+        within: Groups whose means are subtracted from both first, e.g. the training step: what
+            remains is the correlation within a step (pooled over steps).
+    """
+    if within is not None:
+        _, groups = np.unique(within, return_inverse=True)
+        x, y = _centred(x, groups), _centred(y, groups)
+    return bootstrap(np.stack([x, y, x * x, y * y, x * y]), clusters, _pearson)
+
+
+def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    sizes = np.bincount(groups)
+    means = np.stack([np.bincount(groups, weights=row) / sizes for row in values])
+    return values - means[:, groups]
+
+
+def _pearson(means: np.ndarray) -> np.ndarray:
+    x, y, xx, yy, xy = means
+    variances = np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0)
+    # A constant prediction has no correlation with anything; rounding must not give it one.
+    constant = (xx - x * x < 1e-12) | (yy - y * y < 1e-12)
+    return np.where(constant, np.nan, (xy - x * y) / np.sqrt(variances))
+
+
+def _first(means: np.ndarray) -> np.ndarray:
+    return means[0]
+
+
+def _by_cluster(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums [column, seed, run] and the number of items of each run."""
+    _, membership = np.unique(clusters, return_inverse=True)
+    order = np.argsort(membership, kind="stable")
+    counts = np.bincount(membership)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    ordered = values[..., order].astype(np.float64)
+    return np.add.reduceat(ordered, starts, axis=-1), counts.astype(np.float64)
+
+
+def _draws(random: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    """How often each of n units is drawn [resample, unit]; once each where there is only one."""
+    if n == 1:
+        return np.ones((resamples, 1))
+    return random.multinomial(n - 1, np.full(n, 1 / n), size=resamples).astype(np.float64)
+
+
+def _resampled(sums: np.ndarray, counts: np.ndarray, seeds: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Means [column, resample] under the draws of seeds and runs."""
+    totals = np.einsum("csr,br->csb", sums, runs, optimize=True)
+    return np.einsum("csb,bs->cb", totals, seeds) / ((runs @ counts) * seeds.sum(axis=1))
+
+
+def _interval(mean: float, figures: np.ndarray, n: int) -> Interval:
+    tail = (1 - COVERAGE) / 2
+    figures = figures[np.isfinite(figures)]
+    if n < 2 or not np.isfinite(mean) or len(figures) == 0:
+        return Interval(mean, float("nan"), float("nan"), n)
+    low, high = np.quantile(figures, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high), n)

@@ -1,0 +1,24 @@
+"""RNNs as data: architectures, populations, running them, and what leaves their function unchanged."""
+
+from rnnatlas.rnn.population import Population, RecurrentNetwork
+from rnnatlas.rnn.recognise import FoundRNN, find_rnn, find_rnns
+from rnnatlas.rnn.run import State, draw, run, sample, step
+from rnnatlas.rnn.spec import GATES, RNNSpec
+from rnnatlas.rnn.symmetry import permute_hidden, random_permutations
+
+__all__ = [
+    "GATES",
+    "FoundRNN",
+    "Population",
+    "RNNSpec",
+    "RecurrentNetwork",
+    "State",
+    "draw",
+    "find_rnn",
+    "find_rnns",
+    "permute_hidden",
+    "random_permutations",
+    "run",
+    "sample",
+    "step",
+]

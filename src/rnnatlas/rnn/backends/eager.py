@@ -1,0 +1,130 @@
+"""The readable definition of what it means to run a population: plain torch, any device, any precision.
+
+Every RNN of the population has its own weights, so a matrix product over the population is a batched
+one: [rnn, batch, in] × [rnn, in, out].
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rnnatlas.rnn.population import Population
+
+
+def run(
+    population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """`rnnatlas.rnn.run` on inputs that are known to fit."""
+    spec, weights = population.spec, population.weights
+    layers = _unstack(population, inputs.shape[-3], state)
+    last: list[tuple[Tensor, ...]] = []
+    signal = inputs
+    for layer in range(spec.layers):
+        both = []
+        for direction in range(spec.directions):
+            index = layer * spec.directions + direction
+            suffix = spec.suffixes[index]
+            steps = _project(signal, weights[f"weight_ih_{suffix}"], _input_bias(population, suffix))
+            hidden, end = _scan(population, suffix, steps, layers[index], backwards=direction == 1)
+            both.append(hidden)
+            last.append(end)
+        signal = both[0] if len(both) == 1 else torch.cat(both, -1)
+    return _head(population, signal), _stack(last)
+
+
+def step(
+    population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """`rnnatlas.rnn.step` on inputs that are known to fit."""
+    signal = inputs if inputs.ndim == 3 else inputs.expand(len(population), *inputs.shape)
+    layers = _unstack(population, signal.shape[1], state)
+    last = []
+    for suffix, start in zip(population.spec.suffixes, layers, strict=True):
+        projected = _linear(signal, population.weights[f"weight_ih_{suffix}"], _input_bias(population, suffix))
+        end = _cell(population, suffix, projected, start)
+        signal = end[0]
+        last.append(end)
+    return _head(population, signal.unsqueeze(2)).squeeze(2), _stack(last)
+
+
+def _cell(
+    population: Population, suffix: str, projected: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """The next (h, c) or (h,) from the projected input, all [rnn, batch, …] (equations: torch.nn.LSTM, GRU, RNN)."""
+    recurrent = population.weights[f"weight_hh_{suffix}"].mT
+    cell, h = population.spec.cell, state[0]
+    if cell == "gru":
+        bias = population.weights.get(f"bias_hh_{suffix}")
+        r_x, z_x, n_x = projected.chunk(3, -1)
+        r_h, z_h, n_h = _linear(h, recurrent.mT, bias).chunk(3, -1)
+        reset, update = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+        candidate = torch.tanh(n_x + reset * n_h)
+        return (torch.lerp(candidate, h, update),)
+    gates = torch.baddbmm(projected, h, recurrent)
+    if cell == "lstm":
+        i, f, g, o = gates.chunk(4, -1)
+        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+    return (torch.tanh(gates) if cell == "elman-tanh" else torch.relu(gates),)
+
+
+def _scan(
+    population: Population, suffix: str, steps: list[Tensor], state: tuple[Tensor, ...], backwards: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One layer and direction over time: hidden states [rnn, batch, time, hidden] and the last state."""
+    hidden = []
+    for projected in reversed(steps) if backwards else steps:
+        state = _cell(population, suffix, projected, state)
+        hidden.append(state[0])
+    return torch.stack(hidden[::-1] if backwards else hidden, 2), state
+
+
+def _project(signal: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
+    """What a layer's input adds to its gates, one [rnn, batch, gate·hidden] a time step."""
+    if signal.ndim == 4:
+        rnn, batch, time, size = signal.shape
+        flat = signal.transpose(1, 2).reshape(rnn, time * batch, size)
+        return list(_linear(flat, weight, bias).view(rnn, time, batch, -1).unbind(1))
+    batch, time, size = signal.shape  # shared: one large product for all RNNs
+    rnn, rows, _ = weight.shape
+    flat = signal.transpose(0, 1).reshape(time * batch, size)
+    projected = F.linear(flat, weight.reshape(rnn * rows, size), None if bias is None else bias.reshape(-1))
+    return list(projected.view(time, batch, rnn, rows).transpose(1, 2).unbind(0))
+
+
+def _input_bias(population: Population, suffix: str) -> Tensor | None:
+    """The biases that join the projected input; the GRU keeps `bias_hh` inside its reset gate's reach."""
+    if not population.spec.bias:
+        return None
+    bias = population.weights[f"bias_ih_{suffix}"]
+    return bias if population.spec.cell == "gru" else bias + population.weights[f"bias_hh_{suffix}"]
+
+
+def _head(population: Population, hidden: Tensor) -> Tensor:
+    if population.spec.output is None:
+        return hidden
+    outputs = _linear(
+        hidden.flatten(1, 2), population.weights["head.weight"], population.weights.get("head.bias")
+    )
+    return outputs.unflatten(1, hidden.shape[1:3])
+
+
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[rnn, n, in] times each RNN's own [out, in], plus its bias."""
+    if bias is None:
+        return torch.bmm(inputs, weight.mT)
+    return torch.baddbmm(bias.unsqueeze(1), inputs, weight.mT)
+
+
+def _unstack(population: Population, batch: int, state: tuple[Tensor, ...] | None) -> list[tuple[Tensor, ...]]:
+    """The state by layer and direction; zeros where there is none."""
+    spec = population.spec
+    if state is not None:
+        return list(zip(*(part.unbind(0) for part in state), strict=True))
+    weight = population.weights[f"weight_hh_{spec.suffixes[0]}"]
+    zeros = weight.new_zeros(len(population), batch, spec.hidden)
+    return [(zeros, zeros) if spec.cell == "lstm" else (zeros,) for _ in spec.suffixes]
+
+
+def _stack(layers: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.stack(part) for part in zip(*layers, strict=True))

@@ -1,0 +1,289 @@
+"""N RNNs of one architecture, stacked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.rnn.recognise import find_rnn
+from rnnatlas.rnn.spec import RNNSpec
+
+
+class Population:
+    """N RNNs of one architecture, each parameter stacked along a leading `rnn` axis.
+
+    Plain data: indexing, moving and reshaping give new populations and change nothing; gradients flow
+    through all of it.
+
+    Args:
+        spec: The architecture.
+        weights: Parameter name → [rnn, …], with the names and shapes of `spec.shapes`.
+
+    Raises:
+        RNNSpecMismatch: Names or shapes are not those of `spec`, or the numbers of RNNs differ.
+    """
+
+    def __init__(self, spec: RNNSpec, weights: Mapping[str, Tensor]):
+        if list(weights) != list(spec.shapes):
+            raise RNNSpecMismatch(
+                f"the parameters of {spec} should be {', '.join(spec.shapes)}, found {', '.join(weights)}"
+            )
+        count = len(next(iter(weights.values())))
+        for name, shape in spec.shapes.items():
+            if tuple(weights[name].shape) != (count, *shape):
+                raise RNNSpecMismatch(
+                    f"{name} of {count} RNNs {spec} should have shape {(count, *shape)}, "
+                    f"found {tuple(weights[name].shape)}"
+                )
+        self.spec = spec
+        self.weights = dict(weights)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.weights.values())))
+
+    def __repr__(self) -> str:
+        return f"Population({len(self)} × {self.spec}, {self.dtype}, {self.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.weights.values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return next(iter(self.weights.values())).dtype
+
+    # --- making and taking apart ---------------------------------------------------------------
+
+    @classmethod
+    def initialise(cls, spec: RNNSpec, generators: Sequence[torch.Generator]) -> "Population":
+        """Draws RNNs as torch initialises its modules, each from its own generator.
+
+        Args:
+            spec: The architecture.
+            generators: One an RNN; an RNN's weights depend on its own generator alone.
+        """
+        recurrent, head = spec.hidden**-0.5, (spec.hidden * spec.directions) ** -0.5
+        rows: dict[str, list[Tensor]] = {name: [] for name in spec.shapes}
+        for generator in generators:
+            for name, shape in spec.shapes.items():
+                bound = head if name.startswith("head.") else recurrent
+                rows[name].append(torch.empty(shape).uniform_(-bound, bound, generator=generator))
+        return cls(spec, {name: torch.stack(tensors) for name, tensors in rows.items()})
+
+    @classmethod
+    def from_modules(cls, modules: Sequence[nn.Module | tuple[nn.Module, nn.Linear]]) -> "Population":
+        """Stacks torch modules.
+
+        Args:
+            modules: Each an `nn.LSTM`, `nn.GRU` or `nn.RNN`, a pair (RNN, linear head), or a module that
+                holds exactly one RNN and at most one linear layer that fits behind it. Other layers of
+                such a module are left out.
+
+        Raises:
+            RNNSpecMismatch: The modules differ in architecture, or one cannot be read.
+        """
+        found = [_read_module(module) for module in modules]
+        return cls._stack(found)
+
+    @classmethod
+    def from_state_dicts(
+        cls, state_dicts: Sequence[Mapping[str, Tensor]], spec: RNNSpec | None = None
+    ) -> "Population":
+        """Stacks state_dicts of torch modules, each of which holds one RNN and at most one head.
+
+        Args:
+            state_dicts: One an RNN; parameter names may carry any prefix.
+            spec: The architecture, where known. Needed for relu Elman networks, which a state_dict does
+                not tell from tanh.
+
+        Raises:
+            CheckpointError: A state_dict holds no RNN, several, or a head that is not clear.
+            RNNSpecMismatch: Architectures differ from one another or from `spec`.
+        """
+        cell = spec.cell if spec is not None else None
+        found = [find_rnn(state_dict, cell=cell) for state_dict in state_dicts]
+        population = cls._stack([(rnn.spec, rnn.weights) for rnn in found])
+        if spec is not None and population.spec != spec:
+            raise RNNSpecMismatch(f"expected {spec}, the state_dicts hold {population.spec}")
+        return population
+
+    @classmethod
+    def _stack(cls, found: Sequence[tuple[RNNSpec, Mapping[str, Tensor]]]) -> "Population":
+        if not found:
+            raise RNNSpecMismatch("a population needs at least one RNN, found none")
+        spec = found[0][0]
+        for position, (other, _) in enumerate(found):
+            if other != spec:
+                raise RNNSpecMismatch(
+                    f"all RNNs of a population have one architecture, but the first is {spec} and number "
+                    f"{position + 1} is {other}; make one population for each"
+                )
+        return cls(spec, {name: torch.stack([weights[name] for _, weights in found]) for name in spec.shapes})
+
+    def state_dicts(self) -> list[dict[str, Tensor]]:
+        """One state_dict an RNN, with the names of `spec.shapes`."""
+        return [{name: stacked[i] for name, stacked in self.weights.items()} for i in range(len(self))]
+
+    def to_modules(self) -> "list[RecurrentNetwork]":
+        """One torch module an RNN, with copies of the weights."""
+        modules = []
+        for state_dict in self.state_dicts():
+            module = RecurrentNetwork(self.spec).to(device=self.device, dtype=self.dtype)
+            names = {name: name if name.startswith("head.") else f"rnn.{name}" for name in state_dict}
+            module.load_state_dict({names[name]: weight for name, weight in state_dict.items()})
+            modules.append(module)
+        return modules
+
+    def flatten(self) -> Float[Tensor, "rnn parameter"]:
+        """All weights of each RNN as one vector, in the order of `spec.shapes`."""
+        return torch.cat([stacked.flatten(1) for stacked in self.weights.values()], dim=1)
+
+    @classmethod
+    def unflatten(cls, spec: RNNSpec, vectors: Float[Tensor, "rnn parameter"]) -> "Population":
+        """The reverse of `flatten`; the weights are views of `vectors`.
+
+        Raises:
+            RNNSpecMismatch: The vectors do not have as many entries as RNNs of `spec` have parameters.
+        """
+        if vectors.shape[1] != spec.parameters:
+            raise RNNSpecMismatch(
+                f"{spec} has {spec.parameters} parameters, found vectors of {vectors.shape[1]}"
+            )
+        sizes = [torch.Size(shape).numel() for shape in spec.shapes.values()]
+        parts = vectors.split(sizes, dim=1)
+        return cls(
+            spec,
+            {
+                name: part.unflatten(1, shape)
+                for (name, shape), part in zip(spec.shapes.items(), parts, strict=True)
+            },
+        )
+
+    # --- choosing and moving -------------------------------------------------------------------
+
+    def select(self, index: Int[Tensor, " chosen"] | Sequence[int] | slice) -> "Population":
+        """The RNNs at the positions given, in that order."""
+        if not isinstance(index, slice):
+            index = torch.as_tensor(index, dtype=torch.long, device=self.device)
+        return self._map(lambda weight: weight[index])
+
+    @classmethod
+    def concat(cls, populations: Sequence["Population"]) -> "Population":
+        """One population of the RNNs of several.
+
+        Raises:
+            RNNSpecMismatch: Their architectures differ.
+        """
+        specs = {population.spec for population in populations}
+        if len(specs) != 1:
+            raise RNNSpecMismatch(
+                "populations to be joined should share one architecture, found "
+                + (", ".join(sorted(map(str, specs))) or "none")
+            )
+        first = populations[0]
+        return cls(
+            first.spec,
+            {name: torch.cat([population.weights[name] for population in populations]) for name in first.weights},
+        )
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Population":
+        """The same RNNs on another device or in another precision."""
+        return self._map(lambda weight: weight.to(device=device, dtype=dtype))
+
+    def detach(self) -> "Population":
+        """The same RNNs, cut from the graph; memory is shared."""
+        return self._map(lambda weight: weight.detach())
+
+    def clone(self) -> "Population":
+        """A copy that shares no memory."""
+        return self._map(lambda weight: weight.clone())
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Population":
+        """Asks for gradients in the weights, in place, as `torch.nn.Module.requires_grad_` does."""
+        for weight in self.weights.values():
+            weight.requires_grad_(requires_grad)
+        return self
+
+    def parameters(self) -> list[Tensor]:
+        """The stacked weights, for an optimiser."""
+        return list(self.weights.values())
+
+    def _map(self, function: Any) -> "Population":
+        return Population(self.spec, {name: function(weight) for name, weight in self.weights.items()})
+
+
+class RecurrentNetwork(nn.Module):
+    """One RNN of a `RNNSpec` as a torch module: `rnn`, batch first, and `head` where the spec has one."""
+
+    def __init__(self, spec: RNNSpec):
+        super().__init__()
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}.get(spec.cell, nn.RNN)
+        options: dict[str, Any] = {"nonlinearity": spec.cell.removeprefix("elman-")} if kind is nn.RNN else {}
+        self.rnn = kind(
+            spec.input,
+            spec.hidden,
+            spec.layers,
+            bias=spec.bias,
+            batch_first=True,
+            bidirectional=spec.bidirectional,
+            **options,
+        )
+        self.head = None
+        if spec.output is not None:
+            self.head = nn.Linear(spec.hidden * spec.directions, spec.output, bias=spec.head_bias)
+
+    def forward(self, inputs: Float[Tensor, "batch time input"], state: Any = None) -> tuple[Tensor, Any]:
+        """Outputs [batch, time, output] and the last state, as `torch.nn.LSTM` gives it."""
+        hidden, state = self.rnn(inputs, state)
+        return (hidden if self.head is None else self.head(hidden)), state
+
+
+def _read_module(module: nn.Module | tuple[nn.Module, nn.Linear]) -> tuple[RNNSpec, dict[str, Tensor]]:
+    """The architecture and the weights, which stay connected to the module's parameters."""
+    if isinstance(module, tuple):
+        rnn, head = module
+        if not isinstance(rnn, nn.RNNBase) or not isinstance(head, nn.Linear):
+            raise RNNSpecMismatch(
+                f"a pair should be (nn.LSTM, GRU or RNN, nn.Linear), found ({type(rnn).__name__}, {type(head).__name__})"
+            )
+    else:
+        rnn, head = _parts(module)
+    if getattr(rnn, "proj_size", 0):
+        raise RNNSpecMismatch(f"LSTMs with a projection are not supported, found proj_size={rnn.proj_size}")
+    cell = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "elman-tanh", "RNN_RELU": "elman-relu"}[rnn.mode]
+    spec = RNNSpec(
+        cell=cell,
+        input=rnn.input_size,
+        hidden=rnn.hidden_size,
+        layers=rnn.num_layers,
+        output=None if head is None else head.out_features,
+        bidirectional=rnn.bidirectional,
+        bias=rnn.bias,
+        head_bias=head is None or head.bias is not None,
+    )
+    weights: dict[str, Tensor] = dict(rnn.named_parameters())
+    if head is not None:
+        weights |= {f"head.{name}": parameter for name, parameter in head.named_parameters()}
+    return spec, {name: weights[name] for name in spec.shapes}
+
+
+def _parts(module: nn.Module) -> tuple[nn.RNNBase, nn.Linear | None]:
+    rnns = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
+    if len(rnns) != 1:
+        raise RNNSpecMismatch(
+            f"expected a module that holds one nn.LSTM, nn.GRU or nn.RNN, found {len(rnns)} in "
+            f"{type(module).__name__}; pass the recurrent modules themselves"
+        )
+    width = rnns[0].hidden_size * (2 if rnns[0].bidirectional else 1)
+    heads = [part for part in module.modules() if isinstance(part, nn.Linear) and part.in_features == width]
+    if len(heads) > 1:
+        raise RNNSpecMismatch(
+            f"{type(module).__name__} holds {len(heads)} linear layers that fit behind its RNN; "
+            "pass a pair (RNN, linear head) instead"
+        )
+    return rnns[0], heads[0] if heads else None

@@ -1,0 +1,121 @@
+"""Settings: frozen, keyword-only dataclasses, layered as defaults < preset < file < flag.
+
+A component declares its settings as `@settings class Settings: width: int = 256`. Whatever comes from
+outside is laid over the defaults with `build`, which refuses unknown keys and impossible values.
+"""
+
+import dataclasses
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform
+
+import yaml
+
+from rnnatlas.errors import SettingsError, UnknownName
+from rnnatlas.registry import nearest
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def settings(cls: type[T]) -> type[T]:
+    """Makes a class a frozen, keyword-only dataclass that `build` can fill."""
+    cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Lays mappings over one another, the last on top; nested mappings are merged key by key."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in (layer or {}).items():
+            below = result.get(key)
+            both = isinstance(value, Mapping) and isinstance(below, Mapping)
+            result[key] = merge(below, value) if both else value
+    return result
+
+
+def build(cls: type[T], values: Mapping[str, Any], what: str = "settings") -> T:
+    """Makes settings of class `cls` from plain values, defaults elsewhere.
+
+    Raises:
+        SettingsError: Unknown key (with the nearest known one) or a value of the wrong kind.
+    """
+    import pydantic
+
+    try:
+        return pydantic.TypeAdapter(cls).validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([what, *(str(part) for part in first["loc"])])
+        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            parent = _class_at(cls, first["loc"][:-1])
+            known = [field.name for field in dataclasses.fields(parent)] if parent else []
+            raise SettingsError(f"unknown setting {place}; {nearest(str(first['loc'][-1]), known)}") from None
+        raise SettingsError(f"{place}: {first['msg']}, found {first['input']!r}") from None
+
+
+def _class_at(cls: Any, location: Sequence[int | str]) -> Any:
+    for name in location:
+        types = {field.name: field.type for field in dataclasses.fields(cls)}
+        cls = types.get(str(name))
+        if not dataclasses.is_dataclass(cls):
+            return None
+    return cls
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """Settings as plain values that YAML and JSON can hold and `build` reads back."""
+    return {key: _plain(item) for key, item in dataclasses.asdict(value).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Reads a mapping from a YAML file.
+
+    Raises:
+        SettingsError: The file is missing, is not YAML or holds something other than a mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"settings file {path} is not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(values or {}, dict):
+        raise SettingsError(f"settings file {path} should hold a mapping, found {type(values).__name__}")
+    return values or {}
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML text, in the order given."""
+    return yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, width=100)
+
+
+def presets() -> list[str]:
+    """Names of the settings files that come with the package."""
+    folder = importlib.resources.files("rnnatlas.presets")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def preset(name: str, task: str) -> dict[str, Any]:
+    """What a preset sets for one task: the sections `zoo`, `train` and others as plain mappings.
+
+    Raises:
+        UnknownName: There is no such preset, or it says nothing of the task.
+    """
+    if name not in presets():
+        raise UnknownName(f"no preset is called {name!r}; {nearest(name, presets())}")
+    text = importlib.resources.files("rnnatlas.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    tasks = yaml.safe_load(text)
+    if task not in tasks:
+        raise UnknownName(f"preset {name!r} has no settings for task {task!r}; {nearest(task, tasks)}")
+    return tasks[task]

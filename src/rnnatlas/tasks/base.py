@@ -1,0 +1,112 @@
+"""What a task is: a family of instances that RNNs of one architecture are trained to do."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from rnnatlas.rnn import Population
+
+Instance = Mapping[str, Any]
+"""One member of a task's family as plain values, e.g. {"b": -1, "c": 2, "d": 0}; a zoo's `task` struct."""
+
+Signal = Literal["tokens", "values"]
+"""What an RNN reads or gives out: distributions over tokens, or numbers in the range of the data."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rollouts:
+    """What RNNs read and answered.
+
+    `inputs` is stored compactly (token numbers); `Task.encode_inputs` makes what the RNN reads of it.
+    """
+
+    inputs: UInt8[np.ndarray, "rnn rollout stored"]
+    outputs: Float[np.ndarray, "rnn rollout time output"]
+
+
+class Task(ABC):
+    """A family of instances, how to train RNNs on them, and how well a trained RNN does.
+
+    Everything random is drawn from the streams given, one an RNN, so an RNN's data do not depend on
+    which other RNNs are handled with it.
+    """
+
+    name: ClassVar[str]
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any):
+        self.settings = settings
+
+    # --- shape of the data -------------------------------------------------------------------
+    input: int
+    output: int
+    time: int
+    """Time steps that an RNN is run for (rollouts and training alike)."""
+    signal: Signal
+    outcome: Signal
+
+    # --- instances ---------------------------------------------------------------------------
+    @property
+    @abstractmethod
+    def struct(self) -> pa.StructType:
+        """Arrow type of an instance."""
+
+    @abstractmethod
+    def instance(self, run: int, seed: int) -> Instance:
+        """The instance that a zoo's run number `run` is trained on."""
+
+    @abstractmethod
+    def label(self, instance: Instance) -> str:
+        """The instance for people, e.g. "aⁿbⁿ⁻¹cⁿ⁺²"."""
+
+    @abstractmethod
+    def key(self, instance: Instance) -> Any:
+        """Hashable; equal for instances that must lie in the same split."""
+
+    @abstractmethod
+    def is_ood(self, instances: Sequence[Instance], share: float) -> np.ndarray:
+        """Which of the instances are out of distribution (method: smallest |m|; angle ≥ 312°)."""
+
+    @abstractmethod
+    def target(self, instances: Sequence[Instance]) -> Float[Tensor, "rnn target"]:
+        """Instances as vectors to be predicted (languages: an m's one-hot vectors side by side)."""
+
+    # --- training ----------------------------------------------------------------------------
+    @abstractmethod
+    def batches(self, instance: Instance, steps: int, batch: int, stream: np.random.Generator) -> Any:
+        """Training data of one RNN for `steps` steps: [steps, batch, …], compact."""
+
+    @abstractmethod
+    def loss(self, population: Population, batch: Any) -> Float[Tensor, " rnn"]:
+        """Mean training loss of each RNN on one step's data [rnn, batch, …]."""
+
+    # --- what a trained RNN does ---------------------------------------------------------------
+    @abstractmethod
+    def rollouts(
+        self, population: Population, instances: Sequence[Instance], streams: Sequence[np.random.Generator], count: int
+    ) -> Rollouts:
+        """`count` rollouts of each RNN."""
+
+    @abstractmethod
+    def metrics(
+        self, population: Population, instances: Sequence[Instance], streams: Sequence[np.random.Generator]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """How well each RNN does; "performance" is always among them."""
+
+    @abstractmethod
+    def encode_inputs(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time input"]:
+        """Stored rollout inputs as what the RNN reads."""
+
+    @abstractmethod
+    def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
+        """1 where a rollout's output carries information, 0 for padding (after the first EOS)."""
+
+    @abstractmethod
+    def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:
+        """Rollouts for people, e.g. "aabbcc⏎" or "abca…" for one that never ended."""

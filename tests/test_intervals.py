@@ -1,0 +1,113 @@
+"""Intervals cover what they claim to cover."""
+
+import numpy as np
+import pytest
+
+from rnnatlas.intervals import Interval, apart, bootstrap, correlation, difference
+
+
+def _crossed(random: np.random.Generator, seeds: int, runs: int, snapshots: int, spread_seeds: float):
+    """Figures with a run effect, a seed effect and noise around a mean of 1."""
+    run = np.repeat(random.normal(0, 1.0, runs), snapshots)
+    seed = random.normal(0, spread_seeds, (seeds, 1))
+    noise = random.normal(0, 0.3, (seeds, runs * snapshots))
+    return 1 + run + seed + noise, np.repeat(np.arange(runs), snapshots)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "runs", "spread", "least"), [(1, 40, 0.0, 0.9), (5, 40, 0.3, 0.86), (2, 40, 0.0, 0.9)]
+)
+def test_covers_the_true_mean_about_as_often_as_it_says(seeds, runs, spread, least):
+    random = np.random.default_rng(1)
+    hits = 0
+    for trial in range(300):
+        values, clusters = _crossed(random, seeds, runs, 3, spread)
+        interval = bootstrap(values, clusters, seed=trial, resamples=400)
+        hits += interval.low <= 1 <= interval.high
+    assert least <= hits / 300 <= 0.99
+
+
+def test_ignoring_runs_would_cover_too_rarely():
+    random = np.random.default_rng(2)
+    hits = 0
+    for trial in range(200):
+        values, _ = _crossed(random, 1, 20, 9, 0.0)
+        as_if_independent = bootstrap(values, np.arange(values.shape[1]), seed=trial, resamples=300)
+        hits += as_if_independent.low <= 1 <= as_if_independent.high
+    assert hits / 200 < 0.7
+
+
+def test_variance_is_right_with_two_seeds():
+    values = np.array([[0.0] * 10, [1.0] * 10])
+    interval = bootstrap(values, np.arange(10))
+    assert (interval.mean, interval.low, interval.high, interval.n) == (0.5, 0.0, 1.0, 10)
+
+
+def test_mean_weighs_snapshots_alike_and_counts_runs():
+    interval = bootstrap(np.array([[1.0, 1.0, 1.0, 5.0]]), np.array(["a", "a", "a", "b"]))
+    assert interval.mean == 2.0
+    assert interval.n == 2
+
+
+def test_same_seed_same_interval_and_order_does_not_matter():
+    random = np.random.default_rng(3)
+    values, clusters = _crossed(random, 2, 15, 2, 0.1)
+    order = random.permutation(len(clusters))
+    first = bootstrap(values, clusters)
+    assert bootstrap(values, clusters) == first
+    shuffled = bootstrap(values[:, order], clusters[order])
+    assert shuffled.low == pytest.approx(first.low)
+    assert shuffled.high == pytest.approx(first.high)
+
+
+def test_paired_difference_removes_what_runs_share():
+    random = np.random.default_rng(4)
+    values, clusters = _crossed(random, 1, 30, 2, 0.0)
+    better = values - 0.2 + random.normal(0, 0.02, values.shape)
+    paired = difference(better, values, clusters)
+    assert paired.mean == pytest.approx(-0.2, abs=0.02)
+    assert paired.high < 0
+    assert paired.high - paired.low < 0.1
+    assert not apart(bootstrap(better, clusters), bootstrap(values, clusters))
+
+
+def test_difference_takes_unequal_numbers_of_seeds():
+    a, b = np.full((3, 8), 2.0), np.full((2, 8), 0.5)
+    assert difference(a, b, np.arange(8)) == Interval(1.5, 1.5, 1.5, 8)
+
+
+def test_correlation_and_correlation_within_groups():
+    random = np.random.default_rng(5)
+    step = np.tile([0, 1, 2], 40)
+    run = np.repeat(np.arange(40), 3)
+    x = step + random.normal(0, 0.1, 120)
+    y = step + random.normal(0, 0.1, 120)
+    overall = correlation(x[None], y[None], run)
+    within = correlation(x[None], y[None], run, within=step)
+    assert overall.mean == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert overall.low > 0.9
+    assert within.low < 0 < within.high
+
+
+def test_constant_prediction_has_no_correlation():
+    y = np.random.default_rng(6).normal(size=(1, 20))
+    assert np.isnan(correlation(np.full((1, 20), 0.3), y, np.arange(20)).mean)
+
+
+def test_one_run_has_no_interval():
+    interval = bootstrap(np.array([[1.0, 2.0]]), np.array(["a", "a"]))
+    assert interval.mean == 1.5
+    assert np.isnan(interval.low)
+    assert str(interval) == "1.500"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [((0, 1), (2, 3), True), ((2, 3), (0, 1), True), ((0, 1), (1, 2), False), ((0, 3), (1, 2), False)],
+)
+def test_apart(a, b, expected):
+    assert apart(Interval(0, *a, 5), Interval(0, *b, 5)) is expected
+
+
+def test_undefined_is_apart_from_nothing():
+    assert not apart(Interval(float("nan"), float("nan"), float("nan"), 0), Interval(0, 0, 0, 5))
