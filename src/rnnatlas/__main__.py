@@ -1,0 +1,5 @@
+"""`python -m rnnatlas`."""
+
+from rnnatlas.cli import main
+
+main()

@@ -1,0 +1,127 @@
+"""The command line: which commands there are, and how an error reaches a person.
+
+Commands are imported when they are called, so `rnnatlas --help` needs neither torch nor anything heavy.
+"""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+from cyclopts import App
+
+from rnnatlas import __version__
+from rnnatlas.cli.common import Common
+from rnnatlas.errors import RNNAtlasError
+from rnnatlas.settings import read_yaml, to_yaml
+
+
+COMMANDS = {
+    "demo": ("demo:demo", "A whole atlas in minutes: zoo, encoders, evaluation, report."),
+    "zoo build": ("zoo:build", "Train many RNNs on a task and keep their snapshots."),
+    "zoo import": ("zoo:import_", "Make a zoo of checkpoints that others trained."),
+    "zoo show": ("zoo:show", "What a zoo holds: counts, metrics, health."),
+    "zoo verify": ("zoo:verify", "Run stored rollouts and metrics again and compare."),
+    "train": ("train:train", "Train an encoder on a zoo by emulation."),
+    "evaluate": ("evaluate:evaluate", "Emulation losses and properties, with their controls."),
+    "embed": ("embed:embed", "Embed RNNs of zoos and checkpoints into an atlas."),
+    "search": ("search:search", "Find the RNNs nearest to one."),
+    "predict": ("predict:predict", "Predict what RNNs compute and how well."),
+    "map": ("map:map_", "Draw an atlas as one HTML file."),
+    "inspect": ("inspect:inspect", "What RNNs a checkpoint holds."),
+    "encoders": ("registries:encoders", "The encoders, one line each."),
+    "tasks": ("registries:tasks", "The tasks, one line each."),
+    "formats": ("registries:formats", "The checkpoint formats, one line each."),
+}
+"""Each command with its function in this package and its line in `rnnatlas --help`."""
+
+
+def make_app(tokens: Sequence[str] = ()) -> App:
+    """All commands. The one that `tokens` call is helped by its own docstring, the others by their line."""
+    app = App(
+        name="rnnatlas",
+        help="Understanding recurrent networks by their weights.\n\n"
+        "Try `rnnatlas demo`. Each command has its own --help, with an example.",
+        version=__version__,
+        help_format="markdown",
+        suppress_keyboard_interrupt=False,
+        default_parameter=cyclopts.Parameter(negative=()),
+        result_action="return_value",
+    )
+    groups = {"zoo": App(name="zoo", help="Build, import, look at and check zoos of trained RNNs.")}
+    for group in groups.values():
+        app.command(group)
+    for path, (function, line) in COMMANDS.items():
+        group, _, name = path.rpartition(" ")
+        called = list(tokens[: path.count(" ") + 1]) == path.split()
+        parent = groups.get(group, app)
+        parent.command(f"rnnatlas.cli.{function}", name=name, **({} if called else {"help": line}))
+    return app
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Runs one command and ends the process with its status: 0 done, 1 failed, 2 wrong usage."""
+    tokens = list(sys.argv[1:] if tokens is None else tokens)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
+    try:
+        status = _run(make_app(tokens), tokens)
+    except cyclopts.CycloptsError:  # printed already
+        status = 2
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except (RNNAtlasError, OSError, KeyboardInterrupt, MemoryError) as error:
+        if "--debug" in tokens:
+            raise
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        status = 130 if isinstance(error, KeyboardInterrupt) else 1
+    sys.exit(status)
+
+
+def _run(app: App, tokens: list[str]) -> int:
+    if path := _config_path(tokens):
+        flags = {key: value for key, value in read_yaml(path).items() if key != "settings"}
+        app.config = [cyclopts.config.Dict(flags, source=str(path), use_commands_as_keys=False)]
+    command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=True)
+    common = bound.arguments.get("common")
+    if isinstance(common, Common) and common.print_config and "set" not in bound.signature.parameters:
+        bound.apply_defaults()
+        flags = {name: _plain(value) for name, value in bound.arguments.items() if name != "common"}
+        sys.stdout.write(to_yaml({name.replace("_", "-"): value for name, value in flags.items()}))
+        return 0
+    return command(*bound.args, **bound.kwargs) or 0
+
+
+def _config_path(tokens: list[str]) -> Path | None:
+    for token, following in zip(tokens, [*tokens[1:], ""]):
+        if token == "--config" and following:
+            return Path(following)
+        if token.startswith("--config="):
+            return Path(token.removeprefix("--config="))
+    return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; what was finished is kept, and commands with --resume go on from there"
+    if isinstance(error, MemoryError):
+        return "not enough memory; use fewer RNNs at once or a machine with more"
+    if isinstance(error, OSError) and not isinstance(error, RNNAtlasError):
+        where = f" ({error.filename})" if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return (
+                f"no space is left on the disk{where}; nothing half-written was kept, so free some space "
+                "and run the same command again, with --resume where it has one"
+            )
+        return f"{(error.strerror or str(error)).lower()}{where}; check the path and its permissions"
+    return str(error)

@@ -1,0 +1,98 @@
+"""What all commands share: their common flags, layered settings, and printing."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from cyclopts import Group, Parameter
+
+from rnnatlas.errors import SettingsError
+from rnnatlas.settings import merge, read_yaml, to_yaml
+
+_GROUP = Group("Common", sort_key=100)
+
+
+@Parameter(name="*", group=_GROUP)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+    """Flags that every command takes."""
+
+    config: Annotated[Path | None, Parameter(negative=())] = None
+    "YAML file with values for this command's flags and, under `settings`, for what it builds."
+    print_config: Annotated[bool, Parameter(negative=())] = False
+    "Print the resolved flags and settings as such a file, and do nothing else."
+    quiet: Annotated[bool, Parameter(negative=())] = False
+    "No progress bars and no remarks."
+    debug: Annotated[bool, Parameter(negative=())] = False
+    "Show the traceback of an error."
+
+    @property
+    def progress(self) -> bool:
+        """Whether to show progress bars."""
+        return not self.quiet
+
+    def say(self, text: str) -> None:
+        """A remark for people, on stderr, unless --quiet."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def layered(self, preset: Mapping[str, Any], flags: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+        """Settings as preset < file < --set < flags; flags that are None were not given."""
+        in_file = read_yaml(self.config).get("settings", {}) if self.config else {}
+        return merge(preset, in_file, _changes(changes), _given(flags))
+
+    def show(self, flags: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Prints what --print-config promises."""
+        given = {key.replace("_", "-"): value for key, value in _given(flags).items()}
+        sys.stdout.write(to_yaml({**given, "settings": dict(settings)}))
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that were given, nested mappings included."""
+    kept: dict[str, Any] = {}
+    for key, value in flags.items():
+        value = _given(value) if isinstance(value, Mapping) else value
+        if value is not None and value != {}:
+            kept[key] = str(value) if isinstance(value, Path) else value
+    return kept
+
+
+def _changes(changes: Sequence[str]) -> dict[str, Any]:
+    """`--set zoo.batch=16` as {"zoo": {"batch": 16}}."""
+    result: dict[str, Any] = {}
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not equals or not path:
+            raise SettingsError(f"--set expects NAME=VALUE such as zoo.batch=16, found {change!r}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise SettingsError(f"--set {path}: {text!r} is not a YAML value") from None
+        for key in reversed(path.split(".")):
+            value = {key: value}
+        result = merge(result, value)
+    return result
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of a `--json` command, on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """A table for people, on stdout; numbers are set to the right."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell)) for cell in row))
+    Console().print(table)

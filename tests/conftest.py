@@ -1,0 +1,25 @@
+"""Shape annotations are checked in every test; a global default that a test changes fails it."""
+
+import os
+
+from jaxtyping import install_import_hook
+
+# before anything imports the package
+_hook = install_import_hook("rnnatlas", "beartype.beartype")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _defaults_stay():
+    """Fails a test that leaves torch's or the process's defaults changed."""
+    before = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), os.getcwd()  # noqa: PTH109
+    yield
+    after = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), os.getcwd()  # noqa: PTH109
+    assert after == before
+
+
+def pytest_configure(config):
+    torch.set_num_threads(1)
