@@ -94,7 +94,8 @@ def difference(
     random = np.random.default_rng(seed)
     runs = _draws(random, len(counts), resamples)
     sides = [
-        _resampled(sums, counts, _draws(random, sums.shape[1], resamples), runs)[0] for sums in (sums_a, sums_b)
+        _resampled(sums, counts, _draws(random, sums.shape[1], resamples), runs)[0]
+        for sums in (sums_a, sums_b)
     ]
     return _interval(float(np.mean(a) - np.mean(b)), sides[0] - sides[1], len(counts))
 

@@ -103,7 +103,9 @@ def to_yaml(values: Mapping[str, Any]) -> str:
 def presets() -> list[str]:
     """Names of the settings files that come with the package."""
     folder = importlib.resources.files("rnnatlas.presets")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def preset(name: str, task: str) -> dict[str, Any]:

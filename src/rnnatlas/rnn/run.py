@@ -1,7 +1,7 @@
 """Running populations: the single way in which this package runs RNNs."""
 
-from jaxtyping import Float, UInt8
 import torch
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from rnnatlas.errors import RNNSpecMismatch
@@ -51,7 +51,9 @@ def step(
             sequence at once.
     """
     if population.spec.bidirectional:
-        raise RNNSpecMismatch(f"{population.spec} reads sequences from both ends, so it cannot go step by step")
+        raise RNNSpecMismatch(
+            f"{population.spec} reads sequences from both ends, so it cannot go step by step"
+        )
     if inputs.ndim not in (2, 3) or inputs.shape[-1] != population.spec.input or 0 in inputs.shape[-2:]:
         raise RNNSpecMismatch(
             f"inputs of a step of {len(population)} RNNs {population.spec} should have shape "
@@ -81,7 +83,9 @@ def sample(
     """
     size = population.spec.output_size
     if population.spec.input != size:
-        raise RNNSpecMismatch(f"sampling feeds outputs back, so {population.spec} needs as many inputs as outputs")
+        raise RNNSpecMismatch(
+            f"sampling feeds outputs back, so {population.spec} needs as many inputs as outputs"
+        )
     eye = torch.eye(size, dtype=population.dtype, device=population.device)
     token = eye[start].expand(*uniforms.shape[:2], size)
     state, tokens, log_probs = None, [], []
@@ -97,7 +101,7 @@ def sample(
 
 def draw(
     log_probs: Float[Tensor, "*batch output"], uniforms: Float[Tensor, "*batch"]
-) -> Float[Tensor, "*batch"] | Tensor:
+) -> Int[Tensor, "*batch"]:
     """Tokens drawn from distributions through the inverse of the cumulative distribution."""
     cumulative = log_probs.exp().cumsum(-1)
     above = (uniforms.unsqueeze(-1) * cumulative[..., -1:] >= cumulative).sum(-1)
@@ -107,7 +111,9 @@ def draw(
 def _check(population: Population, inputs: Tensor, state: State | None, shared: bool, batch: int) -> None:
     spec = population.spec
     if not shared and inputs.shape[0] != len(population):
-        raise RNNSpecMismatch(f"expected inputs for {len(population)} RNNs, found inputs for {inputs.shape[0]}")
+        raise RNNSpecMismatch(
+            f"expected inputs for {len(population)} RNNs, found inputs for {inputs.shape[0]}"
+        )
     if state is None:
         return
     shape = (spec.layers * spec.directions, len(population), batch, spec.hidden)
