@@ -48,6 +48,9 @@ def build(cls: type[T], values: Mapping[str, Any], what: str = "settings") -> T:
         return pydantic.TypeAdapter(cls).validate_python(dict(values))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
+        own = first.get("ctx", {}).get("error")
+        if isinstance(own, SettingsError):  # raised by the component itself, a sentence already
+            raise own from None
         place = ".".join([what, *(str(part) for part in first["loc"])])
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             parent = _class_at(cls, first["loc"][:-1])

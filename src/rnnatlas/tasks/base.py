@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +45,7 @@ class Task(ABC):
         self.settings = settings
 
     @classmethod
-    def from_settings(cls, values: Mapping[str, Any]) -> Self:
+    def from_settings(cls, values: Mapping[str, Any]) -> "Task":
         """The task with plain settings, such as a preset or a zoo holds, laid over its defaults.
 
         Raises:

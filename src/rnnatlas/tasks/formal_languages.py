@@ -251,7 +251,7 @@ class FormalLanguages(Task):
         return tables, self.encode_inputs(stored), stored[..., 1:].long()
 
     def loss(self, population: Population, batch: Strings) -> Float[Tensor, " rnn"]:
-        """Next-token cross-entropy under teacher forcing, mean over strings and all positions, padding too."""
+        """Next-token cross-entropy with the true tokens fed; mean over strings and positions, padding too."""
         outputs, _ = run(population, batch.inputs.to(population.device, population.dtype))
         targets = batch.targets.to(population.device)
         each = cross_entropy(outputs.flatten(0, 2), targets.flatten(), reduction="none").view(targets.shape)

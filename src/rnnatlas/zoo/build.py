@@ -88,15 +88,15 @@ def _begin(out: Path, card: Mapping[str, Any], resume: bool) -> None:
             new_folder(out)
         except OutputExists:
             raise OutputExists(
-                f"{out} exists already; choose another --out, or add --resume to go on with a zoo that was begun there"
+                f"{out} exists already; choose another --out, or go on with a zoo begun there with --resume"
             ) from None
         return
     begun = read_card(Folder(out))
     for part in ("task", "seed", "settings"):
         if begun[part] != card[part]:
             raise SettingsError(
-                f"{out} was begun with another {part} ({_difference(begun[part], card[part])}); resume it with the "
-                "same, or choose another --out"
+                f"{out} was begun with another {part} ({_difference(begun[part], card[part])}); resume it "
+                "with the same, or choose another --out"
             )
 
 
@@ -172,7 +172,7 @@ def _clear_about_full_disks(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RNNAtlasError(
-                f"the disk that holds {out} is full; finished parts of the zoo are safe: free some space and go on "
-                "with --resume"
+                f"the disk that holds {out} is full; finished parts of the zoo are safe: free some space "
+                "and go on with --resume"
             ) from None
         raise

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rnnatlas.errors import SettingsError
 
@@ -53,7 +53,8 @@ class Local(Executor):
         with joblib.parallel_config("loky", inner_max_num_threads=1):
             parallel = joblib.Parallel(n_jobs=min(self.workers, len(units)), return_as="generator_unordered")
             try:
-                yield from parallel(jobs)
+                for number in parallel(jobs):
+                    yield cast(int, number)
             finally:
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
 

@@ -5,7 +5,6 @@
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def write_shard(path: Path, table: pa.Table) -> None:
             table,
             partial,
             compression="zstd",
-            use_dictionary=text,
+            use_dictionary=text,  # type: ignore[arg-type]
             # bytes of equal rank beside one another: floats compress better, and are read faster
             use_byte_stream_split=True,
             write_statistics=False,
@@ -95,13 +94,13 @@ class Shard:
         missing = [name for name in ("id", "run", "step", "weights") if name not in self.schema.names]
         if missing:
             raise ZooFormatError(
-                f"shard {self.name} of zoo {self.zoo} lacks the column {missing[0]!r}; it is not part of a zoo"
+                f"shard {self.name} of zoo {self.zoo} lacks the column {missing[0]!r}; copy it again"
             )
         shape, dtype = column_shape(self.schema.field("weights").type)
         if (shape, dtype) != ((self.spec.parameters,), np.float32):
             raise ZooFormatError(
-                f"shard {self.name} of zoo {self.zoo} should hold {self.spec.parameters} float32 weights a row "
-                f"({self.spec}), found {self.schema.field('weights').type}; remove the shard, or copy it again"
+                f"shard {self.name} of zoo {self.zoo} should hold {self.spec.parameters} float32 weights "
+                f"a row ({self.spec}), found {self.schema.field('weights').type}; copy it again"
             )
 
     def _file(self) -> pq.ParquetFile:
@@ -199,8 +198,9 @@ def read_card(folder: Folder) -> dict[str, Any]:
         raise ZooFormatError(f"zoo.json of {folder} is damaged; copy it again") from None
     if version != VERSION:
         raise ZooFormatError(
-            f"zoo {folder} is of format version {version}, this rnnatlas {rnnatlas.__version__} reads version "
-            f"{VERSION}; install the version that wrote it ({card.get('rnnatlas', 'unknown')}), or build it again"
+            f"zoo {folder} is of format version {version}, this rnnatlas {rnnatlas.__version__} reads "
+            f"version {VERSION}; install the version that wrote it ({card.get('rnnatlas', 'unknown')}), "
+            "or build the zoo again"
         )
     missing = [key for key in ("task", "specs", "settings", "seed", "expected") if key not in card]
     if missing:
@@ -258,14 +258,9 @@ def _readme(card: Mapping[str, Any], specs: Sequence[RNNSpec]) -> str:
     )
     how = to_yaml({"task": card["task"], "seed": card["seed"], "zoo": card["settings"]})
     return (
-        f"---\n{header}---\n\n# A zoo of RNNs\n\nRNNs {what}, kept by rnnatlas {card['rnnatlas']}.\n\n{counts}\n\n"
-        "One row is one snapshot. `weights` holds its parameters in the order of torch's state_dict, the head\n"
-        "last. Open it with `rnnatlas.Zoo.open(path)` or `datasets.load_dataset(path)`.\n\n"
+        f"---\n{header}---\n\n# A zoo of RNNs\n\n"
+        f"RNNs {what}, kept by rnnatlas {card['rnnatlas']}.\n\n{counts}\n\n"
+        "One row is one snapshot. `weights` holds its parameters in the order of torch's state_dict,\n"
+        "the head last. Open it with `rnnatlas.Zoo.open(path)` or `datasets.load_dataset(path)`.\n\n"
         f"```yaml\n{how}```\n"
     )
-
-
-def bytes_per_row(schema: pa.Schema) -> int:
-    """Size of a row's arrays in memory."""
-    kinds = [column_shape(schema.field(name).type) for name in BULK if name in schema.names]
-    return sum(math.prod(shape) * dtype.itemsize for shape, dtype in kinds)

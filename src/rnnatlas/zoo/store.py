@@ -61,8 +61,8 @@ class Zoo:
             names = folder.shards(spec)
             if len(names) < expected["shards"]:
                 raise ZooFormatError(
-                    f"zoo {path} should hold {expected['shards']} shards of {spec}, found {len(names)}; finish it "
-                    "with `rnnatlas zoo build --resume`, or copy it whole"
+                    f"zoo {path} should hold {expected['shards']} shards of {spec}, found {len(names)}; "
+                    "finish it with `rnnatlas zoo build --resume`, or copy it whole"
                 )
             shards += [Shard(folder, name, spec) for name in names]
         _check_alike(path, shards)
@@ -161,10 +161,20 @@ class Zoo:
             arrays.append(whole)
         return Rollouts(inputs=arrays[0], outputs=arrays[1])
 
+    def finite(self, rows: Rows) -> np.ndarray:
+        """Which of the snapshots given have finite weights throughout."""
+        index = self._index(rows)
+        finite = np.ones(len(index), dtype=bool)
+        for number, spec in enumerate(self.specs):
+            positions = np.flatnonzero(self._spec_of_row[index] == number)
+            if len(positions):
+                finite[positions] = np.isfinite(self._take(index[positions], spec, "weights")).all(axis=1)
+        return finite
+
     def _index(self, rows: Rows) -> np.ndarray:
-        chosen = rows["row"].to_numpy() if isinstance(rows, pa.Table) else np.asarray(rows)
-        index = chosen.astype(np.int64).reshape(-1)
-        if len(index) and not (0 <= index.min() and index.max() < len(self)):
+        chosen = rows.column("row").to_numpy() if isinstance(rows, pa.Table) else rows  # type: ignore[union-attr]
+        index = np.asarray(chosen, dtype=np.int64).reshape(-1)
+        if len(index) and not (index.min() >= 0 and index.max() < len(self)):
             raise IndexError(
                 f"rows of this zoo go from 0 to {len(self) - 1}, found {index.min()} to {index.max()}"
             )
@@ -241,6 +251,6 @@ def _check_alike(path: Path | str, shards: Sequence[Shard]) -> None:
                 "the order of columns"
             ]
             raise ZooFormatError(
-                f"all shards of zoo {path} should have the same columns, but {shard.name} differs from {other.name} "
-                f"in {differ[0]}; copy the zoo again, or build it again"
+                f"all shards of zoo {path} should have the same columns, but {shard.name} "
+                f"differs from {other.name} in {differ[0]}; copy the zoo again, or build it again"
             )

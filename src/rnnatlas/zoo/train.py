@@ -15,7 +15,7 @@ from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.seeds import stream, torch_generator
 from rnnatlas.settings import settings
-from rnnatlas.tasks.base import Instance, Rollouts, Task
+from rnnatlas.tasks.base import Instance, Task
 from rnnatlas.zoo.format import as_column
 from rnnatlas.zoo.splits import SplitSettings
 from rnnatlas.zoo.store import DIVERGED
@@ -184,22 +184,17 @@ def snapshots_table(chunk: Chunk, beat: Callable[[int], None] = lambda updates: 
 
 
 def _snapshot(chunk: Chunk, step: int, population: Population) -> Mapping[str, np.ndarray]:
-    rollouts, metrics = measure(chunk, step, population)
+    """What is kept of the runs after a number of updates; all of it can be made again from the weights."""
+    task, instances = chunk.task, chunk.instances
+    rollouts = task.rollouts(population, instances, chunk.streams("rollouts", step), chunk.settings.rollouts)
     return {
         "run": np.array(chunk.runs, dtype=np.int32),
         "step": np.full(len(chunk.runs), step, dtype=np.int32),
         "weights": population.flatten().numpy(),
         "rollout_inputs": rollouts.inputs,
         "rollout_outputs": rollouts.outputs,
-        **metrics,
+        **task.metrics(population, instances, chunk.streams("metrics", step)),
     }
-
-
-def measure(chunk: Chunk, step: int, population: Population) -> tuple[Rollouts, dict[str, np.ndarray]]:
-    """Rollouts and metrics of the runs' snapshots at a step; the same whenever they are asked for."""
-    count = chunk.settings.rollouts
-    rollouts = chunk.task.rollouts(population, chunk.instances, chunk.streams("rollouts", step), count)
-    return rollouts, chunk.task.metrics(population, chunk.instances, chunk.streams("metrics", step))
 
 
 def _interleave(parts: list[np.ndarray]) -> np.ndarray:
