@@ -30,22 +30,18 @@ class Snapshots:
     targets: Float16[Tensor, "rnn rollout time output"]
 
     @classmethod
-    def of(cls, zoo: Zoo, split: str, where: str | None = None) -> "Snapshots":
-        """Reads one split of a zoo.
+    def of(cls, zoo: Zoo, table: pa.Table) -> "Snapshots":
+        """Reads snapshots of a zoo, as `Zoo.snapshots` chooses them.
 
         Raises:
-            ZooFormatError: The zoo was imported, or the split holds nothing.
-            RNNSpecMismatch: Its RNNs differ in architecture.
+            ZooFormatError: The zoo holds no rollouts, because it was imported.
+            RNNSpecMismatch: The RNNs differ in architecture.
         """
         if zoo.task is None:
             raise ZooFormatError(
-                f"training needs a zoo with a task and rollouts, but {zoo.path} was imported; "
+                f"emulation needs a zoo with a task and rollouts, but {zoo.path} was imported; "
                 "make one with: rnnatlas zoo build"
             )
-        table = zoo.snapshots(split=split, where=where)
-        if not table.num_rows:
-            condition = f" where {where}" if where else ""
-            raise ZooFormatError(f"{zoo.path} has no snapshots of the split {split!r}{condition}")
         population = zoo.population(table)
         rollouts = zoo.rollouts(table)
         return cls(
@@ -81,9 +77,9 @@ class Snapshots:
         chosen = stream.integers(self.stored.shape[1], size=(rnns, rollouts))
         return self.batch(torch.from_numpy(rows), torch.from_numpy(chosen))
 
-    def in_order(self, rnns: int, rollouts: int) -> Iterator[Batch]:
-        """The first rollouts of every snapshot, in batches."""
-        first = torch.arange(min(rollouts, self.stored.shape[1]))
+    def in_order(self, rnns: int, rollouts: int | None = None) -> Iterator[Batch]:
+        """The first rollouts of every snapshot, or all of them, in batches."""
+        first = torch.arange(self.stored.shape[1])[:rollouts]
         for start in range(0, len(self), rnns):
             rows = torch.arange(start, min(start + rnns, len(self)))
             yield self.batch(rows, first.expand(len(rows), -1))

@@ -21,7 +21,7 @@ from rnnatlas.emulation.model import (
     write_weights,
 )
 from rnnatlas.emulation.progress import Progress
-from rnnatlas.errors import OutputExists, RunFormatError, SettingsError
+from rnnatlas.errors import OutputExists, RunFormatError, SettingsError, ZooFormatError
 from rnnatlas.settings import as_dict, build
 from rnnatlas.zoo.store import Zoo
 
@@ -65,6 +65,7 @@ def train(
     Raises:
         OutputExists: `out` holds something and `resume` is false.
         SettingsError: `resume` or `control` with other settings than before.
+        ZooFormatError: The zoo has no snapshots to train or validate on, or no rollouts.
         TrainingDiverged: The loss stopped being finite.
     """
     out = Path(out)
@@ -74,7 +75,7 @@ def train(
         raise SettingsError(
             "device should be cpu on this machine, found cuda, but no CUDA device is available"
         )
-    snapshots = {split: Snapshots.of(zoo, split, settings.where) for split in ("train", "validation")}
+    snapshots = {split: _snapshots(zoo, split, settings.where) for split in ("train", "validation")}
     run = RunSettings(
         encoder=encoder,
         seed=seed,
@@ -97,6 +98,17 @@ def train(
         _train(out / CONTROL, own, snapshots, **hardware)
     _train(out, run, snapshots, **hardware)
     return Model.load(out)
+
+
+def _snapshots(zoo: Zoo, split: str, where: str | None) -> Snapshots:
+    table = zoo.snapshots(split=split, where=where)
+    if not table.num_rows:
+        condition = f" with {where}" if where else ""
+        raise ZooFormatError(
+            f"training needs snapshots of the split {split!r}{condition}, found none in {zoo.path}; "
+            "build a larger zoo, or change the setting emulation.where"
+        )
+    return Snapshots.of(zoo, table)
 
 
 def _start(out: Path, run: RunSettings, resume: bool) -> None:
