@@ -1,11 +1,9 @@
 """What emulation came to: losses beside their controls, and how well emulations perform."""
 
-from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from rnnatlas import seeds
@@ -50,7 +48,10 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
     for number, batch in enumerate(data.in_order(size, rollouts)):
         _, inputs, targets, mask = unpack(batch, data.spec, data.task)
         rows = slice(number * size, number * size + len(inputs))
-        predictions = {"own": model.emulate(own[rows], inputs), "shuffled": model.emulate(shuffled[rows], inputs)}
+        predictions = {
+            "own": model.emulate(own[rows], inputs),
+            "shuffled": model.emulate(shuffled[rows], inputs),
+        }
         if model.zero is not None:
             nothing = torch.zeros_like(own[rows]).to(model.device)
             predictions["zero"] = model.zero(nothing, inputs.to(model.device)).cpu()
@@ -79,9 +80,7 @@ def derangement(count: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def emulated_performance(
-    model: Model, zoo: Zoo, snapshots: pa.Table, strings: int = 1000
-) -> pa.Table:
+def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: int = 1000) -> pa.Table:
     """How well emulations perform beside their originals (Herrmann et al. 2024, figure 5).
 
     Strings sampled from the emulator, told an RNN's embedding, are scored as the RNN's own were.

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rnnatlas import __version__, encoders, files, seeds, tasks
+from rnnatlas.emulation import divergences
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.errors import RunFormatError, SettingsError
@@ -65,6 +66,7 @@ class EmulationSettings:
         for name in ("steps", "rnns", "rollouts", "validate_every", "validation_rollouts"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"emulation.{name} should be 1 or more, found {getattr(self, name)}")
+        divergences.description(self.divergence)  # raises for an unknown name
 
 
 @settings

@@ -22,7 +22,7 @@ class Progress:
         )
         self._task = self._bar.add_task(title, total=steps, losses="")
         self._shown = shown
-        self._validation = ""
+        self._done, self._train, self._validation = 0, "", ""
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -33,9 +33,15 @@ class Progress:
 
     def advance(self, done: int, loss: Tensor) -> None:
         """Shows a step; losses are read now and then, which costs a wait on a GPU."""
+        self._done = done
         if self._shown and done % 20 == 0:
-            self._bar.update(self._task, completed=done, losses=f"train {float(loss):.4f}{self._validation}")
+            self._train = f"train {float(loss):.4f}"
+            self._show()
 
     def validated(self, loss: float, best: float) -> None:
         """Shows a validation."""
         self._validation = f" validation {loss:.4f} (best {best:.4f})"
+        self._show()
+
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=self._done, losses=self._train + self._validation)
