@@ -198,5 +198,5 @@ def verify(
         bad |= dict.fromkeys(found.metrics_differ)
         raise ZooFormatError(
             f"{found.checked - found.agree} of {found.checked} snapshots are not what was stored: "
-            f"{', '.join(list(bad)[:5])}{', …' if len(bad) > 5 else ''}; copy the zoo again, or build it again"
+            f"{', '.join(list(bad)[:5])}{', …' if len(bad) > 5 else ''}; copy or build the zoo again"
         )

@@ -209,7 +209,7 @@ class FormalLanguages(Task):
             [((tokens == k) & inside).sum(axis=-1) for k in range(self.settings.tokens)], axis=-1
         )
         right = (counts[..., 1:] - counts[..., :1] == np.array(self.key(instance))).all(axis=-1)
-        return ends.any(axis=-1) & letters & ordered & right
+        return np.asarray(ends.any(axis=-1) & letters & ordered & right)
 
     def score(
         self, tokens: UInt8[np.ndarray, "rnn batch time"], instances: Sequence[Instance]
@@ -236,7 +236,7 @@ class FormalLanguages(Task):
                 ],
                 axis=1,
             )
-            for weights in torch.from_numpy(counts / np.float32(batch)):
+            for weights in torch.from_numpy(counts.astype(np.float32) / batch):
                 yield Strings(inputs, targets, weights)
 
     def _tables(
