@@ -1,8 +1,11 @@
 """What emulation came to: losses beside their controls, and how well emulations perform."""
 
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -20,6 +23,20 @@ REPORTED = ("total-variation", "reverse-kl")
 KEYS = ("id", "run", "step", "split")
 BATCH = 4096
 """Sequences that are emulated at a time, which bounds memory."""
+
+
+@runtime_checkable
+class WritesStrings(Protocol):
+    """A task whose RNNs write strings, which can be scored."""
+
+    bos: int
+    time: int
+
+    def score(
+        self, tokens: np.ndarray, instances: Sequence[Mapping[str, object]]
+    ) -> Mapping[str, np.ndarray]:
+        """Scores of each RNN's strings; "performance" is among them."""
+        ...
 
 
 @torch.no_grad()
@@ -97,8 +114,8 @@ def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: i
     Raises:
         SettingsError: The zoo's task is not one whose RNNs write strings.
     """
-    score = getattr(zoo.task, "score", None)
-    if zoo.task is None or score is None:
+    task = zoo.task
+    if not isinstance(task, WritesStrings):
         raise SettingsError(f"emulated performance needs RNNs that write strings, {zoo.path} has others")
     z = model.embed(zoo.population(snapshots))
     performance = []
@@ -106,14 +123,14 @@ def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: i
         rows = snapshots.slice(first, max(1, BATCH // strings)).to_pylist()
         uniforms = [
             seeds.stream(model.settings.seed, "emulated", row["run"], row["step"]).random(
-                (strings, zoo.task.time), dtype=np.float32
+                (strings, task.time), dtype=np.float32
             )
             for row in rows
         ]
         drawn = torch.from_numpy(np.stack(uniforms)).to(model.device)
         told = z[first : first + len(rows)].to(model.device)
-        tokens, _ = model.emulator.sample(told, drawn, zoo.task.bos)
-        performance.append(score(tokens.cpu().numpy(), [row["task"] for row in rows])["performance"])
-    original = pa.compute.struct_field(snapshots["metrics"], "performance")
+        tokens, _ = model.emulator.sample(told, drawn, task.bos)
+        performance.append(task.score(tokens.cpu().numpy(), [row["task"] for row in rows])["performance"])
+    original = pc.struct_field(snapshots["metrics"], "performance")
     table = snapshots.select(KEYS).append_column("original", original)
     return table.append_column("emulated", pa.array(np.concatenate(performance)))
