@@ -98,6 +98,8 @@ def _begin(out: Path, card: Mapping[str, Any], resume: bool) -> None:
                 f"{out} was begun with another {part} ({_difference(begun[part], card[part])}); resume it "
                 "with the same, or choose another --out"
             )
+    for leftover in out.rglob(".*.partial"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
 
 
 def _difference(begun: Any, now: Any) -> str:

@@ -205,6 +205,11 @@ def read_card(folder: Folder) -> dict[str, Any]:
     missing = [key for key in ("task", "specs", "settings", "seed", "expected") if key not in card]
     if missing:
         raise ZooFormatError(f"zoo.json of {folder} lacks {', '.join(missing)}; copy it again")
+    try:
+        for slug, counts in card["expected"].items():
+            RNNSpec.from_slug(slug), int(counts["shards"]), int(counts["snapshots"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ZooFormatError(f"zoo.json of {folder} is damaged in `expected`; copy it again") from None
     return card
 
 
