@@ -45,14 +45,17 @@ def examples(zoo: Zoo, count: int = 3, strings: int = 6) -> list[tuple[str, floa
     if zoo.task is None:
         return []
     table = flat(zoo.snapshots(where="step = (SELECT max(step) FROM rows)"))
-    order = np.argsort(table["metrics.performance"].to_numpy())[:: -max(1, table.num_rows // count)][:count]
+    performances = table["metrics.performance"].to_numpy()
+    order = np.argsort(performances)[:: -max(1, table.num_rows // count)][:count]
     rows = table["row"].to_numpy()[order]
     rollouts = zoo.rollouts(rows).inputs
     return [
-        (zoo.task.label(zoo.table["task"][int(row)].as_py()), performance, zoo.task.show(own[:strings]))
-        for row, performance, own in zip(
-            rows, table["metrics.performance"].to_numpy()[order], rollouts, strict=True
+        (
+            zoo.task.label(zoo.table["task"][int(row)].as_py()),
+            float(performance),
+            zoo.task.show(own[:strings]),
         )
+        for row, performance, own in zip(rows, performances[order], rollouts, strict=True)
     ]
 
 

@@ -31,10 +31,10 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")  # about other ways to read TorchScript
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        named = re.search(r"GLOBAL (\S+)|Trying to load unsupported (\S+)", str(error))
+        named = re.search(r"GLOBAL (\S+\.\S+)", str(error))
         if named:
             raise CheckpointError(
-                f"expected tensors only, found a pickle that names {named[1] or named[2]}, which was not "
+                f"expected tensors only, found a pickle that names {named[1]}, which was not "
                 "loaded because pickles can run code; save model.state_dict() instead"
             ) from None
         if "TorchScript" in str(error):
