@@ -26,7 +26,7 @@ def known(kind, table: pa.Table):
     return prop
 
 
-def snapshots(runs: int = 60, seed: int = 0) -> pa.Table:
+def snapshots(runs: int = 40, seed: int = 0) -> pa.Table:
     """A table with the columns that properties read."""
     random = np.random.default_rng(seed)
     shifts = random.integers(-3, 3, (runs, 2)).repeat(len(STEPS), axis=0)

@@ -65,9 +65,8 @@ def by_numbers(points: Sequence[Sequence[float]]) -> list[str]:
     scaled = [_scaled(column) for column in columns[:3]]
     colours = []
     for row in zip(*scaled, strict=True):
-        a, b = 0.125 * row[0], 0.125 * (row[1] if len(row) > 1 else 0.0)
-        light = 0.64 + (0.13 * row[2] if len(row) > 2 else 0.06 * (row[0] * (row[1] if len(row) > 1 else 0)))
-        colours.append(oklab(light, a, b))
+        first, second, third = (*row, 0.0, 0.0)[:3]
+        colours.append(oklab(0.64 + 0.13 * third, 0.125 * first, 0.125 * second))
     return colours
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rnnatlas import properties
 from rnnatlas.intervals import Interval, bootstrap, correlation
@@ -19,7 +20,8 @@ EMULATED = {
 
 CORRELATIONS = {
     "correlation": "Pearson correlation of prediction and target",
-    "correlation_within_step": "the same after each training step's mean is subtracted from both",
+    "correlation_within_step": "Pearson correlation of prediction and target, each training step's mean "
+    "subtracted from both",
 }
 SCORES = ("loss", "accuracy", "all_right")
 
@@ -52,25 +54,31 @@ def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
         tables: One a seed, of the same snapshots.
     """
     figures = []
-    for column in tables[0].column_names:
-        name, _, unmasked = column.partition("_")
-        if name not in EMULATED:
-            continue
-        what = "all positions" if unmasked else "positions up to the first EOS"
-        for split, rows in _splits(tables[0]):
-            values = np.stack([table[column].to_numpy()[rows] for table in tables])
-            figures.append(
-                Figure(
-                    name="emulation loss, unmasked" if unmasked else "emulation loss",
-                    split=split,
-                    of=name,
-                    interval=bootstrap(values, tables[0]["run"].to_numpy()[rows]),
-                    snapshots=len(rows),
-                    definition=f"mean over snapshots of the mean divergence over {what}, "
-                    f"given {EMULATED[name]}",
+    for divergence in dict.fromkeys(tables[0]["divergence"].to_pylist()):
+        own = [table.filter(pc.equal(table["divergence"], divergence)) for table in tables]
+        for column in own[0].column_names:
+            told, _, unmasked = column.partition("_")
+            if told in EMULATED:
+                name = f"emulation loss, {divergence}{', unmasked' if unmasked else ''}"
+                what = "all positions" if unmasked else "positions up to the first EOS"
+                definition = (
+                    f"mean over snapshots of the mean {divergence} over {what}, given {EMULATED[told]}"
                 )
-            )
+                figures += _means(own, column, name=name, of=told, definition=definition)
     return figures
+
+
+def _means(tables: Sequence[pa.Table], column: str, **about: str) -> list[Figure]:
+    runs = tables[0]["run"].to_numpy()
+    return [
+        Figure(
+            split=split,
+            interval=bootstrap(np.stack([table[column].to_numpy()[rows] for table in tables]), runs[rows]),
+            snapshots=len(rows),
+            **about,
+        )
+        for split, rows in _splits(tables[0])
+    ]
 
 
 def property_figures(tables: Sequence[pa.Table]) -> list[Figure]:
