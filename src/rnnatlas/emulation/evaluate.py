@@ -5,7 +5,6 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -131,6 +130,6 @@ def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: i
         told = z[first : first + len(rows)].to(model.device)
         tokens, _ = model.emulator.sample(told, drawn, task.bos)
         performance.append(task.score(tokens.cpu().numpy(), [row["task"] for row in rows])["performance"])
-    original = pc.struct_field(snapshots["metrics"], "performance")
+    original = snapshots["metrics"].combine_chunks().field("performance")
     table = snapshots.select(KEYS).append_column("original", original)
     return table.append_column("emulated", pa.array(np.concatenate(performance)))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, IterableDataset
 
-from rnnatlas import files
+from rnnatlas import files, seeds
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.data import Batch, Snapshots, unpack
 from rnnatlas.emulation.divergence import masked_mean
@@ -68,7 +68,7 @@ class Training(lightning.LightningModule):
         self.settings, self._seed, self._out, self._progress = settings, seed, out, progress
         self._divergence = divergences[settings.divergence]
         self.done = 0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Any] = {"loss": float("inf"), "step": 0, "weights": {}}
         self.waited = 0
         self._sum: Tensor = torch.zeros(())
@@ -105,18 +105,23 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: D102
         loss = self.loss(batch).mean()
+        self._check(loss)
+        self._sum += loss.detach()
+        self._since += 1
+        return loss
+
+    def _check(self, loss: Tensor) -> None:
         if not loss.isfinite():
             raise TrainingDiverged(
                 f"the emulation loss stopped being finite at step {self.done}; try a learning rate below "
                 f"{self.settings.learning_rate:g}, or look for broken snapshots with: rnnatlas zoo verify"
             )
-        self._sum += loss.detach()
-        self._since += 1
-        return loss
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:  # noqa: D102
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = learning_rate(self.settings, self.done)
+        # what an encoder draws while it learns (dropout, augmentation) is a function of the step, too
+        torch.manual_seed(seeds.torch_generator(self._seed, "noise", self.done).initial_seed())
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:  # noqa: D102
         self.done += 1
@@ -141,11 +146,13 @@ class Training(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Adds a row to the history and keeps the weights if they are the best so far."""
+        loss = torch.cat(self._losses).mean()
+        self._check(loss)
         train = self.trainer.strategy.reduce(self._sum / self._since, reduce_op="mean")
         row = {
             "step": self.done,
             "train_loss": float(train),
-            "validation_loss": float(torch.cat(self._losses).mean()),
+            "validation_loss": float(loss),
             "learning_rate": learning_rate(self.settings, self.done - 1),
         }
         self._losses, self._sum, self._since = [], torch.zeros_like(self._sum), 0
@@ -223,7 +230,7 @@ def learning_rate(settings: EmulationSettings, step: int) -> float:
     return settings.learning_rate * min(rise, fall)
 
 
-def write_history(out: Path, history: list[dict[str, float]]) -> None:
+def write_history(out: Path, history: list[dict[str, int | float]]) -> None:
     """Writes history.csv anew."""
     text = io.StringIO()
     writer: csv.DictWriter[str] = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -235,7 +242,7 @@ def write_history(out: Path, history: list[dict[str, float]]) -> None:
 def fit(training: Training, out: Path, device: str, devices: int) -> None:
     """Trains from where `training` is to its last step."""
     logger = TensorBoardLogger(out, name="", version="", purge_step=training.done or None)
-    with _quiet():
+    with _quiet(), torch.random.fork_rng(devices=[]):
         trainer = lightning.Trainer(
             accelerator={"cuda": "gpu"}.get(device, device),
             devices=devices,

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,8 @@ from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.settings import as_dict, build, read_yaml, settings, to_yaml
 from rnnatlas.tasks.base import Task
+
+M = TypeVar("M", bound="Model")
 
 FORMAT = 1
 """Version of a run's folder; a run of another one is refused with a sentence that says so."""
@@ -109,7 +111,7 @@ class Model:
         self.zero: Emulator | None = None
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "cpu") -> Self:
+    def load(cls: type[M], path: Path | str, device: str = "cpu") -> M:
         """Reads a finished run.
 
         Raises:
@@ -186,7 +188,10 @@ def read_settings(path: Path) -> RunSettings:
         raise RunFormatError(
             f"expected a trained run at {path}, found no settings.yaml; make one with: rnnatlas train"
         )
-    values = read_yaml(path / "settings.yaml")
+    try:
+        values = read_yaml(path / "settings.yaml")
+    except SettingsError as error:
+        raise RunFormatError(f"{path} cannot be read ({error}); copy it again, or train again") from None
     if values.get("format") != FORMAT:
         raise RunFormatError(
             f"{path} is of format version {values.get('format')}, this rnnatlas {__version__} reads version "

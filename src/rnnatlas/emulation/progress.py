@@ -1,7 +1,5 @@
 """What a person sees of training while it runs."""
 
-from typing import Self
-
 import rich.console
 import rich.progress
 from torch import Tensor
@@ -24,7 +22,7 @@ class Progress:
         self._shown = shown
         self._done, self._train, self._validation = 0, "", ""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         self._bar.start()
         return self
 
