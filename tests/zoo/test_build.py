@@ -74,9 +74,9 @@ def same(zoo, other):
     )
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_killed_build_is_resumed_to_the_same_zoo(tmp_path, workers):
-    process = started(tmp_path, workers)
+@pytest.mark.slow
+def test_a_killed_build_is_resumed_to_the_same_zoo(tmp_path):
+    process = started(tmp_path, workers=2)
     workers_alive = children(process)
     process.send_signal(signal.SIGKILL)
     process.wait()

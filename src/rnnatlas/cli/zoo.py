@@ -114,7 +114,7 @@ def import_(
     common.say(f"{len(zoo)} RNNs ({', '.join(map(str, zoo.specs))}) in {out}, {len(skipped)} files skipped")
 
 
-def show(zoo: Path, /, *, json: bool = False, common: Common | None = None) -> None:
+def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> None:
     """What a zoo holds: counts by architecture, task, step and split, metrics, health.
 
     ```
@@ -122,13 +122,13 @@ def show(zoo: Path, /, *, json: bool = False, common: Common | None = None) -> N
     ```
 
     Args:
-        zoo: The zoo's folder.
+        zoo: The zoo's folder, or its address (s3://…).
         json: Print one JSON document instead of tables.
     """
     from rnnatlas.zoo.store import Zoo
     from rnnatlas.zoo.summary import examples, summarise
 
-    opened = Zoo.open(str(zoo))
+    opened = Zoo.open(zoo)
     summary = summarise(opened)
     if json:
         print_json(summary)
@@ -159,7 +159,7 @@ def _print_groups(groups: list[dict[str, Any]], title: str) -> None:
 
 
 def verify(
-    zoo: Path,
+    zoo: str,
     /,
     *,
     sample: int = 100,
@@ -174,7 +174,7 @@ def verify(
     ```
 
     Args:
-        zoo: The zoo's folder.
+        zoo: The zoo's folder, or its address (s3://…).
         sample: Snapshots to check, drawn at random.
         all: Check every snapshot.
         json: Print one JSON document instead of a sentence.
@@ -183,10 +183,10 @@ def verify(
     from rnnatlas.zoo.store import Zoo
     from rnnatlas.zoo.verify import verify as check
 
-    opened = Zoo.open(str(zoo))
+    opened = Zoo.open(zoo)
     found = check(opened, None if all else sample)
     if json:
-        print_json({"zoo": str(zoo), "agree": found.agree, **dataclasses.asdict(found)})
+        print_json({"zoo": zoo, "agree": found.agree, **dataclasses.asdict(found)})
     else:
         what = "rollouts and metrics" if opened.task else "weights (there are no rollouts to run again)"
         print(

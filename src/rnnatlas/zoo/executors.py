@@ -27,7 +27,9 @@ class Executor(ABC):
     def __init__(self, workers: int | None = None):
         if workers is not None and workers < 1:
             raise SettingsError(f"workers should be 1 or more, found {workers}")
-        self.workers = workers or len(os.sched_getaffinity(0))
+        import joblib
+
+        self.workers = workers or joblib.cpu_count()
 
     @abstractmethod
     def run(self, work: Work, units: Sequence[Any], heartbeats: "Heartbeats") -> Iterator[int]:

@@ -206,8 +206,10 @@ def read_card(folder: Folder) -> dict[str, Any]:
     if missing:
         raise ZooFormatError(f"zoo.json of {folder} lacks {', '.join(missing)}; copy it again")
     try:
-        for slug, counts in card["expected"].items():
-            RNNSpec.from_slug(slug), int(counts["shards"]), int(counts["snapshots"])
+        card["expected"] = {
+            RNNSpec.from_slug(slug).slug: {part: int(counts[part]) for part in ("shards", "snapshots")}
+            for slug, counts in card["expected"].items()
+        }
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ZooFormatError(f"zoo.json of {folder} is damaged in `expected`; copy it again") from None
     return card

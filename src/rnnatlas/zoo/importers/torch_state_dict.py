@@ -1,6 +1,5 @@
 """What `torch.save(model.state_dict(), path)` writes, alone or somewhere inside a larger checkpoint."""
 
-import pickle
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,15 +21,17 @@ class TorchStateDict(Importer):
 
     def find(self, path: Path, cell: str | None = None, head: str | None = None) -> list[FoundRNN]:
         """See `Importer.find`."""
-        return find_rnns(dict(_tensors(_load(path), "")), cell=cell, head=head)
+        return find_rnns(_load(path), cell=cell, head=head)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other ways to read TorchScript
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+            return dict(_tensors(torch.load(path, map_location="cpu", weights_only=True), ""))
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged pickle makes the unpickler stumble over
         named = re.search(r"GLOBAL (\S+\.\S+)", str(error))
         if named:
             raise CheckpointError(
