@@ -1,7 +1,9 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from rnnatlas.errors import SettingsError
 from rnnatlas.zoo.format import as_column, write_shard
 from rnnatlas.zoo.store import Zoo
 from rnnatlas.zoo.verify import verify
@@ -29,6 +31,8 @@ def test_a_sample_is_drawn_and_the_same_again(zoo_folder):
     zoo = Zoo.open(zoo_folder)
     assert verify(zoo, sample=5) == verify(zoo, sample=5)
     assert verify(zoo, sample=5).checked == 5
+    with pytest.raises(SettingsError, match="1 or more"):
+        verify(zoo, sample=0)
 
 
 def test_tampered_weights_are_found(zoo_folder):

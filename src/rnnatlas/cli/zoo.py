@@ -184,7 +184,7 @@ def verify(
     from rnnatlas.zoo.verify import verify as check
 
     opened = Zoo.open(zoo)
-    found = check(opened, None if all else sample)
+    found = check(opened, None if all else sample, progress=(common or Common()).progress)
     if json:
         print_json({"zoo": zoo, "agree": found.agree, **dataclasses.asdict(found)})
     else:

@@ -3,7 +3,7 @@
 import errno
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,12 @@ def _train(
 ) -> None:
     units = [(out / name, chunk) for name, chunk in missing.items()]
     updates = sum(len(chunk.runs) for chunk in missing.values()) * settings.steps
-    with heartbeats() as folder, _bar(Heartbeats(Path(folder)), updates, enabled=progress) as beats:
-        for _ in runner.run(_train_unit, units, beats):
+    with (
+        heartbeats() as folder,
+        _bar(Heartbeats(Path(folder)), updates, enabled=progress) as beats,
+        closing(runner.run(_train_unit, units, beats)) as done,
+    ):
+        for _ in done:
             pass
 
 

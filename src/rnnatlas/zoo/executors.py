@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,14 +32,14 @@ class Executor(ABC):
         self.workers = workers or joblib.cpu_count()
 
     @abstractmethod
-    def run(self, work: Work, units: Sequence[Any], heartbeats: "Heartbeats") -> Iterator[int]:
+    def run(self, work: Work, units: Sequence[Any], heartbeats: "Heartbeats") -> Generator[int, None, None]:
         """Does the units; yields the position of each as it is done. What a unit raises ends it all."""
 
 
 class Local(Executor):
     """Processes on this machine (joblib's loky), one thread each; a single worker is this process."""
 
-    def run(self, work: Work, units: Sequence[Any], heartbeats: "Heartbeats") -> Iterator[int]:
+    def run(self, work: Work, units: Sequence[Any], heartbeats: "Heartbeats") -> Generator[int, None, None]:
         """See `Executor.run`; workers are stopped at once when the caller stops."""
         if min(self.workers, len(units)) <= 1:
             for number, unit in enumerate(units):

@@ -44,7 +44,8 @@ def examples(zoo: Zoo, count: int = 3, strings: int = 6) -> list[tuple[str, floa
     """The last snapshots of a few runs, spread over their performance: task, performance, some rollouts."""
     if zoo.task is None:
         return []
-    table = flat(zoo.snapshots(where="step = (SELECT max(step) FROM rows)"))
+    last = max(zoo.table["step"].to_pylist())
+    table = flat(zoo.snapshots(where=f"step = {last}"))
     performances = table["metrics.performance"].to_numpy()
     order = np.argsort(performances)[:: -max(1, table.num_rows // count)][:count]
     rows = table["row"].to_numpy()[order]

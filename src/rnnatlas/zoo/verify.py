@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 
+from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population
 from rnnatlas.seeds import stream
 from rnnatlas.settings import build
@@ -48,14 +51,21 @@ class Verification:
         return self.checked - len({*self.not_finite, *self.outputs_differ, *self.metrics_differ})
 
 
-def verify(zoo: Zoo, sample: int | None = 100, seed: int = 0) -> Verification:
+def verify(zoo: Zoo, sample: int | None = 100, seed: int = 0, progress: bool = False) -> Verification:
     """Runs the stored rollouts of some snapshots again, and measures their metrics again.
 
     Args:
         zoo: The zoo; of imported RNNs, which have neither rollouts nor metrics, only weights are looked at.
         sample: How many snapshots, drawn at random; None for all.
         seed: Of the draw.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        SettingsError: `sample` is less than one.
+        ZooFormatError: A shard is damaged.
     """
+    if sample is not None and sample < 1:
+        raise SettingsError(f"the number of snapshots to check should be 1 or more, found {sample}")
     rows = zoo.snapshots()["row"].to_numpy()
     if sample is not None and sample < len(rows):
         rows = np.sort(stream(seed, "verify").choice(rows, sample, replace=False))
@@ -68,8 +78,9 @@ def verify(zoo: Zoo, sample: int | None = 100, seed: int = 0) -> Verification:
         metrics_differ=[],
         largest_difference=0.0,
     )
+    console = Console(stderr=True)
     with one_thread():
-        for start in range(0, len(rows), RNNS):
+        for start in track(range(0, len(rows), RNNS), "checking", console=console, disable=not progress):
             found = _check(zoo, rows[start : start + RNNS], found)
     return found
 
