@@ -48,7 +48,6 @@ class Training(lightning.LightningModule):
         settings: How.
         seed: Of the batches.
         out: The run's folder.
-        progress: Told of each step.
     """
 
     def __init__(
@@ -60,12 +59,11 @@ class Training(lightning.LightningModule):
         settings: EmulationSettings,
         seed: int,
         out: Path,
-        progress: Progress,
     ):
         super().__init__()
         self.encoder, self.emulator = encoder, emulator
         self._train, self._validation = train, validation
-        self.settings, self._seed, self._out, self._progress = settings, seed, out, progress
+        self.settings, self._seed, self._out = settings, seed, out
         self._divergence = divergences[settings.divergence]
         self.done = 0
         self.history: list[dict[str, int | float]] = []
@@ -128,7 +126,6 @@ class Training(lightning.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:  # noqa: D102
         self.done += 1
-        self._progress.advance(self.done, self._sum / self._since)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:  # noqa: D102
         return torch.optim.AdamW(
@@ -140,7 +137,8 @@ class Training(lightning.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: D102
         for part in (self.encoder, self.emulator):
-            clip_grad_norm_(part.parameters(), self.settings.clip)
+            if parameters := list(part.parameters()):
+                clip_grad_norm_(parameters, self.settings.clip)
 
     # --- validation ----------------------------------------------------------------------------
 
@@ -165,9 +163,13 @@ class Training(lightning.LightningModule):
             self.waited = 0
             self.best = {"loss": row["validation_loss"], "step": self.done, "weights": self.weights()}
         self.trainer.should_stop = self.finished
-        self._progress.validated(row["validation_loss"], self.best["loss"])
         if self.logger is not None:
             self.logger.log_metrics({key: row[key] for key in COLUMNS[1:]}, step=self.done)
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of the steps since the last validation, or up to it where there are none yet."""
+        return float(self._sum / self._since) if self._since else float(self.history[-1]["train_loss"])
 
     @property
     def finished(self) -> bool:
@@ -242,8 +244,8 @@ def write_history(out: Path, history: list[dict[str, int | float]]) -> None:
     files.write_text(out / "history.csv", text.getvalue())
 
 
-def fit(training: Training, out: Path, device: str, devices: int) -> None:
-    """Trains from where `training` is to its last step."""
+def fit(training: Training, out: Path, device: str, devices: int, title: str | None) -> None:
+    """Trains from where `training` is to its last step, with a progress bar if it has a title."""
     logger = TensorBoardLogger(out, name="", version="", purge_step=training.done or None)
     with _quiet(), torch.random.fork_rng(devices=[]):
         trainer = lightning.Trainer(
@@ -254,6 +256,7 @@ def fit(training: Training, out: Path, device: str, devices: int) -> None:
             max_steps=training.settings.steps - training.done,
             num_sanity_val_steps=0,
             logger=logger,
+            callbacks=[Progress(title)] if title else [],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

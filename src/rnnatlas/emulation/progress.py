@@ -1,45 +1,59 @@
 """What a person sees of training while it runs."""
 
+from typing import TYPE_CHECKING, Any
+
+import lightning
 import rich.console
 import rich.progress
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from rnnatlas.emulation.fit import Training
 
 
-class Progress:
-    """One bar for the whole training, on stderr: losses, rate and time left."""
+class Progress(lightning.Callback):
+    """One bar for the whole training, on stderr: losses and time left."""
 
-    def __init__(self, title: str, steps: int, shown: bool):
-        self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TextColumn("{task.fields[losses]}"),
-            rich.progress.TimeRemainingColumn(),
-            console=rich.console.Console(stderr=True),
-            disable=not shown,
-        )
-        self._task = self._bar.add_task(title, total=steps, losses="")
-        self._shown = shown
-        self._done, self._train, self._validation = 0, "", ""
+    def __init__(self, title: str):
+        self._title = title
+        self._bar: rich.progress.Progress | None = None
 
-    def __enter__(self) -> "Progress":
-        self._bar.start()
-        return self
+    def on_train_start(self, trainer: lightning.Trainer, training: "Training") -> None:  # noqa: D102
+        if trainer.is_global_zero:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TextColumn("{task.fields[losses]}"),
+                rich.progress.TimeRemainingColumn(),
+                console=rich.console.Console(stderr=True),
+            )
+            self._task = self._bar.add_task(self._title, total=training.settings.steps, losses="")
+            self._bar.start()
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    def on_train_batch_end(self, trainer: Any, training: "Training", *_: Any) -> None:
+        """Shows the step; now and then only, since reading a loss waits for a GPU."""
+        if training.done % 20 == 0:
+            self._show(training)
 
-    def advance(self, done: int, loss: Tensor) -> None:
-        """Shows a step; losses are read now and then, which costs a wait on a GPU."""
-        self._done = done
-        if self._shown and done % 20 == 0:
-            self._train = f"train {float(loss):.4f}"
-            self._show()
+    def on_train_epoch_end(self, trainer: Any, training: "Training") -> None:  # noqa: D102
+        self._show(training)
 
-    def validated(self, loss: float, best: float) -> None:
-        """Shows a validation."""
-        self._validation = f" validation {loss:.4f} (best {best:.4f})"
-        self._show()
+    def on_train_end(self, trainer: Any, training: "Training") -> None:  # noqa: D102
+        self._stop()
 
-    def _show(self) -> None:
-        self._bar.update(self._task, completed=self._done, losses=self._train + self._validation)
+    def on_exception(self, *_: Any) -> None:  # noqa: D102
+        self._stop()
+
+    def _show(self, training: "Training") -> None:
+        if self._bar is None:
+            return
+        losses = f"train {training.train_loss:.4f}"
+        if training.history:
+            last, best = training.history[-1]["validation_loss"], training.best["loss"]
+            losses += f" validation {last:.4f} (best {best:.4f})"
+        self._bar.update(self._task, completed=training.done, losses=losses)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -20,7 +20,6 @@ from rnnatlas.emulation.model import (
     write_settings,
     write_weights,
 )
-from rnnatlas.emulation.progress import Progress
 from rnnatlas.errors import OutputExists, RunFormatError, SettingsError, ZooFormatError
 from rnnatlas.settings import as_dict, build
 from rnnatlas.zoo.store import Zoo
@@ -175,17 +174,14 @@ def _train(
     settings, train = run.emulation, snapshots["train"]
     if not (out / "model.safetensors").is_file():
         encoder, emulator = make_parts(train.spec, train.task, run)
-        with Progress(f"training {run.encoder}", settings.steps, progress) as bar:
-            training = Training(
-                encoder, emulator, train, snapshots["validation"], settings, run.seed, out, bar
-            )
-            if (out / RESUME).is_file():
-                training.take_up(torch.load(out / RESUME, weights_only=True))
-            else:
-                encoder.calibrate(train.population)
-            if not training.finished:
-                fit(training, out, device, devices)
-                training.take_up(torch.load(out / RESUME, weights_only=True))
+        training = Training(encoder, emulator, train, snapshots["validation"], settings, run.seed, out)
+        if (out / RESUME).is_file():
+            training.take_up(torch.load(out / RESUME, weights_only=True))
+        else:
+            encoder.calibrate(train.population)
+        if not training.finished:
+            fit(training, out, device, devices, f"training {run.encoder}" if progress else None)
+            training.take_up(torch.load(out / RESUME, weights_only=True))
         write_history(out, training.history)
         write_metrics(out, [_record(run, training.best, len(snapshots["validation"]))])
         write_weights(out, training.best["weights"])
