@@ -1,6 +1,7 @@
 """Predictors learn what there is to learn, stop on validation, and come back from disk as they were."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ TASK = FormalLanguages.from_settings({"tokens": 3})
 STEPS = (0, 100, 200)
 
 
-def known(kind, table: pa.Table):
+def known(kind, table: pa.Table) -> Any:
     """The property as these snapshots have it."""
     prop = kind.fit(TASK, table)
     assert prop is not None
@@ -56,8 +57,9 @@ def test_each_property_is_learned_from_features_that_hold_it(name):
     features = torch.cat(
         [target * 3, torch.randn(len(target), 4, generator=torch.Generator().manual_seed(1))], 1
     )
-    predictor = fit(prop, features, target, train, validation, seed=0)
-    blind = fit(prop, torch.ones(len(target), 1), target, train, validation, seed=0)
+    brief = PredictorSettings(steps=200)
+    predictor = fit(prop, features, target, train, validation, 0, brief)
+    blind = fit(prop, torch.ones(len(target), 1), target, train, validation, 0, brief)
     held_out = torch.from_numpy(validation)
     seeing, guessing = (
         prop.score(one(x[held_out]), target[held_out])

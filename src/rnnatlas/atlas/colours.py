@@ -55,7 +55,7 @@ def categorical(count: int) -> list[str]:
     return [oklch(lightness[i % 3], 0.13, 2 * math.pi * i / count) for i in range(count)]
 
 
-def by_numbers(points: Sequence[Sequence[float]]) -> list[str]:
+def by_numbers(points: Sequence[Sequence[float | int]]) -> list[str]:
     """Colours of things that are points in a space of one to three numbers, near points alike.
 
     The first two numbers span the plane of hue and chroma, the third is lightness (OKLab), so
@@ -93,6 +93,6 @@ def _gamma(channel: float) -> float:
     return 12.92 * channel if channel <= 0.0031308 else 1.055 * channel ** (1 / 2.4) - 0.055
 
 
-def _scaled(column: Sequence[float]) -> list[float]:
+def _scaled(column: Sequence[float | int]) -> list[float]:
     low, high = min(column), max(column)
     return [2 * (value - low) / (high - low) - 1 if high > low else 0.0 for value in column]

@@ -90,6 +90,12 @@ def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed:
             f"every entry of an atlas needs an id of its own, found {repeated!r} twice; embed each path once"
         )
     vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(broken):
+        raise CheckpointError(
+            f"the embedding of {table['id'][int(broken[0])]} is not finite, because this RNN's outputs grow "
+            "without bound; leave it out"
+        )
     card = {
         "run": str(model.path.resolve()),
         "model": digest(model),

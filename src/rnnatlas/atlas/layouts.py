@@ -39,9 +39,11 @@ def place(
 
 
 def pca(embeddings: Float[np.ndarray, "rnn embed"], seed: int) -> Float[np.ndarray, "rnn 2"]:
-    """The two principal components."""
+    """The two principal components; zeros where all embeddings are alike."""
     from sklearn.decomposition import PCA
 
+    if np.ptp(embeddings, axis=0).max() < 1e-9:
+        return np.zeros((len(embeddings), 2))
     components = min(2, *embeddings.shape)
     places = PCA(components, svd_solver="full").fit_transform(embeddings)
     return np.pad(places, ((0, 0), (0, 2 - components)))
@@ -55,7 +57,12 @@ def tsne(embeddings: Float[np.ndarray, "rnn embed"], seed: int) -> Float[np.ndar
     # sklearn's cosine distances come out a little below zero for equal vectors; on the unit sphere
     # squared Euclidean distances are the same up to a factor.
     scaled = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(scaled)
+    start = pca(scaled, seed)
+    spread = start[:, 0].std()
+    if spread < 1e-9:  # all embeddings are alike: sklearn would divide by zero and crash the process
+        return start
+    start = (start / spread * 1e-4).astype(np.float32)
+    return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(scaled)
 
 
 def umap(embeddings: Float[np.ndarray, "rnn embed"], seed: int) -> Float[np.ndarray, "rnn 2"]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 import rnnatlas
 from rnnatlas.atlas import charts, colours, words
@@ -170,14 +169,11 @@ def _headlines(results: Results, split: str) -> dict[str, Any]:
 def _differences(results: Results, split: str) -> dict[str, Interval]:
     found = {}
     for encoder in results.encoders:
-        tables = [
-            table.filter(
-                pc.and_(pc.equal(table["divergence"], results.divergence), pc.equal(table["split"], split))
-            )
-            for table in results.tables(encoder, LOSSES)
-        ]
-        own, zero = (np.stack([table[told].to_numpy() for table in tables]) for told in ("own", "zero"))
-        found[encoder] = difference(own, zero, tables[0]["run"].to_numpy())
+        tables = results.tables(encoder, LOSSES)
+        keys = zip(*(tables[0][key].to_pylist() for key in ("divergence", "split")), strict=True)
+        rows = np.array([key == (results.divergence, split) for key in keys])
+        own, zero = (np.stack([table[told].to_numpy()[rows] for table in tables]) for told in ("own", "zero"))
+        found[encoder] = difference(own, zero, tables[0]["run"].to_numpy()[rows])
     return found
 
 

@@ -10,7 +10,7 @@ from rnnatlas.properties.figures import Figure, find
 
 SPLITS = {
     "new-runs": "new runs of known languages",
-    "validation": "languages not trained on",
+    "validation": "languages not trained on (these chose the checkpoints)",
     "ood": "languages of another kind (OOD)",
 }
 NAMES = {
@@ -22,7 +22,7 @@ NAMES = {
     "norms": "weight norms",
     "step": "training step",
     "architecture": "architecture",
-    "constant": "constant",
+    "constant": "constant guess",
     "own": "own embedding",
     "shuffled": "another RNN's embedding",
     "zero": "no embedding (z = 0)",
@@ -148,9 +148,9 @@ def _against(own: Interval, trivial: Mapping[str, Interval]) -> tuple[Outcome, s
 
 def _against_untrained(own: Interval, untrained: Interval) -> str:
     return {
-        "yes": f"Training clearly improved on the same encoder untrained ({untrained}).",
-        "no": f"Training clearly made it worse than the same encoder untrained ({untrained}).",
-        "open": f"Whether training improved on the same encoder untrained ({untrained}) cannot be told.",
+        "yes": f"Training clearly improved on the same encoder untrained, {untrained}.",
+        "no": f"Training clearly made it worse than the same encoder untrained, {untrained}.",
+        "open": f"Whether training improved on the same encoder untrained, {untrained}, cannot be told.",
     }[compare(own, untrained, lower_is_better=False)]
 
 

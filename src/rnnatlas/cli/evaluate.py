@@ -42,7 +42,8 @@ def _print(name: str, records: list[dict[str, Any]]) -> None:
         cells = {record["split"]: _cell(record) for record in records if record["of"] == of}
         rows.append([of, *(cells.get(split, "–") for split in splits)])
     runs = {record["split"]: record["n_runs"] for record in records}
-    print_table([name, *(f"{split} ({runs[split]} runs)" for split in splits)], rows)
+    counts = ", ".join(f"{runs[split]} {split}" for split in splits)
+    print_table(["", *splits], rows, title=f"{name} (RNNs: {counts})")
     print()
 
 

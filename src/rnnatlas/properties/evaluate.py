@@ -18,6 +18,7 @@ from rnnatlas.properties.base import Property
 from rnnatlas.properties.features import features
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
 from rnnatlas.properties.model import PREDICTORS, Model
+from rnnatlas.properties.predictors import Predictor, PredictorSettings
 from rnnatlas.zoo.splits import ood_half
 from rnnatlas.zoo.store import Zoo
 
@@ -31,7 +32,9 @@ STRINGS = 200
 """Strings sampled for each emulated RNN; their share's standard error is at most .035."""
 
 
-def evaluate(path: Path | str, zoo: Zoo | None = None) -> list[dict[str, Any]]:
+def evaluate(
+    path: Path | str, zoo: Zoo | None = None, settings: PredictorSettings | None = None
+) -> list[dict[str, Any]]:
     """Fills a run's folder with figures of held-out RNNs.
 
     Writes `losses.parquet`, `predictions.parquet` and `emulated.parquet` (a row a snapshot, so that
@@ -41,6 +44,7 @@ def evaluate(path: Path | str, zoo: Zoo | None = None) -> list[dict[str, Any]]:
     Args:
         path: Folder of a finished run.
         zoo: Held-out RNNs; the run's own zoo without it.
+        settings: How predictors are trained; the defaults without it.
 
     Returns:
         The records of `metrics.json`.
@@ -64,7 +68,7 @@ def evaluate(path: Path | str, zoo: Zoo | None = None) -> list[dict[str, Any]]:
             f"{zoo.path} has no held-out snapshots; expected a split named {', '.join(HELD_OUT)}"
         )
     lost = pa.concat_tables([losses(model, zoo, table) for table in splits])
-    predicted, fitted = predictions(model, zoo, zoo.snapshots(where=condition))
+    predicted, fitted = predictions(model, zoo, zoo.snapshots(where=condition), settings)
     _write(model.path / LOSSES, lost)
     _write(model.path / PREDICTIONS, predicted)
     if hasattr(zoo.task, "score"):
@@ -79,8 +83,8 @@ def evaluate(path: Path | str, zoo: Zoo | None = None) -> list[dict[str, Any]]:
 
 
 def predictions(
-    model: Model, zoo: Zoo, snapshots: pa.Table
-) -> tuple[pa.Table, dict[str, tuple[Property, predictors.Predictor]]]:
+    model: Model, zoo: Zoo, snapshots: pa.Table, settings: PredictorSettings | None = None
+) -> tuple[pa.Table, dict[str, tuple[Property, Predictor]]]:
     """Trains a predictor of every property on every kind of features.
 
     Training RNNs are those of the split "train" and of every other OOD task; the validation split
@@ -105,7 +109,7 @@ def predictions(
         for features_name, own in found.items():
             if features_name == name:  # the step tells the step
                 continue
-            predictor = predictors.fit(prop, own, target, train, validation, model.settings.seed)
+            predictor = predictors.fit(prop, own, target, train, validation, model.settings.seed, settings)
             if features_name == "embedding":
                 fitted[name] = prop, predictor
             parts.append(_rows(prop, features_name, predictor(own), target, snapshots, held_out))

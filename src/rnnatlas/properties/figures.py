@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rnnatlas import properties
 from rnnatlas.intervals import Interval, bootstrap, correlation
@@ -55,7 +54,10 @@ def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
     """
     figures = []
     for divergence in dict.fromkeys(tables[0]["divergence"].to_pylist()):
-        own = [table.filter(pc.equal(table["divergence"], divergence)) for table in tables]
+        own = [
+            table.filter(pa.array([own == divergence for own in table["divergence"].to_pylist()]))
+            for table in tables
+        ]
         for column in own[0].column_names:
             told, _, unmasked = column.partition("_")
             if told in EMULATED:
