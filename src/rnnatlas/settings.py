@@ -68,6 +68,17 @@ def _class_at(cls: Any, location: Sequence[int | str]) -> Any:
     return cls
 
 
+def check_sections(values: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Makes sure that settings have no other sections than those known.
+
+    Raises:
+        SettingsError: They have; says which known one is nearest.
+    """
+    for section in values:
+        if section not in known:
+            raise SettingsError(f"unknown section of settings {section!r}; {nearest(section, known)}")
+
+
 def as_dict(value: Any) -> dict[str, Any]:
     """Settings as plain values that YAML and JSON can hold and `build` reads back."""
     return {key: _plain(item) for key, item in dataclasses.asdict(value).items()}

@@ -49,8 +49,6 @@ def train(
     """
     from rnnatlas import encoders, settings
     from rnnatlas.emulation.model import EmulationSettings
-    from rnnatlas.errors import SettingsError
-    from rnnatlas.registry import nearest
     from rnnatlas.zoo.store import Zoo
 
     common = common or Common()
@@ -58,9 +56,7 @@ def train(
     opened = Zoo.open(zoo)
     below = settings.preset(preset, opened.task.name) if preset and opened.task else {}
     resolved = common.layered(below, {"emulation": {"divergence": divergence}}, set or [])
-    for section in resolved:
-        if section not in (known := {"emulation", "encoders", *below}):
-            raise SettingsError(f"unknown section of settings {section!r}; {nearest(section, known)}")
+    settings.check_sections(resolved, ["emulation", "encoders", *below])
     emulation = settings.build(EmulationSettings, resolved.get("emulation", {}), "emulation")
     own = resolved.get("encoders", {}).get(encoder, {})
     if common.print_config:

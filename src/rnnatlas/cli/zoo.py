@@ -50,7 +50,7 @@ def build(
     resolved = common.layered(below, {"zoo": {"runs": runs}}, set or [])
     from rnnatlas.zoo.train import ZooSettings
 
-    _check_sections(resolved, {"task", "zoo", *below})
+    settings.check_sections(resolved, ["task", "zoo", *below])
     made = kind.from_settings(resolved.get("task", {}))
     zoo_settings = settings.build(ZooSettings, resolved.get("zoo", {}), "zoo")
     if common.print_config:
@@ -71,15 +71,6 @@ def build(
         progress=common.progress,
     )
     common.say(f"{len(zoo)} snapshots of {', '.join(map(str, zoo.specs))} in {out}")
-
-
-def _check_sections(resolved: dict[str, Any], known: set[str]) -> None:
-    from rnnatlas.errors import SettingsError
-    from rnnatlas.registry import nearest
-
-    for section in resolved:
-        if section not in known:
-            raise SettingsError(f"unknown section of settings {section!r}; {nearest(section, known)}")
 
 
 def import_(

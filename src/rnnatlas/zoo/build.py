@@ -1,9 +1,8 @@
 """Building a zoo: which runs form a unit, who does it, what is kept and how it goes on after a stop."""
 
 import errno
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo import executors
-from rnnatlas.zoo.executors import Executor, Heartbeats, heartbeats
+from rnnatlas.zoo.executors import Executor, run_all
 from rnnatlas.zoo.format import Folder, read_card, shard_name, write_card, write_shard
 from rnnatlas.zoo.splits import assign
 from rnnatlas.zoo.store import Zoo
@@ -121,54 +120,12 @@ def _train(
 ) -> None:
     units = [(out / name, chunk) for name, chunk in missing.items()]
     updates = sum(len(chunk.runs) for chunk in missing.values()) * settings.steps
-    with (
-        heartbeats() as folder,
-        _bar(Heartbeats(Path(folder)), updates, enabled=progress) as beats,
-        closing(runner.run(_train_unit, units, beats)) as done,
-    ):
-        for _ in done:
-            pass
+    run_all(runner, _train_unit, units, updates, "training RNNs", "RNN-steps/s" if progress else None)
 
 
 def _train_unit(unit: tuple[Path, Chunk], beat: Any) -> None:
     path, chunk = unit
     write_shard(path, snapshots_table(chunk, beat))
-
-
-@contextmanager
-def _bar(beats: Heartbeats, updates: int, enabled: bool) -> Iterator[Heartbeats]:
-    """A progress bar that moves inside units too: it reads their heartbeats."""
-    if not enabled or not updates:
-        yield beats
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("training RNNs"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]} RNN-steps/s"),
-        TimeRemainingColumn(compact=True),
-    )
-    stop = threading.Event()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        shown = bar.add_task("", total=updates, rate="…")
-
-        def watch() -> None:
-            while not stop.wait(Heartbeats.INTERVAL):
-                done = beats.total()
-                elapsed = bar.tasks[0].elapsed or 1
-                bar.update(shown, completed=done, rate=f"{done / elapsed:,.0f}")
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield beats
-            bar.update(shown, completed=updates)
-        finally:
-            stop.set()
-            watcher.join()
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 import os
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -119,6 +121,59 @@ def _overwrite(path: Path, text: str) -> None:
         return
 
 
-def heartbeats() -> "tempfile.TemporaryDirectory[str]":
-    """A folder for heartbeats of processes on this machine, removed when its block ends."""
-    return tempfile.TemporaryDirectory(prefix="rnnatlas-")
+def run_all(
+    executor: Executor, work: Work, units: Sequence[Any], updates: int, title: str, rate: str | None
+) -> None:
+    """Does all units, with a progress bar on stderr that moves inside units too.
+
+    Args:
+        executor: Where they run.
+        work: What does a unit.
+        units: What is to be done.
+        updates: Updates that all units make together.
+        title: What the bar says is being done.
+        rate: What the bar calls updates per second; None for no bar.
+    """
+    with tempfile.TemporaryDirectory(prefix="rnnatlas-") as folder:
+        beats = Heartbeats(Path(folder))
+        with _bar(beats, updates, title, rate), closing(executor.run(work, units, beats)) as done:
+            for _ in done:
+                pass
+
+
+@contextmanager
+def _bar(beats: Heartbeats, updates: int, title: str, rate: str | None) -> Iterator[None]:
+    """A bar that reads the heartbeats."""
+    if rate is None or not updates:
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    stop = threading.Event()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        shown = bar.add_task(title, total=updates, rate="")
+
+        def show(done: int) -> None:
+            elapsed = bar.tasks[0].elapsed or 1
+            bar.update(shown, completed=done, rate=f"{done / elapsed:,.0f} {rate}")
+
+        def watch() -> None:
+            while not stop.wait(Heartbeats.INTERVAL):
+                show(beats.total())
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+            show(updates)
+        finally:
+            stop.set()
+            watcher.join()
