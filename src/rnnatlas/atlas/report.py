@@ -2,14 +2,13 @@
 
 import datetime
 import html
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import rnnatlas
-from rnnatlas.atlas import charts, colours, words
+from rnnatlas.atlas import charts, colours, comparison, words
 from rnnatlas.atlas.diagnostics import examples, question_differences, same_task
 from rnnatlas.atlas.experiment import Experiment, Results
 from rnnatlas.atlas.map import colour_columns
@@ -17,14 +16,11 @@ from rnnatlas.encoders.probing import ProbingEncoder
 from rnnatlas.files import write_text
 from rnnatlas.intervals import Interval, difference
 from rnnatlas.properties.evaluate import LOSSES
-from rnnatlas.properties.features import DEFINITIONS, TRIVIAL
-from rnnatlas.properties.figures import EMULATED, Figure, find
+from rnnatlas.properties.features import DEFINITIONS
+from rnnatlas.properties.figures import EMULATED
 
 SHOWN = 4
 """RNNs in the figures that look at single ones."""
-
-HIGHER_IS_BETTER = ("accuracy", "right", "correlation", "step")
-"""Last words of the names of scores that should be high; losses should be low."""
 
 
 def write_report(folder: Path | str) -> Path:
@@ -77,8 +73,8 @@ def contents(results: Results) -> dict[str, Any]:
         "split": words.SPLITS.get(split, split),
         "divergence": results.divergence.replace("-", " "),
         "seeds": max(len(own) for own in results.experiment.runs.values()),
-        "loss_tables": _loss_tables(results),
-        "property_tables": _property_tables(results),
+        "loss_tables": comparison.loss_tables(results),
+        "property_tables": comparison.property_tables(results),
         "correlations": _correlations(results),
         "probing": probing,
         "atlas": atlas,
@@ -152,13 +148,13 @@ def _findings(results: Results, split: str) -> list[tuple[str, list[words.Findin
 
 def _headlines(results: Results, split: str) -> dict[str, Any]:
     losses = {
-        encoder: _intervals(own, f"emulation loss, {results.divergence}", split)["own"]
+        encoder: comparison.intervals(own, f"emulation loss, {results.divergence}", split)["own"]
         for encoder, own in results.losses.items()
     }
     accuracy = {
         encoder: found["embedding"]
         for encoder, own in results.properties.items()
-        if "embedding" in (found := _intervals(own, "task accuracy", split))
+        if "embedding" in (found := comparison.intervals(own, "task accuracy", split))
     }
     ranks = words.ranking(losses, "emulation loss") + words.ranking(
         accuracy, "task accuracy", lower_is_better=False
@@ -177,92 +173,17 @@ def _differences(results: Results, split: str) -> dict[str, Interval]:
     return found
 
 
-def _intervals(figures: Sequence[Figure], name: str, split: str) -> dict[str, Interval]:
-    return {of: figure.interval for of, figure in find(figures, name, split).items()}
-
-
-# --- tables and charts of figures --------------------------------------------------------------------
-
-
-def _loss_rows(results: Results, name: str, split: str) -> dict[str, dict[str, Interval]]:
-    rows = {}
-    for encoder, figures in results.losses.items():
-        found = _intervals(figures, name, split)
-        rows[encoder] = {told: found[told] for told in ("own", "shuffled") if told in found}
-    zero = _intervals(next(iter(results.losses.values())), name, split).get("zero")
-    return {**rows, "control": {"zero": zero}} if zero else rows
-
-
-def _property_rows(results: Results, name: str, split: str) -> dict[str, dict[str, Interval]]:
-    rows, trivial = {}, {}
-    for encoder, figures in results.properties.items():
-        found = _intervals(figures, name, split)
-        rows[encoder] = {of: found[of] for of in ("embedding", "untrained") if of in found}
-        trivial = trivial or {of: found[of] for of in TRIVIAL if of in found}
-    return {**rows, "trivial": trivial}
-
-
-def _panels(results: Results, rows: Any, name: str) -> dict[str, Any]:
-    figures = [*next(iter(results.losses.values())), *next(iter(results.properties.values()))]
-    counts = {figure.split: figure.interval.n for figure in figures if figure.name == name}
-    return {f"{split} ({counts[split]} RNNs)": rows(results, name, split) for split in counts}
-
-
 def _loss_chart(results: Results) -> charts.Chart:
     name = f"emulation loss, {results.divergence}"
-    return charts.dots(_panels(results, _loss_rows, name), results.divergence.replace("-", " "))
+    return charts.dots(
+        comparison.panels(results, comparison.loss_rows, name), results.divergence.replace("-", " ")
+    )
 
 
 def _property_chart(results: Results, made: dict[str, charts.Chart]) -> None:
-    if _intervals(next(iter(results.properties.values())), "task accuracy", results.splits[0]):
-        panels = _panels(results, _property_rows, "task accuracy")
-        made["task"] = charts.dots(panels, "share of m’s predicted correctly", start_at_zero=True)
-
-
-def _loss_tables(results: Results) -> list[dict[str, Any]]:
-    names = dict.fromkeys(figure.name for own in results.losses.values() for figure in own)
-    return [_table(results, name, _loss_rows, results.losses) for name in names]
-
-
-def _property_tables(results: Results) -> list[dict[str, Any]]:
-    names = dict.fromkeys(figure.name for own in results.properties.values() for figure in own)
-    return [_table(results, name, _property_rows, results.properties) for name in names]
-
-
-def _table(results: Results, name: str, rows: Any, figures: Any) -> dict[str, Any]:
-    """Rows for encoders and controls, a column a split; marks what is clearly better than all controls."""
-    columns = {split: rows(results, name, split) for split in results.splits}
-    every = [figure for own in figures.values() for figure in own if figure.name == name]
-    definition = every[0].definition.partition(", given ")[0].partition(", of a predictor")[0]
-    lower = name.split()[-1] not in HIGHER_IS_BETTER
-    groups = []
-    for encoder in next(iter(columns.values())):
-        lines = []
-        for kind in dict.fromkeys(of for own in columns.values() for of in own.get(encoder, {})):
-            cells = [_cell(columns[split], encoder, kind, lower) for split in results.splits]
-            lines.append((kind, cells))
-        groups.append((encoder, lines))
-    counts = {figure.split: (figure.interval.n, figure.snapshots) for figure in every}
-    return {
-        "name": name,
-        "definition": definition,
-        "lower": lower,
-        "columns": [(split, *counts.get(split, (0, 0))) for split in results.splits],
-        "groups": groups,
-    }
-
-
-def _cell(rows: Any, encoder: str, kind: str, lower: bool) -> tuple[str, bool]:
-    interval = rows.get(encoder, {}).get(kind)
-    if interval is None:
-        return "–", False
-    if kind not in ("own", "embedding"):
-        return str(interval), False
-    controls = [own for other in ("control", "trivial") for own in rows.get(other, {}).values()]
-    controls = [own for own in controls if np.isfinite(own.mean)]
-    return str(interval), bool(controls) and all(
-        words.compare(interval, own, lower) == "yes" for own in controls
-    )
+    if comparison.intervals(next(iter(results.properties.values())), "task accuracy", results.splits[0]):
+        panels = comparison.panels(results, comparison.property_rows, "task accuracy")
+        made["task"] = charts.dots(panels, "share of m’s right", start_at_zero=True)
 
 
 def _correlations(results: Results) -> list[tuple[str, list[float]]]:
@@ -270,7 +191,11 @@ def _correlations(results: Results) -> list[tuple[str, list[float]]]:
     found = []
     for encoder, tables in results.emulated.items():
         pairs = [(table["original"].to_numpy(), table["emulated"].to_numpy()) for table in tables]
-        values = [float(np.corrcoef(x, y)[0, 1]) for x, y in pairs if np.std(x) > 0 and np.std(y) > 0]
+        values = [
+            round(float(np.corrcoef(x, y)[0, 1]), 2) + 0.0
+            for x, y in pairs
+            if np.std(x) > 0 and np.std(y) > 0
+        ]
         found.append((words.name(encoder), values))
     return found
 
