@@ -56,6 +56,8 @@ def contents(results: Results) -> dict[str, Any]:
             results.divergence.replace("-", " "),
         ),
     }
+    about = _about(results)
+    tasks = {own: count for own, _, _, count in about["splits"]}
     probing = _probing(results, made)
     atlas = _atlas(results, made)
     if any(results.emulated.values()):
@@ -63,10 +65,10 @@ def contents(results: Results) -> dict[str, Any]:
     _property_chart(results, made)
     return {
         "experiment": results.experiment,
-        "about": _about(results),
+        "about": about,
         "headlines": _headlines(results, split),
         "elsewhere": [
-            (words.SPLITS.get(other, other), _findings(results, other))
+            (words.SPLITS.get(other, other), tasks[other], _findings(results, other))
             for other in results.splits
             if other != split
         ],
