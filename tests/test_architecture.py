@@ -1,6 +1,8 @@
 """Imports point one way: rnn → tasks → zoo → encoders → emulation → properties → atlas → demo → cli."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,13 +40,15 @@ def test_imports_point_one_way(path):
             assert ORDER.index(parts[1]) <= room(path), f"{path.name} must not import {name}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_heavy_libraries_are_imported_where_used(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = {name.split(".")[0] for name in imported(ast.Module([node], []))}
-            assert not names & HEAVY, f"{path.name} imports {names & HEAVY} at its top"
+def test_heavy_libraries_are_imported_where_used():
+    # emulation.fit, which is the Lightning part of training, is itself imported when training starts
+    rooms = "rnn, zoo.build, zoo.store, emulation.training, properties.evaluate, atlas.embed, demo".split(
+        ", "
+    )
+    code = "import sys, " + ", ".join(f"rnnatlas.{room}" for room in rooms)
+    code += f"; print(*sorted(set({sorted(HEAVY)}) & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
 
 
 def test_every_command_exists_and_shows_an_example(capsys):
