@@ -10,6 +10,7 @@ from torch.nn.functional import dropout
 from rnnatlas import encoders
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.data import Snapshots
+from rnnatlas.emulation.emulator import EmulatorSettings
 from rnnatlas.emulation.fit import RESUME, learning_rate
 from rnnatlas.emulation.model import EmulationSettings, Model, read_metrics
 from rnnatlas.emulation.training import train
@@ -295,7 +296,31 @@ def test_says_what_is_wrong_before_it_makes_anything(zoo, tmp_path, changes, err
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("hardware", [{"device": "cuda"}, {"devices": 0}])
+def test_refuses_hardware_that_is_not_there(zoo, tmp_path, monkeypatch, hardware):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match=f"{next(iter(hardware))} should be"):
+        small(zoo, tmp_path / "run", **hardware)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tells_a_function_of_each_step(zoo, run, tmp_path):
+    told = []
+    small(zoo, tmp_path / "run", control=run, progress=told.append)
+    assert sum(told) == SMALL.steps
+
+
+def test_shows_progress_on_stderr(zoo, run, tmp_path, capfd):
+    small(zoo, tmp_path / "run", control=run, progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "training InteractiveProbing" in err
+    assert "validation" in err
+
+
 def test_settings_are_checked():
+    with pytest.raises(SettingsError, match=r"emulation\.emulator\.width should be 1 or more"):
+        EmulatorSettings(width=0)
     with pytest.raises(SettingsError, match=r"emulation\.steps should be 1 or more, found 0"):
         EmulationSettings(steps=0)
     with pytest.raises(UnknownName, match="did you mean 'reverse-kl'"):

@@ -4,7 +4,7 @@ import torch
 from rnnatlas.encoders.interactive import InteractiveProbing, InteractiveSettings
 from rnnatlas.encoders.noninteractive import NonInteractiveProbing
 from rnnatlas.encoders.probing import ProbingSettings, Reader
-from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.errors import RNNSpecMismatch, SettingsError
 from rnnatlas.rnn import Population, RNNSpec, run
 
 SPEC = RNNSpec(cell="lstm", input=5, hidden=6, output=4)
@@ -84,6 +84,12 @@ def test_without_interaction_answers_do_not_reach_questions(step_embedding):
 def test_the_logit_scale_sharpens_questions():
     flat, sharp = (noninteractive(logit_scale=scale).probe(some(1)).inputs for scale in (1.0, 50.0))
     assert sharp.amax(-1).mean() > flat.amax(-1).mean() + 0.2
+
+
+@pytest.mark.parametrize("name", ["sequences", "steps", "width", "layers", "hidden"])
+def test_refuses_sizes_of_nothing(name):
+    with pytest.raises(SettingsError, match=rf"encoder\.{name} should be 1 or more, found 0"):
+        ProbingSettings(**{name: 0})
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED
+from rnnatlas.encoders.base import EMBED, at_least_one
 from rnnatlas.rnn import draw
 from rnnatlas.settings import settings
 
@@ -20,6 +20,9 @@ class EmulatorSettings:
 
     width: int = 256
     layers: int = 2
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "emulation.emulator", "width", "layers")
 
 
 class Emulator(nn.Module):

@@ -10,7 +10,7 @@ import io
 import logging
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from rnnatlas.emulation.data import Batch, Snapshots, unpack
 from rnnatlas.emulation.divergence import masked_mean
 from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import EmulationSettings
-from rnnatlas.emulation.progress import Progress
+from rnnatlas.emulation.progress import Progress, Telling
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.errors import TrainingDiverged
 
@@ -200,8 +200,10 @@ class Training(lightning.LightningModule):
             "optimizer": self.trainer.optimizers[0].state_dict(),
         }
         write_history(self._out, self.history)
+        content = io.BytesIO()  # torch.save to a full disk raises no OSError
+        torch.save(state, content)
         with files.replacing(self._out / RESUME) as partial:
-            torch.save(state, partial)
+            partial.write_bytes(content.getbuffer())
 
     def take_up(self, state: dict[str, Any]) -> None:
         """Goes back to where a saved state was."""
@@ -244,8 +246,10 @@ def write_history(out: Path, history: list[dict[str, int | float]]) -> None:
     files.write_text(out / "history.csv", text.getvalue())
 
 
-def fit(training: Training, out: Path, device: str, devices: int, title: str | None) -> None:
-    """Trains from where `training` is to its last step, with a progress bar if it has a title."""
+def fit(
+    training: Training, out: Path, device: str, devices: int, progress: bool | Callable[[int], None]
+) -> None:
+    """Trains from where `training` is to its last step; arguments as those of `train`."""
     logger = TensorBoardLogger(out, name="", version="", purge_step=training.done or None)
     with _quiet(), torch.random.fork_rng(devices=[]):
         trainer = lightning.Trainer(
@@ -256,7 +260,7 @@ def fit(training: Training, out: Path, device: str, devices: int, title: str | N
             max_steps=training.settings.steps - training.done,
             num_sanity_val_steps=0,
             logger=logger,
-            callbacks=[Progress(title)] if title else [],
+            callbacks=[Telling(progress) if callable(progress) else Progress()] if progress else [],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

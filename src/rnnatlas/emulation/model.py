@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
-from rnnatlas.encoders.base import Encoder
+from rnnatlas.encoders.base import Encoder, at_least_one
 from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.settings import as_dict, build, read_yaml, settings, to_yaml
@@ -65,9 +65,8 @@ class EmulationSettings:
     emulator: EmulatorSettings = dataclasses.field(default_factory=EmulatorSettings)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "rnns", "rollouts", "validate_every", "validation_rollouts"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"emulation.{name} should be 1 or more, found {getattr(self, name)}")
+        counts = ("steps", "rnns", "rollouts", "validate_every", "validation_rollouts")
+        at_least_one(self, "emulation", *counts, *(["patience"] if self.patience is not None else []))
         divergences.description(self.divergence)  # raises for an unknown name
 
 
@@ -211,7 +210,7 @@ def write_weights(path: Path, parts: dict[str, dict[str, Tensor]]) -> None:
         for name, tensor in state.items()
     }
     with files.replacing(path / "model.safetensors") as partial:
-        save_file(tensors, partial)
+        partial.write_bytes(save(tensors))
 
 
 def read_weights(path: Path, parts: dict[str, nn.Module]) -> None:

@@ -1,5 +1,6 @@
 """What a person sees of training while it runs."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
 class Progress(lightning.Callback):
     """One bar for the whole training, on stderr: losses and time left."""
 
-    def __init__(self, title: str):
-        self._title = title
+    def __init__(self):
         self._bar: rich.progress.Progress | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, training: "Training") -> None:  # noqa: D102
@@ -27,7 +27,8 @@ class Progress(lightning.Callback):
                 rich.progress.TimeRemainingColumn(),
                 console=rich.console.Console(stderr=True),
             )
-            self._task = self._bar.add_task(self._title, total=training.settings.steps, losses="")
+            title = f"training {type(training.encoder).__name__}"
+            self._task = self._bar.add_task(title, total=training.settings.steps, losses="")
             self._bar.start()
 
     def on_train_batch_end(self, trainer: Any, training: "Training", *_: Any) -> None:
@@ -57,3 +58,13 @@ class Progress(lightning.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class Telling(lightning.Callback):
+    """Tells a function of each step."""
+
+    def __init__(self, tell: Callable[[int], None]):
+        self._tell = tell
+
+    def on_train_batch_end(self, *_: Any) -> None:  # noqa: D102
+        self._tell(1)

@@ -1,7 +1,7 @@
 """Training an encoder on a zoo, with the zero-embedding control beside it."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     devices: int = 1,
-    progress: bool = True,
+    progress: bool | Callable[[int], None] = True,
 ) -> Model:
     """Trains an encoder and an emulator together (Herrmann et al. 2024, section 4).
 
@@ -59,7 +59,7 @@ def train(
         resume: Goes on with an unfinished run, exactly as if it had not been interrupted.
         device: "auto", "cpu" or "cuda".
         devices: How many devices share each step.
-        progress: Whether to show progress bars.
+        progress: Whether to show progress bars; or what is called with the number of steps just made.
 
     Raises:
         OutputExists: `out` holds something and `resume` is false.
@@ -70,10 +70,7 @@ def train(
     out = Path(out)
     kind = encoders.registry[encoder] if encoder != CONTROL else encoders.controls[encoder]
     settings = settings or EmulationSettings()
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(
-            "device should be cpu on this machine, found cuda, but no CUDA device is available"
-        )
+    _check_hardware(device, devices)
     snapshots = {split: _snapshots(zoo, split, settings.where) for split in ("train", "validation")}
     run = RunSettings(
         encoder=encoder,
@@ -97,6 +94,16 @@ def train(
         _train(out / CONTROL, own, snapshots, **hardware)
     _train(out, run, snapshots, **hardware)
     return Model.load(out)
+
+
+def _check_hardware(device: str, devices: int) -> None:
+    cuda = torch.cuda.is_available()
+    if device == "cuda" and not cuda:
+        raise SettingsError("device should be cpu here, found cuda, but there is no CUDA device")
+    present = torch.cuda.device_count() if cuda and device != "cpu" else None
+    if devices < 1 or (present and devices > present):
+        most = f"{present}, the GPUs there are" if present else "the number of cores"
+        raise SettingsError(f"devices should be between 1 and {most}, found {devices}")
 
 
 def _snapshots(zoo: Zoo, split: str, where: str | None) -> Snapshots:
@@ -166,7 +173,12 @@ def _copy(source: Path, out: Path) -> None:
 
 
 def _train(
-    out: Path, run: RunSettings, snapshots: dict[str, Snapshots], device: str, devices: int, progress: bool
+    out: Path,
+    run: RunSettings,
+    snapshots: dict[str, Snapshots],
+    device: str,
+    devices: int,
+    progress: bool | Callable[[int], None],
 ) -> None:
     """Trains one encoder, from where its folder says it is."""
     from rnnatlas.emulation.fit import RESUME, Training, fit, write_history
@@ -180,7 +192,7 @@ def _train(
         else:
             encoder.calibrate(train.population)
         if not training.finished:
-            fit(training, out, device, devices, f"training {run.encoder}" if progress else None)
+            fit(training, out, device, devices, progress)
             training.take_up(torch.load(out / RESUME, weights_only=True))
         write_history(out, training.history)
         write_metrics(out, [_record(run, training.best, len(snapshots["validation"]))])

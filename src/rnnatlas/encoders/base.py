@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.errors import RNNSpecMismatch, SettingsError
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.tasks.base import Signal
 
@@ -76,6 +76,17 @@ class Encoder(nn.Module, ABC):
                 f"this encoder was built for RNNs with {self.spec.input} inputs and {self.spec.output_size} "
                 f"outputs, found {spec}; train one on a zoo of such RNNs"
             )
+
+
+def at_least_one(settings: Any, section: str, *names: str) -> None:
+    """Makes sure that settings which count something count at least one.
+
+    Raises:
+        SettingsError: One of them does not.
+    """
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise SettingsError(f"{section}.{name} should be 1 or more, found {getattr(settings, name)}")
 
 
 def mlp(*sizes: int) -> nn.Sequential:

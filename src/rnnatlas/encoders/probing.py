@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
 from rnnatlas.rnn import Population, RNNSpec, run
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal
@@ -36,6 +36,9 @@ class ProbingSettings:
     reader: Literal["lstm", "gru"] = "lstm"
     hidden: int = 128
     logit_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "encoder", "sequences", "steps", "width", "layers", "hidden")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

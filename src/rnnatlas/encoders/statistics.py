@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.encoders.base import EMBED, Encoder, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal
@@ -26,6 +26,9 @@ class StatisticsSettings:
 
     width: int = 744
     layers: int = 3
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "encoder", "width", "layers")
 
 
 class Statistics(Encoder):
