@@ -230,7 +230,8 @@ def _draw(out: Path, run: Path) -> None:
 
     if not (out / "atlas").is_dir():
         embed(load(run), [out / "zoo"]).save(out / "atlas")
-    write_map(Atlas.open(out / "atlas"), out / "map.html")
+    if not (out / "map.html").is_file():
+        write_map(Atlas.open(out / "atlas"), out / "map.html")
 
 
 def _report(out: Path, runs: Sequence[Job], command: str, record: Record) -> Path:
