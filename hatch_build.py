@@ -46,7 +46,6 @@ class CompileHook(BuildHookInterface):
         try:
             compile_library()
         except (OSError, subprocess.CalledProcessError) as error:
-            LIBRARY.unlink(missing_ok=True)
             details = getattr(error, "stderr", None) or error
             self.app.display_warning(f"rnnatlas: the fast CPU backend was not compiled: {details}")
             return
