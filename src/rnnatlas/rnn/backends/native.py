@@ -6,8 +6,10 @@ torch or Python. `docs/decisions/0003-cpu-backend.md` has the reasons.
 """
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,7 @@ def applies(population: Population, inputs: Tensor, state: tuple[Tensor, ...] | 
     return (
         not spec.bidirectional
         and spec.layers <= _MOST_LAYERS
-        and all(t.dtype is torch.float32 and t.is_cpu and t.layout is torch.strided for t in tensors)
+        and all(tensor.dtype is torch.float32 and tensor.is_cpu for tensor in tensors)
         # whoever traces or transforms the operations must see them
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
@@ -223,7 +225,7 @@ class _Call:
         self.inputs = inputs if inputs.stride(-1) == 1 or inputs.shape[-1] == 1 else inputs.contiguous()
         self.h = None if h is None else h.contiguous()
         self.c = None if c is None else c.contiguous()
-        self.weights = [weight if _rows_lie_together(weight) else weight.contiguous() for weight in weights]
+        self.weights = [weight if weight.is_contiguous() else _rows_together(weight) for weight in weights]
         self.rnns = weights[0].shape[0]
         shape, strides = list(inputs.shape), list(self.inputs.stride())
         if stepping:
@@ -235,14 +237,12 @@ class _Call:
 
     def pass_on(self, function: str, *tensors: Part, d_weights: Sequence[Part] = ()) -> None:
         """Calls one of the kernels with the tensors that follow the state in `Job`."""
-        spec = self.spec
-        numbers = [
-            _CELLS[spec.cell], self.rnns, self.batch, self.time, spec.input, spec.hidden, spec.layers,
-            spec.output or 0, torch.get_num_threads(), self.inputs.data_ptr(), *self.strides,
-        ]  # fmt: skip
+        layout = _layout(self.spec)
+        numbers = [layout.cell, self.rnns, self.batch, self.time, *layout.sizes, torch.get_num_threads()]
+        numbers += (self.inputs.data_ptr(), *self.strides)
         numbers += [0 if tensor is None else tensor.data_ptr() for tensor in (self.h, self.c, *tensors)]
         numbers += [0] * (_HEADER - len(numbers))
-        for position in _layout(spec):
+        for position in layout.weights:
             if position is None:
                 numbers += (0, 0, 0)
                 continue
@@ -252,29 +252,43 @@ class _Call:
                 weight.stride(0),
                 d_weights[position].data_ptr() if d_weights else 0,
             )
-        if getattr(library(), function)((ctypes.c_int64 * len(numbers))(*numbers)):
+        # packed: a ctypes array of numbers takes 20 times as long to fill
+        if getattr(library(), function)(layout.job.pack(*numbers)):
             raise MemoryError
 
 
 _HEADER = 25  # 8-byte fields of `Job` before its weights
 
 
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """What `Job` says of an architecture, and where the weights that it lists are in `spec.shapes`."""
+
+    cell: int
+    sizes: tuple[int, ...]
+    weights: tuple[int | None, ...]
+    job: struct.Struct
+
+
 @functools.lru_cache
-def _layout(spec: RNNSpec) -> tuple[int | None, ...]:
-    """Where the weights that `Job` lists are among those of `spec.shapes`; None for those that lack."""
+def _layout(spec: RNNSpec) -> _Layout:
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     names = [f"{kind}_{suffix}" for suffix in spec.suffixes for kind in kinds]
     positions = {name: position for position, name in enumerate(spec.shapes)}
-    return tuple(positions.get(name) for name in (*names, "head.weight", "head.bias"))
+    weights = tuple(positions.get(name) for name in (*names, "head.weight", "head.bias"))
+    sizes = (spec.input, spec.hidden, spec.layers, spec.output or 0)
+    return _Layout(_CELLS[spec.cell], sizes, weights, struct.Struct(f"={_HEADER + 3 * len(weights)}q"))
 
 
 @functools.lru_cache
 def _saved_size(spec: RNNSpec, batch: int, time: int) -> int:
-    sizes = [_CELLS[spec.cell], 1, batch, time, spec.input, spec.hidden, spec.layers, spec.output or 0]
-    sizes += [0] * (_HEADER - len(sizes))
-    return library().rnnatlas_saved_size((ctypes.c_int64 * _HEADER)(*sizes))  # type: ignore[union-attr]
+    layout = _layout(spec)
+    numbers = [layout.cell, 1, batch, time, *layout.sizes]
+    return library().rnnatlas_saved_size(
+        struct.pack(f"={_HEADER}q", *numbers, *[0] * (_HEADER - len(numbers)))
+    )  # type: ignore[union-attr]
 
 
-def _rows_lie_together(weight: Tensor) -> bool:
-    """Whether each RNN's weights are contiguous; the RNNs may be rows of a larger matrix."""
-    return weight.is_contiguous() or weight[0].is_contiguous()
+def _rows_together(weight: Tensor) -> Tensor:
+    """With each RNN's own weights contiguous; the RNNs may be rows of a larger matrix."""
+    return weight if weight[:1].is_contiguous() else weight.contiguous()

@@ -8,6 +8,11 @@
 // No standard library here: its inline functions would be compiled for the newest instruction set and
 // the linker could keep that copy for all.
 
+#include <utility>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "job.h"
 
 namespace rnnatlas {
@@ -41,6 +46,66 @@ INLINE F<V> load(const float* from) {
 template <int V>
 INLINE void store(float* to, F<V> value) {
     *reinterpret_cast<typename Lanes<V>::Unaligned*>(to) = value;
+}
+
+// The first n lanes from memory, zeros in the others.
+template <int V>
+INLINE F<V> load_part(const float* from, int64_t n) {
+    if (n >= V) return load<V>(from);
+#if defined(__AVX512F__)
+    if constexpr (V == 16) return (F<V>)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), from);
+    if constexpr (V == 8) return (F<V>)_mm256_maskz_loadu_ps(__mmask8((1u << n) - 1), from);
+#elif defined(__AVX2__)
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return (F<V>)_mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n)), lanes));
+#else
+    F<V> value{};
+    for (int lane = 0; lane < n; ++lane) value[lane] = from[lane];
+    return value;
+#endif
+}
+
+// Of each pair of neighbouring blocks of S lanes, a's (then b's) first one, or with Second the second one.
+template <int V, int S, bool Second, size_t... Lane>
+INLINE F<V> interleave(F<V> a, F<V> b, std::index_sequence<Lane...>) {
+    constexpr auto source = [](int lane) {
+        return (lane / S % 2 ? V : 0) + (lane / S / 2 * 2 + Second) * S + lane % S;
+    };
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, source(Lane)...);
+#else
+    return __builtin_shuffle(a, b, typename Lanes<V>::I{source(Lane)...});
+#endif
+}
+
+template <int V, int S, bool Second>
+INLINE F<V> interleave(F<V> a, F<V> b) {
+    return interleave<V, S, Second>(a, b, std::make_index_sequence<V>{});
+}
+
+// Rows of V vectors become columns.
+template <int V, int S = V / 2>
+INLINE void transpose(F<V>* rows) {
+#pragma GCC unroll 16
+    for (int i = 0; i < V; ++i)
+        if (!(i & S)) {
+            F<V> a = rows[i], b = rows[i + S];
+            rows[i] = interleave<V, S, false>(a, b);
+            rows[i + S] = interleave<V, S, true>(a, b);
+        }
+    if constexpr (S > 1) transpose<V, S / 2>(rows);
+}
+
+// Lane i becomes the sum of all lanes of vector i.
+template <int V, int S = V / 2>
+INLINE F<V> sum_each(F<V>* vectors) {
+#pragma GCC unroll 16
+    for (int i = 0; i < S; ++i) {
+        F<V> a = vectors[i], b = vectors[i + S];
+        vectors[i] = interleave<V, S, false>(a, b) + interleave<V, S, true>(a, b);
+    }
+    if constexpr (S > 1) return sum_each<V, S / 2>(vectors);
+    return vectors[0];
 }
 
 // --- activations -------------------------------------------------------------------------------
@@ -191,12 +256,9 @@ template <int V, int M, int N>
 static __attribute__((noinline)) void product_tile(float* c, int64_t c_row, const float* a, int64_t a_row,
                                                    int64_t a_column, const float* b, int64_t b_row,
                                                    int64_t length, bool add) {
-    F<V> sum[M][N];
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m)
-#pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) sum[m][n] = add ? load<V>(c + m * c_row + n * V) : F<V>{};
-    for (int64_t k = 0; k < length; ++k) {
+    constexpr int P = M * N <= 2 ? 4 : M * N <= 4 ? 2 : 1;  // partial sums: additions wait for one another
+    F<V> sum[P][M][N]{};
+    auto multiply = [&](int64_t k, int p) __attribute__((always_inline)) {
         F<V> right[N];
 #pragma GCC unroll 16
         for (int n = 0; n < N; ++n) right[n] = load<V>(b + k * b_row + n * V);
@@ -204,13 +266,25 @@ static __attribute__((noinline)) void product_tile(float* c, int64_t c_row, cons
         for (int m = 0; m < M; ++m) {
             F<V> left = F<V>{} + a[m * a_row + k * a_column];
 #pragma GCC unroll 16
-            for (int n = 0; n < N; ++n) sum[m][n] += left * right[n];
+            for (int n = 0; n < N; ++n) sum[p][m][n] += left * right[n];
         }
-    }
+    };
+    int64_t k = 0;
+    for (; k + P <= length; k += P)
+#pragma GCC unroll 16
+        for (int p = 0; p < P; ++p) multiply(k + p, p);
+    if constexpr (P > 1)
+        for (; k < length; ++k) multiply(k, 0);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) store<V>(c + m * c_row + n * V, sum[m][n]);
+        for (int n = 0; n < N; ++n) {
+            F<V> total = sum[0][m][n];
+#pragma GCC unroll 16
+            for (int p = 1; p < P; ++p) total += sum[p][m][n];
+            float* to = c + m * c_row + n * V;
+            store<V>(to, add ? total + load<V>(to) : total);
+        }
 }
 
 // C [rows, columns] = A [rows, length] · B [length, columns], or += where `add`. Columns are a multiple of V.
@@ -246,12 +320,13 @@ INLINE void copy(float* to, const float* from, int64_t count) {
     for (int64_t i = 0; i < count; ++i) to[i] = from[i];
 }
 
-// Rows of `size` numbers (zeros where there is no source) to rows of `padded`.
+// Rows of `size` numbers (zeros where there is no source) to rows of `padded`, a multiple of V.
+template <int V>
 INLINE void pad(float* to, const float* from, int64_t rows, int64_t size, int64_t padded) {
-    for (int64_t row = 0; row < rows; ++row) {
-        if (from) copy(to + row * padded, from + row * size, size);
-        fill(to + row * padded + (from ? size : 0), 0.0f, padded - (from ? size : 0));
-    }
+    if (!from) return fill(to, 0.0f, rows * padded);
+    for (int64_t row = 0; row < rows; ++row)
+        for (int64_t i = 0; i < padded; i += V)
+            store<V>(to + row * padded + i, load_part<V>(from + row * size + i, size - i));
 }
 
 // --- one RNN -----------------------------------------------------------------------------------
@@ -296,27 +371,34 @@ struct Network {
             constexpr int U = decltype(u)::value;
             float* panel = panels + block * columns * G * V;
             for (int b = 0; b < U; ++b)
-                for (int g = 0; g < G; ++g)
-                    for (int lane = 0; lane < V; ++lane) {
-                        int64_t unit = (block + b) * V + lane;
-                        const float* row = w + (g * H + unit) * columns;
-                        float* to = panel + (b * G + g) * V + lane;
-                        for (int64_t k = 0; k < columns; ++k) to[k * U * G * V] = unit < H ? row[k] : 0.0f;
+                for (int g = 0; g < G; ++g) {
+                    int64_t unit = (block + b) * V;
+                    for (int64_t k = 0; k < columns; k += V) {
+                        F<V> tile[V];
+#pragma GCC unroll 16
+                        for (int lane = 0; lane < V; ++lane) {
+                            const float* row = w + (g * H + unit + lane) * columns;
+                            tile[lane] = unit + lane < H ? load_part<V>(row + k, columns - k) : F<V>{};
+                        }
+                        transpose<V>(tile);
+#pragma GCC unroll 16
+                        for (int i = 0; i < V; ++i)
+                            if (k + i < columns) store<V>(panel + (((k + i) * U + b) * G + g) * V, tile[i]);
                     }
+                }
         });
     }
 
     // [block][slot][V]
     void pack_bias(float* packed, const float* b_x, const float* b_h) const {
         fill(packed, 0.0f, S * Hp);
-        if (!b_x) return;
-        for (int64_t unit = 0; unit < H; ++unit) {
-            float* to = packed + unit / V * S * V + unit % V;
+        for (int64_t unit = 0; b_x && unit < H; unit += V)
             for (int g = 0; g < G; ++g) {
-                to[Cell::x_slot[g] * V] += b_x[g * H + unit];
-                to[Cell::h_slot[g] * V] += b_h[g * H + unit];
+                float* x = packed + (unit / V * S + Cell::x_slot[g]) * V;
+                store<V>(x, load<V>(x) + load_part<V>(b_x + g * H + unit, H - unit));
+                float* h = packed + (unit / V * S + Cell::h_slot[g]) * V;
+                store<V>(h, load<V>(h) + load_part<V>(b_h + g * H + unit, H - unit));
             }
-        }
     }
 
     template <int M, int U>
@@ -356,6 +438,11 @@ struct Network {
                 for (int s = 0; s < S; ++s) sum[m][u][s] = load<V>(t.bias + (u * S + s) * V);
         accumulate<M, U>(sum, Cell::x_slot, t.x, t.x_row, t.panel_x, t.inputs);
         accumulate<M, U>(sum, Cell::h_slot, t.h, Hp, t.panel_h, H);
+        finish<M, U>(t, Hp, sum);
+    }
+
+    template <int M, int U>
+    static INLINE void finish(const Tile& t, int64_t Hp, F<V> (&sum)[M][U][S]) {
 #pragma GCC unroll 16
         for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
@@ -371,6 +458,35 @@ struct Network {
             }
     }
 
+    // For so few rows that packing would cost more than it saves: reads the weights as they are, one row
+    // and block of units at a time, with inputs in the lanes.
+    bool few() const { return B * T <= 4; }
+
+    static INLINE void add_products(F<V> (&sum)[V], const float* w, int64_t rows, int64_t columns, const float* a) {
+        for (int64_t k = 0; k < columns; k += V) {
+            F<V> right = load_part<V>(a + k, columns - k);
+#pragma GCC unroll 16
+            for (int i = 0; i < V; ++i) {  // lanes beyond the last unit repeat it; nothing reads them
+                const float* row = w + (i < rows ? i : rows - 1) * columns;
+                sum[i] += right * load_part<V>(row + k, columns - k);
+            }
+        }
+    }
+
+    __attribute__((noinline)) void forward_few(const Tile& t, const float* w_x, const float* w_h) const {
+        F<V> sum[1][1][S];
+        for (int s = 0; s < S; ++s) {
+            F<V> products[V]{};
+            for (int g = 0; g < G; ++g) {
+                int64_t row = g * H + t.unit;
+                if (Cell::x_slot[g] == s) add_products(products, w_x + row * t.inputs, H - t.unit, t.inputs, t.x);
+                if (Cell::h_slot[g] == s) add_products(products, w_h + row * H, H - t.unit, H, t.h);
+            }
+            sum[0][0][s] = load<V>(t.bias + s * V) + sum_each<V>(products);
+        }
+        finish<1, 1>(t, Hp, sum);
+    }
+
     void forward(Arena arena) const {
         Arena kept = job.saved ? Arena{job.saved + rnn * kept_size(true)} : arena;
         const float* x = job.x + rnn * job.x_rnn;
@@ -382,13 +498,16 @@ struct Network {
         for (int64_t l = 0; l < job.layers; ++l) {
             int64_t inputs = job.input_of(l);
             layer = keep(kept, job.saved);
-            pack(memory.panel_x, weight(job.of_layer(l, 0)), inputs);
-            pack(memory.panel_h, weight(job.of_layer(l, 1)), H);
+            const float *w_x = weight(job.of_layer(l, 0)), *w_h = weight(job.of_layer(l, 1));
+            if (!few()) {
+                pack(memory.panel_x, w_x, inputs);
+                pack(memory.panel_h, w_h, H);
+            }
             pack_bias(memory.bias, weight(job.of_layer(l, 2)), weight(job.of_layer(l, 3)));
             int64_t at = (l * job.rnns + rnn) * B * H;
-            pad(layer.h, job.h0 ? job.h0 + at : nullptr, B, H, Hp);
-            if (Cell::has_c) pad(layer.c, job.c0 ? job.c0 + at : nullptr, B, H, Hp);
-            for (int64_t t = 0; t < T; ++t) time_step(layer, memory, x + t * x_step, x_row, inputs, t);
+            pad<V>(layer.h, job.h0 ? job.h0 + at : nullptr, B, H, Hp);
+            if (Cell::has_c) pad<V>(layer.c, job.c0 ? job.c0 + at : nullptr, B, H, Hp);
+            for (int64_t t = 0; t < T; ++t) time_step(layer, memory, w_x, w_h, x + t * x_step, x_row, inputs, t);
             unpad(job.h_last + at, H, layer.h + T * B * Hp, Hp, B, H);
             if (Cell::has_c) unpad(job.c_last + at, H, layer.c + T * B * Hp, Hp, B, H);
             x = layer.h + B * Hp;
@@ -412,25 +531,32 @@ struct Network {
         }
     };
 
-    void time_step(const Layer& layer, const Forward& memory, const float* x, int64_t x_row, int64_t inputs,
-                   int64_t t) const {
+    void time_step(const Layer& layer, const Forward& memory, const float* w_x, const float* w_h, const float* x,
+                   int64_t x_row, int64_t inputs, int64_t t) const {
         const int64_t step = t * B * Hp, next = step + B * Hp;
+        auto tile = [&](int64_t row, int64_t block) {
+            int64_t unit = block * V, at = row * Hp + unit;
+            return Tile{x + row * x_row,
+                        layer.h + step + row * Hp,
+                        layer.c + step + at,
+                        memory.bias + block * S * V,
+                        memory.panel_x + unit * inputs * G,
+                        memory.panel_h + unit * H * G,
+                        x_row,
+                        inputs,
+                        unit,
+                        layer.gates ? layer.gates + (t * B + row) * K * Hp + unit : nullptr,
+                        layer.h + next + at,
+                        layer.c + next + at};
+        };
+        if (few()) {
+            for (int64_t row = 0; row < B; ++row)
+                for (int64_t block = 0; block < Hp / V; ++block) forward_few(tile(row, block), w_x, w_h);
+            return;
+        }
         tiles<Cell::blocks>(Hp / V, [&](int64_t block, auto u) {
             tiles<ROWS>(B, [&](int64_t row, auto m) {
-                int64_t unit = block * V, at = row * Hp + unit;
-                Tile tile{x + row * x_row,
-                          layer.h + step + row * Hp,
-                          layer.c + step + at,
-                          memory.bias + block * S * V,
-                          memory.panel_x + unit * inputs * G,
-                          memory.panel_h + unit * H * G,
-                          x_row,
-                          inputs,
-                          unit,
-                          layer.gates ? layer.gates + (t * B + row) * K * Hp + unit : nullptr,
-                          layer.h + next + at,
-                          layer.c + next + at};
-                forward_tile<decltype(m)::value, decltype(u)::value>(tile, H, Hp);
+                forward_tile<decltype(m)::value, decltype(u)::value>(tile(row, block), H, Hp);
             });
         });
     }
@@ -452,7 +578,7 @@ struct Network {
         fill(memory.head, 0.0f, H * Op);
         for (int64_t o = 0; o < O; ++o)
             for (int64_t k = 0; k < H; ++k) memory.head[k * Op + o] = w[o * H + k];
-        pad(memory.head_bias, bias, 1, O, Op);
+        pad<V>(memory.head_bias, bias, 1, O, Op);
         for (int64_t t = 0; t < T; ++t) {
             for (int64_t row = 0; row < B; ++row) copy(memory.y + row * Op, memory.head_bias, Op);
             product<V>(memory.y, Op, h + t * B * Hp, Hp, 1, memory.head, Op, B, Op, H, true);
@@ -481,7 +607,7 @@ struct Network {
             d_x = arena.take(n.chunk() * n.B * Ip);
             x = arena.take(n.T * n.B * n.job.input);
             w_x = arena.take(G * n.H * Ip);
-            w_h = arena.take(G * n.H * n.Hp);
+            w_h = arena.take((G * n.H > n.job.output ? G * n.H : n.job.output) * n.Hp);  // the head's too
             dw_x = arena.take(I * S * n.Hp);
             dw_h = arena.take(n.H * S * n.Hp);
             bias = arena.take(S * n.Hp);
@@ -522,13 +648,13 @@ struct Network {
         if (!job.output) {
             for (int64_t t = 0; d_out && t < T; ++t)
                 for (int64_t row = 0; row < B; ++row)
-                    pad(memory.d_above + (t * B + row) * Hp, d_out + (row * T + t) * O, 1, H, Hp);
+                    pad<V>(memory.d_above + (t * B + row) * Hp, d_out + (row * T + t) * O, 1, H, Hp);
             return;
         }
         if (d_out) {
             for (int64_t t = 0; t < T; ++t)
                 for (int64_t row = 0; row < B; ++row)
-                    pad(memory.d_y + (t * B + row) * Op, d_out + (row * T + t) * O, 1, O, Op);
+                    pad<V>(memory.d_y + (t * B + row) * Op, d_out + (row * T + t) * O, 1, O, Op);
             const float* w = aligned(memory.w_h, weight(job.head(0)), O, H, Hp);
             product<V>(memory.d_above, Hp, memory.d_y, Op, 1, w, Hp, T * B, Hp, O, false);
         }
@@ -546,7 +672,7 @@ struct Network {
     // The matrix itself where its rows are whole vectors, otherwise a padded copy.
     static const float* aligned(float* memory, const float* w, int64_t rows, int64_t columns, int64_t width) {
         if (columns == width) return w;
-        pad(memory, w, rows, columns, width);
+        pad<V>(memory, w, rows, columns, width);
         return memory;
     }
 
@@ -594,8 +720,8 @@ struct Network {
         const bool for_weights = job.of_layer(l, 0).grad, for_inputs = l || job.d_x;
         const float* w_h = aligned(memory.w_h, weight(job.of_layer(l, 1)), G * H, H, Hp);
         const float* w_x = for_inputs ? aligned(memory.w_x, weight(job.of_layer(l, 0)), G * H, I, width) : nullptr;
-        pad(memory.d_h, job.d_h_last ? job.d_h_last + state : nullptr, B, H, Hp);
-        pad(memory.d_c, job.d_c_last ? job.d_c_last + state : nullptr, B, H, Hp);
+        pad<V>(memory.d_h, job.d_h_last ? job.d_h_last + state : nullptr, B, H, Hp);
+        pad<V>(memory.d_c, job.d_c_last ? job.d_c_last + state : nullptr, B, H, Hp);
         fill(memory.bias, 0.0f, S * Hp);
         for (int64_t end = T; end > 0; end -= chunk()) {
             const int64_t begin = end > chunk() ? end - chunk() : 0, rows = (end - begin) * B;
