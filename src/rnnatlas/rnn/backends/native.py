@@ -5,6 +5,7 @@ called through ctypes, which lets other Python threads run meanwhile, and need n
 torch or Python. `docs/decisions/0003-cpu-backend.md` has the reasons.
 """
 
+import collections
 import ctypes
 import dataclasses
 import functools
@@ -12,7 +13,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -123,21 +124,21 @@ class _Run(torch.autograd.Function):
     ):
         weights = fixed or weights
         ctx.set_materialize_grads(False)
-        results, saved = _forward(spec, stepping, weights, (inputs, h, c), save=True)
+        results, ctx.kept = _forward(spec, stepping, weights, (inputs, h, c), save=True)
         ctx.spec, ctx.stepping = spec, stepping
-        ctx.save_for_backward(saved, inputs, h, c, *weights)
+        ctx.save_for_backward(inputs, h, c, *weights)
         return results
 
     @staticmethod
     def backward(ctx: Any, *gradients: Part):
-        saved, inputs, h, c, *weights = ctx.saved_tensors
+        inputs, h, c, *weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled():
             found = _differentiable_backward(
                 ctx.spec, ctx.stepping, weights, (inputs, h, c), wanted, gradients
             )
         else:
-            found = _backward(ctx.spec, ctx.stepping, weights, (inputs, h, c), saved, wanted, gradients)
+            found = _backward(ctx.spec, ctx.stepping, weights, (inputs, h, c), ctx.kept, wanted, gradients)
         return None, None, None, *found
 
 
@@ -166,16 +167,18 @@ def _differentiable_backward(
 
 def _forward(
     spec: RNNSpec, stepping: bool, weights: Sequence[Tensor], starts: Starts, save: bool
-) -> tuple[tuple[Tensor, ...], Part]:
+) -> "tuple[tuple[Tensor, ...], _Kept | None]":
     """Outputs and last state, and what `_backward` needs of the way there."""
     call = _Call(spec, stepping, weights, starts)
     inputs, rnns, batch = call.inputs, call.rnns, call.batch
     lead = (rnns, batch) if stepping else (rnns, batch, call.time)
     outputs = inputs.new_empty(*lead, spec.output or spec.hidden)
     ends = [inputs.new_empty(spec.layers, rnns, batch, spec.hidden) for _ in range(1 + (spec.cell == "lstm"))]
-    saved = inputs.new_empty(rnns, _saved_size(spec, batch, call.time)) if save else None
-    call.pass_on("rnnatlas_forward", outputs, *ends, *([None] if len(ends) == 1 else []), saved)
-    return (outputs, *ends), saved
+    kept = _Kept(rnns * _saved_size(spec, batch, call.time)) if save else None
+    call.pass_on(
+        "rnnatlas_forward", outputs, *ends, *([None] if len(ends) == 1 else []), kept.memory if kept else None
+    )
+    return (outputs, *ends), kept
 
 
 def _backward(
@@ -183,7 +186,7 @@ def _backward(
     stepping: bool,
     weights: Sequence[Tensor],
     starts: Starts,
-    saved: Tensor,
+    kept: "_Kept",
     wanted: Sequence[bool],
     gradients: Any,
 ) -> list[Part]:
@@ -206,11 +209,48 @@ def _backward(
         else []
     )
     call.pass_on(
-        "rnnatlas_backward", None, None, None, saved, d_outputs, d_h, d_c, d_x, *d_state, d_weights=d_weights
+        "rnnatlas_backward",
+        None,
+        None,
+        None,
+        kept.memory,
+        d_outputs,
+        d_h,
+        d_c,
+        d_x,
+        *d_state,
+        d_weights=d_weights,
     )
     if d_x is not None and call.shared:
         d_x = d_x.sum(0)
     return [d_x, *d_state, *(d if want else None for d, want in zip(d_weights, wanted[3:]))][: len(wanted)]
+
+
+class _Kept:
+    """Memory for what backward needs; large pieces go from graph to graph.
+
+    The system would hand out fresh pages each time, and making them takes longer than the forward pass.
+    """
+
+    LEAST = 1 << 18  # floats that are worth keeping
+    # two, since a graph often lives until the next one stands; its methods need no lock
+    _free: ClassVar[collections.deque[Tensor]] = collections.deque(maxlen=2)
+
+    def __init__(self, floats: int):
+        for _ in range(len(self._free) if floats >= self.LEAST else 0):
+            try:
+                piece = self._free.popleft()
+            except IndexError:  # another thread took it
+                break
+            if floats <= piece.numel() <= 2 * floats:
+                self.memory = piece
+                return
+            self._free.append(piece)
+        self.memory = torch.empty(floats)
+
+    def __del__(self) -> None:
+        if self.memory.numel() >= self.LEAST:
+            self._free.append(self.memory)
 
 
 class _Call:
