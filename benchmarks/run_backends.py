@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 import torch
-from measure import matrix_product, quartiles, take_turns, write
 
+from measure import matrix_product, quartiles, take_turns, write
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.rnn.backends import eager, native
 
@@ -77,7 +77,7 @@ def contenders(cell, hidden, layers, rnns, batch, time):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--out", type=Path, default=Path("run_backends.json"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=1.5)
@@ -87,7 +87,7 @@ def main():
     product, product_operations = matrix_product()
     rows = []
     print(
-        f"{'cell':10} hidden layers rnns batch time pass     native ms (quartiles)     eager ×  torch.nn ×  peak"
+        f"{'cell':10} hidden layers rnns batch time pass     native ms (quartiles)    eager × torch.nn × peak"
     )
     for case in CASES:
         if arguments.only not in case[0]:

@@ -2,8 +2,8 @@
 
     python benchmarks/zoo_training.py [--out results.json] [--rnns 64]
 
-A step is all of it: forward, cross-entropy, backward and AdamW, for a batch of 32 sequences of 41 tokens out of
-6. `nn.LSTM` runs in one process with torch's default threads, and in one process a core with one thread each.
+A step is all of it: forward, cross-entropy, backward and AdamW, for a batch of 32 sequences of 41 tokens out
+of 6. `nn.LSTM` runs in one process with torch's default threads, and in one process a core with one thread.
 """
 
 import argparse
@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import torch
-from measure import matrix_product, quartiles, write
 from torch import nn
 
+from measure import matrix_product, quartiles, write
 from rnnatlas.rnn import Population, RecurrentNetwork, RNNSpec, run
 
 SPEC = RNNSpec(cell="lstm", input=6, hidden=32, layers=2, output=6)
@@ -80,7 +80,7 @@ def serve(pipe):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__))
     parser.add_argument("--out", type=Path, default=Path("zoo_training.json"))
     parser.add_argument("--rnns", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)

@@ -156,7 +156,7 @@ def _differentiable_backward(
     end = tuple(part for part in state if part is not None)
     results, end = (eager.step if stepping else eager.run)(population, inputs, end or None)
     given = [(y, d_y) for y, d_y in zip((results, *end), gradients) if d_y is not None]
-    leaves = [tensor for tensor, want in zip((*starts, *weights), wanted) if want]
+    leaves = [tensor for tensor, want in zip((*starts, *weights), wanted) if want and tensor is not None]
     found = iter(
         torch.autograd.grad(
             [y for y, _ in given], leaves, [d_y for _, d_y in given], create_graph=True, allow_unused=True
@@ -175,9 +175,8 @@ def _forward(
     outputs = inputs.new_empty(*lead, spec.output or spec.hidden)
     ends = [inputs.new_empty(spec.layers, rnns, batch, spec.hidden) for _ in range(1 + (spec.cell == "lstm"))]
     kept = _Kept(rnns * _saved_size(spec, batch, call.time)) if save else None
-    call.pass_on(
-        "rnnatlas_forward", outputs, *ends, *([None] if len(ends) == 1 else []), kept.memory if kept else None
-    )
+    last = ends if spec.cell == "lstm" else (*ends, None)
+    call.pass_on("rnnatlas_forward", outputs, *last, kept.memory if kept else None)
     return (outputs, *ends), kept
 
 
@@ -203,24 +202,14 @@ def _backward(
         torch.empty_like(part) if want and part is not None else None
         for part, want in zip((call.h, call.c), wanted[1:3])
     ]
-    d_weights: list[Part] = (
+    d_weights: list[Tensor] = (
         [torch.empty_like(weight, memory_format=torch.contiguous_format) for weight in weights]
         if any(wanted[3:])
         else []
     )
-    call.pass_on(
-        "rnnatlas_backward",
-        None,
-        None,
-        None,
-        kept.memory,
-        d_outputs,
-        d_h,
-        d_c,
-        d_x,
-        *d_state,
-        d_weights=d_weights,
-    )
+    from_forward = (None, None, None, kept.memory)
+    gradients = (d_outputs, d_h, d_c, d_x, *d_state)
+    call.pass_on("rnnatlas_backward", *from_forward, *gradients, d_weights=d_weights)
     if d_x is not None and call.shared:
         d_x = d_x.sum(0)
     return [d_x, *d_state, *(d if want else None for d, want in zip(d_weights, wanted[3:]))][: len(wanted)]
@@ -275,7 +264,7 @@ class _Call:
         self.batch, self.time = shape[-3], shape[-2]
         self.strides = (0 if self.shared else strides[0], strides[-3], strides[-2])
 
-    def pass_on(self, function: str, *tensors: Part, d_weights: Sequence[Part] = ()) -> None:
+    def pass_on(self, function: str, *tensors: Part, d_weights: Sequence[Tensor] = ()) -> None:
         """Calls one of the kernels with the tensors that follow the state in `Job`."""
         layout = _layout(self.spec)
         numbers = [layout.cell, self.rnns, self.batch, self.time, *layout.sizes, torch.get_num_threads()]
@@ -324,9 +313,9 @@ def _layout(spec: RNNSpec) -> _Layout:
 def _saved_size(spec: RNNSpec, batch: int, time: int) -> int:
     layout = _layout(spec)
     numbers = [layout.cell, 1, batch, time, *layout.sizes]
-    return library().rnnatlas_saved_size(
-        struct.pack(f"={_HEADER}q", *numbers, *[0] * (_HEADER - len(numbers)))
-    )  # type: ignore[union-attr]
+    kernels = library()
+    assert not isinstance(kernels, str)
+    return kernels.rnnatlas_saved_size(struct.pack(f"={_HEADER}q", *numbers, *[0] * (_HEADER - len(numbers))))
 
 
 def _rows_together(weight: Tensor) -> Tensor:
