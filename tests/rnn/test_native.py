@@ -269,6 +269,20 @@ def test_threads_change_nothing():
 
 
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("shared", [False, True])
+def test_one_rnn_spreads_its_batch_over_threads(shared):
+    spec = RNNSpec(cell="gru", input=6, hidden=64, layers=2, output=6)
+    population = population_of(spec, 1).requires_grad_()
+    inputs = torch.randn(*(() if shared else (1,)), 32, 20, 6, requires_grad=True)
+    state = tuple(part.requires_grad_() for part in state_for(spec, 1, 32))
+    assert native._parts(spec, 1, 32, 20) == 2
+    leaves = [inputs, *state, *population.parameters()]
+    same_gradients(
+        lambda: native.run(population, inputs, state), lambda: eager.run(population, inputs, state), leaves
+    )
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_python_threads_may_call_at_once():
     expected, found = large(), []
     callers = [threading.Thread(target=lambda: found.extend(large() for _ in range(5))) for _ in range(4)]

@@ -174,7 +174,8 @@ def _forward(
     lead = (rnns, batch) if stepping else (rnns, batch, call.time)
     outputs = inputs.new_empty(*lead, spec.output or spec.hidden)
     ends = [inputs.new_empty(spec.layers, rnns, batch, spec.hidden) for _ in range(1 + (spec.cell == "lstm"))]
-    kept = _Kept(rnns * _saved_size(spec, batch, call.time)) if save else None
+    size = rnns * call.parts * _saved_size(spec, batch // call.parts, call.time)
+    kept = _Kept(size, call.parts) if save else None
     last = ends if spec.cell == "lstm" else (*ends, None)
     call.pass_on("rnnatlas_forward", outputs, *last, kept.memory if kept else None)
     return (outputs, *ends), kept
@@ -190,7 +191,7 @@ def _backward(
     gradients: Any,
 ) -> list[Part]:
     """Gradients in the inputs, the state and, where `wanted` goes on, the weights."""
-    call = _Call(spec, stepping, weights, starts)
+    call = _Call(spec, stepping, weights, starts, kept.parts)
     d_outputs, d_h, d_c = (
         None if gradient is None else gradient.contiguous() for gradient in (*gradients, None)[:3]
     )
@@ -203,13 +204,15 @@ def _backward(
         for part, want in zip((call.h, call.c), wanted[1:3])
     ]
     d_weights: list[Tensor] = (
-        [torch.empty_like(weight, memory_format=torch.contiguous_format) for weight in weights]
+        [weight.new_empty(call.rnns * call.parts, *weight.shape[1:]) for weight in weights]
         if any(wanted[3:])
         else []
     )
     from_forward = (None, None, None, kept.memory)
     gradients = (d_outputs, d_h, d_c, d_x, *d_state)
     call.pass_on("rnnatlas_backward", *from_forward, *gradients, d_weights=d_weights)
+    if call.parts > 1:
+        d_weights = [d.unflatten(0, (call.rnns, call.parts)).sum(1) for d in d_weights]
     if d_x is not None and call.shared:
         d_x = d_x.sum(0)
     return [d_x, *d_state, *(d if want else None for d, want in zip(d_weights, wanted[3:]))][: len(wanted)]
@@ -225,7 +228,8 @@ class _Kept:
     # two, since a graph often lives until the next one stands; its methods need no lock
     _free: ClassVar[collections.deque[Tensor]] = collections.deque(maxlen=2)
 
-    def __init__(self, floats: int):
+    def __init__(self, floats: int, parts: int):
+        self.parts = parts
         for _ in range(len(self._free) if floats >= self.LEAST else 0):
             try:
                 piece = self._free.popleft()
@@ -248,7 +252,9 @@ class _Call:
     The attributes are for readers; the kernels get addresses and strides in the order of `Job` in cpp/job.h.
     """
 
-    def __init__(self, spec: RNNSpec, stepping: bool, weights: Sequence[Tensor], starts: Starts):
+    def __init__(
+        self, spec: RNNSpec, stepping: bool, weights: Sequence[Tensor], starts: Starts, parts: int = 0
+    ):
         inputs, h, c = starts
         self.spec = spec
         self.inputs = inputs if inputs.stride(-1) == 1 or inputs.shape[-1] == 1 else inputs.contiguous()
@@ -262,13 +268,15 @@ class _Call:
             strides.insert(-1, 0)
         self.shared = len(shape) == 3
         self.batch, self.time = shape[-3], shape[-2]
+        self.parts = parts or _parts(spec, self.rnns, self.batch, self.time)
         self.strides = (0 if self.shared else strides[0], strides[-3], strides[-2])
 
     def pass_on(self, function: str, *tensors: Part, d_weights: Sequence[Tensor] = ()) -> None:
         """Calls one of the kernels with the tensors that follow the state in `Job`."""
         layout = _layout(self.spec)
-        numbers = [layout.cell, self.rnns, self.batch, self.time, *layout.sizes, torch.get_num_threads()]
-        numbers += (self.inputs.data_ptr(), *self.strides)
+        parts = self.parts
+        numbers = [layout.cell, self.rnns * parts, parts, self.batch // parts, self.time, *layout.sizes]
+        numbers += (torch.get_num_threads(), self.inputs.data_ptr(), *self.strides)
         numbers += [0 if tensor is None else tensor.data_ptr() for tensor in (self.h, self.c, *tensors)]
         numbers += [0] * (_HEADER - len(numbers))
         for position in layout.weights:
@@ -286,7 +294,7 @@ class _Call:
             raise MemoryError
 
 
-_HEADER = 25  # 8-byte fields of `Job` before its weights
+_HEADER = 26  # 8-byte fields of `Job` before its weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,10 +320,23 @@ def _layout(spec: RNNSpec) -> _Layout:
 @functools.lru_cache
 def _saved_size(spec: RNNSpec, batch: int, time: int) -> int:
     layout = _layout(spec)
-    numbers = [layout.cell, 1, batch, time, *layout.sizes]
+    numbers = [layout.cell, 1, 1, batch, time, *layout.sizes]
     kernels = library()
     assert not isinstance(kernels, str)
     return kernels.rnnatlas_saved_size(struct.pack(f"={_HEADER}q", *numbers, *[0] * (_HEADER - len(numbers))))
+
+
+def _parts(spec: RNNSpec, rnns: int, batch: int, time: int) -> int:
+    """In how many parts to cut each RNN's batch where there are fewer RNNs than threads."""
+    threads = torch.get_num_threads()
+    if rnns >= threads or rnns * batch * time * spec.hidden**2 < 1 << 21:
+        return 1
+    return max(parts for parts in range(1, -(-threads // rnns) + 1) if parts == 1 or _even(batch, parts))
+
+
+def _even(batch: int, parts: int) -> bool:
+    """Whether parts are alike and not so small that each packing the weights costs more than it saves."""
+    return batch % parts == 0 and batch // parts >= 4
 
 
 def _rows_together(weight: Tensor) -> Tensor:

@@ -10,13 +10,14 @@ namespace rnnatlas {
 struct Weight {
     const float* data;
     int64_t stride;  // floats from one RNN's to the next's
-    float* grad;     // [rnn, …], contiguous
+    float* grad;     // [rnn·part, …], contiguous
 };
 
 // Laid out like the int64 array that native.py fills; every pointer may be null where that is said.
 struct Job {
     int64_t cell;  // 0 LSTM, 1 GRU, 2 Elman with tanh, 3 Elman with relu
-    int64_t rnns, batch, time, input, hidden, layers;
+    int64_t rnns, parts;  // each RNN counts `parts` times, each time with that part of its batch
+    int64_t batch, time, input, hidden, layers;
     int64_t output;  // 0 for no head
     int64_t threads;
     const float* x;  // its last axis is contiguous

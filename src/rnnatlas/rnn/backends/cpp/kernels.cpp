@@ -110,12 +110,24 @@ INLINE F<V> sum_each(F<V>* vectors) {
 
 // --- activations -------------------------------------------------------------------------------
 
+template <int V>
+INLINE F<V> clamp(F<V> x, float bound) {  // NaN stays NaN, hence the order of the arguments
+    const F<V> low = F<V>{} - bound, high = F<V>{} + bound;
+#if defined(__AVX512F__)
+    if constexpr (V == 16) return (F<V>)_mm512_max_ps((__m512)low, _mm512_min_ps((__m512)high, (__m512)x));
+#endif
+#if defined(__AVX2__)
+    if constexpr (V == 8) return (F<V>)_mm256_max_ps((__m256)low, _mm256_min_ps((__m256)high, (__m256)x));
+#endif
+    x = x > high ? high : x;
+    return x < low ? low : x;
+}
+
 // exp(x) - 1 for |x| ≤ 87, beyond which it stays. x = n ln 2 + r; the polynomial was fitted for the least
 // relative error of expm1(r), |r| ≤ ln 2 / 2: 1.3e-8. NaN stays NaN.
 template <int V>
 INLINE F<V> expm1(F<V> x) {
-    x = x > 87.0f ? F<V>{} + 87.0f : x;
-    x = x < -87.0f ? F<V>{} - 87.0f : x;
+    x = clamp<V>(x, 87.0f);
     const float magic = 12582912.0f;  // 1.5 · 2^23: adding it leaves the rounded number in the low bits
     F<V> shifted = x * 1.44269504f + magic;
     F<V> n = shifted - magic;
@@ -342,7 +354,11 @@ struct Network {
 
     static int64_t padded(int64_t size) { return (size + V - 1) / V * V; }
 
-    const float* weight(const Weight& w) const { return w.data ? w.data + rnn * w.stride : nullptr; }
+    const float* weight(const Weight& w) const { return w.data ? w.data + rnn / job.parts * w.stride : nullptr; }
+
+    const float* inputs() const {
+        return job.x + rnn / job.parts * job.x_rnn + rnn % job.parts * B * job.x_batch;
+    }
 
     // What one layer keeps for backward, time first; h and c start with the state before the first step.
     struct Layer {
@@ -462,6 +478,10 @@ struct Network {
     // and block of units at a time, with inputs in the lanes.
     bool few() const { return B * T <= 4; }
 
+    static INLINE void prefetch(const float* from, int64_t floats) {
+        for (int64_t i = 0; i < floats && i < 16384; i += 16) __builtin_prefetch(from + i);
+    }
+
     static INLINE void add_products(F<V> (&sum)[V], const float* w, int64_t rows, int64_t columns, const float* a) {
         for (int64_t k = 0; k < columns; k += V) {
             F<V> right = load_part<V>(a + k, columns - k);
@@ -489,25 +509,28 @@ struct Network {
 
     void forward(Arena arena) const {
         Arena kept = job.saved ? Arena{job.saved + rnn * kept_size(true)} : arena;
-        const float* x = job.x + rnn * job.x_rnn;
+        const float* x = inputs();
         int64_t x_row = job.x_batch, x_step = job.x_time;
         Layer layer{};
         Arena working = arena;
         if (!job.saved) working.take(kept_size(false));
         Forward memory(*this, working);
         for (int64_t l = 0; l < job.layers; ++l) {
-            int64_t inputs = job.input_of(l);
+            int64_t size = job.input_of(l);
             layer = keep(kept, job.saved);
             const float *w_x = weight(job.of_layer(l, 0)), *w_h = weight(job.of_layer(l, 1));
-            if (!few()) {
-                pack(memory.panel_x, w_x, inputs);
+            if (few()) {  // all lines are asked for at once: the pages change too often for the processor to guess
+                prefetch(w_x, G * H * size);
+                prefetch(w_h, G * H * H);
+            } else {
+                pack(memory.panel_x, w_x, size);
                 pack(memory.panel_h, w_h, H);
             }
             pack_bias(memory.bias, weight(job.of_layer(l, 2)), weight(job.of_layer(l, 3)));
             int64_t at = (l * job.rnns + rnn) * B * H;
             pad<V>(layer.h, job.h0 ? job.h0 + at : nullptr, B, H, Hp);
             if (Cell::has_c) pad<V>(layer.c, job.c0 ? job.c0 + at : nullptr, B, H, Hp);
-            for (int64_t t = 0; t < T; ++t) time_step(layer, memory, w_x, w_h, x + t * x_step, x_row, inputs, t);
+            for (int64_t t = 0; t < T; ++t) time_step(layer, memory, w_x, w_h, x + t * x_step, x_row, size, t);
             unpad(job.h_last + at, H, layer.h + T * B * Hp, Hp, B, H);
             if (Cell::has_c) unpad(job.c_last + at, H, layer.c + T * B * Hp, Hp, B, H);
             x = layer.h + B * Hp;
@@ -624,7 +647,7 @@ struct Network {
         from_outputs(layers[job.layers - 1], memory);
         const float* x = nullptr;
         if (job.of_layer(0, 0).grad) {  // time first, as the layers above have theirs
-            const float* from = job.x + rnn * job.x_rnn;
+            const float* from = inputs();
             for (int64_t t = 0; t < T; ++t)
                 unpad(memory.x + t * B * job.input, job.input, from + t * job.x_time, job.x_batch, B, job.input);
             x = memory.x;
