@@ -48,6 +48,12 @@ INLINE void store(float* to, F<V> value) {
     *reinterpret_cast<typename Lanes<V>::Unaligned*>(to) = value;
 }
 
+// x - 0 is x, so this becomes a broadcast; x + 0 would not, for it turns -0 into 0.
+template <int V>
+INLINE F<V> splat(float x) {
+    return x - F<V>{};
+}
+
 // The first n lanes from memory, zeros in the others.
 template <int V>
 INLINE F<V> load_part(const float* from, int64_t n) {
@@ -112,7 +118,7 @@ INLINE F<V> sum_each(F<V>* vectors) {
 
 template <int V>
 INLINE F<V> clamp(F<V> x, float bound) {  // NaN stays NaN, hence the order of the arguments
-    const F<V> low = F<V>{} - bound, high = F<V>{} + bound;
+    const F<V> low = splat<V>(-bound), high = splat<V>(bound);
 #if defined(__AVX512F__)
     if constexpr (V == 16) return (F<V>)_mm512_max_ps((__m512)low, _mm512_min_ps((__m512)high, (__m512)x));
 #endif
@@ -276,7 +282,7 @@ static __attribute__((noinline)) void product_tile(float* c, int64_t c_row, cons
         for (int n = 0; n < N; ++n) right[n] = load<V>(b + k * b_row + n * V);
 #pragma GCC unroll 16
         for (int m = 0; m < M; ++m) {
-            F<V> left = F<V>{} + a[m * a_row + k * a_column];
+            F<V> left = splat<V>(a[m * a_row + k * a_column]);
 #pragma GCC unroll 16
             for (int n = 0; n < N; ++n) sum[p][m][n] += left * right[n];
         }
@@ -428,7 +434,7 @@ struct Network {
                 for (int g = 0; g < G; ++g) w[u][g] = load<V>(panel + ((k * U + u) * G + g) * V);
 #pragma GCC unroll 16
             for (int m = 0; m < M; ++m) {
-                F<V> left = F<V>{} + a[m * a_row + k];
+                F<V> left = splat<V>(a[m * a_row + k]);
 #pragma GCC unroll 16
                 for (int u = 0; u < U; ++u)
 #pragma GCC unroll 16
