@@ -1,11 +1,16 @@
 """Running populations: the single way in which this package runs RNNs."""
 
+import functools
+import logging
+import os
+from types import ModuleType
+
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from rnnatlas.errors import RNNSpecMismatch
-from rnnatlas.rnn.backends import eager
+from rnnatlas.rnn.backends import eager, native
 from rnnatlas.rnn.population import Population
 
 State = tuple[Tensor, ...]
@@ -36,7 +41,7 @@ def run(
             f"[{len(population)} or shared, batch, time, {population.spec.input}], found {list(inputs.shape)}"
         )
     _check(population, inputs, state, shared=inputs.ndim == 3, batch=inputs.shape[-3])
-    return eager.run(population, inputs, state)
+    return _backend(population, inputs, state).run(population, inputs, state)
 
 
 def step(
@@ -60,7 +65,19 @@ def step(
             f"[{len(population)} or shared, batch, {population.spec.input}], found {list(inputs.shape)}"
         )
     _check(population, inputs, state, shared=inputs.ndim == 2, batch=inputs.shape[-2])
-    return eager.step(population, inputs, state)
+    return _backend(population, inputs, state).step(population, inputs, state)
+
+
+def backend() -> str:
+    """What runs float32 RNNs on this machine's CPU, for people: "native (avx512)", or "eager" and why."""
+    if os.environ.get("RNNATLAS_BACKEND") == "eager":
+        return "eager (RNNATLAS_BACKEND asks for it)"
+    loaded = native.library()
+    return (
+        f"eager (the compiled backend is not in use: {loaded})"
+        if isinstance(loaded, str)
+        else (f"native ({native.instruction_set()})")
+    )
 
 
 @torch.no_grad()
@@ -106,6 +123,21 @@ def draw(
     cumulative = log_probs.exp().cumsum(-1)
     above = (uniforms.unsqueeze(-1) * cumulative[..., -1:] >= cumulative).sum(-1)
     return above.clamp_(max=log_probs.shape[-1] - 1)
+
+
+def _backend(population: Population, inputs: Tensor, state: State | None) -> ModuleType:
+    """The fastest backend that can do it; RNNATLAS_BACKEND=eager asks for the readable one."""
+    if os.environ.get("RNNATLAS_BACKEND") == "eager" or not native.applies(population, inputs, state):
+        return eager
+    if isinstance(native.library(), str):
+        _say_once(backend())
+        return eager
+    return native
+
+
+@functools.cache
+def _say_once(sentence: str) -> None:
+    logging.getLogger("rnnatlas").warning("running on %s", sentence)
 
 
 def _check(population: Population, inputs: Tensor, state: State | None, shared: bool, batch: int) -> None:
