@@ -106,8 +106,11 @@ def test_one_run_has_no_interval():
     [((0, 1), (2, 3), True), ((2, 3), (0, 1), True), ((0, 1), (1, 2), False), ((0, 3), (1, 2), False)],
 )
 def test_apart(a, b, expected):
-    assert apart(Interval(0, *a, 5), Interval(0, *b, 5)) is expected
+    assert (
+        apart(Interval(0.0, float(a[0]), float(a[1]), 5), Interval(0.0, float(b[0]), float(b[1]), 5))
+        is expected
+    )
 
 
 def test_undefined_is_apart_from_nothing():
-    assert not apart(Interval(float("nan"), float("nan"), float("nan"), 0), Interval(0, 0, 0, 5))
+    assert not apart(Interval(float("nan"), float("nan"), float("nan"), 0), Interval(0.0, 0.0, 0.0, 5))

@@ -31,12 +31,17 @@ class Interval:
     n: int
 
     def __str__(self) -> str:
-        """For people: ".131 (.119–.143)", or the bare figure where one run gives no interval."""
+        """For people: "0.131 (0.119–0.143)", the bare figure where one run gives no interval."""
         if not np.isfinite(self.mean):
-            return "undefined"
+            return "–"
         if not np.isfinite(self.low):
-            return f"{self.mean:.3f}"
-        return f"{self.mean:.3f} ({self.low:.3f}–{self.high:.3f})"
+            return _text(self.mean)
+        between = " to " if self.low < 0 else "–"
+        return f"{_text(self.mean)} ({_text(self.low)}{between}{_text(self.high)})"
+
+
+def _text(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")
 
 
 def apart(a: Interval, b: Interval) -> bool:
@@ -94,7 +99,8 @@ def difference(
     random = np.random.default_rng(seed)
     runs = _draws(random, len(counts), resamples)
     sides = [
-        _resampled(sums, counts, _draws(random, sums.shape[1], resamples), runs)[0] for sums in (sums_a, sums_b)
+        _resampled(sums, counts, _draws(random, sums.shape[1], resamples), runs)[0]
+        for sums in (sums_a, sums_b)
     ]
     return _interval(float(np.mean(a) - np.mean(b)), sides[0] - sides[1], len(counts))
 

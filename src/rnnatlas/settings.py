@@ -48,6 +48,9 @@ def build(cls: type[T], values: Mapping[str, Any], what: str = "settings") -> T:
         return pydantic.TypeAdapter(cls).validate_python(dict(values))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
+        own = first.get("ctx", {}).get("error")
+        if isinstance(own, SettingsError):  # raised by the component itself, a sentence already
+            raise own from None
         place = ".".join([what, *(str(part) for part in first["loc"])])
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             parent = _class_at(cls, first["loc"][:-1])
@@ -63,6 +66,17 @@ def _class_at(cls: Any, location: Sequence[int | str]) -> Any:
         if not dataclasses.is_dataclass(cls):
             return None
     return cls
+
+
+def check_sections(values: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Makes sure that settings have no other sections than those known.
+
+    Raises:
+        SettingsError: They have; says which known one is nearest.
+    """
+    for section in values:
+        if section not in known:
+            raise SettingsError(f"unknown section of settings {section!r}; {nearest(section, known)}")
 
 
 def as_dict(value: Any) -> dict[str, Any]:
@@ -103,7 +117,9 @@ def to_yaml(values: Mapping[str, Any]) -> str:
 def presets() -> list[str]:
     """Names of the settings files that come with the package."""
     folder = importlib.resources.files("rnnatlas.presets")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def preset(name: str, task: str) -> dict[str, Any]:

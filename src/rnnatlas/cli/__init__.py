@@ -19,7 +19,6 @@ from rnnatlas.cli.common import Common
 from rnnatlas.errors import RNNAtlasError
 from rnnatlas.settings import read_yaml, to_yaml
 
-
 COMMANDS = {
     "demo": ("demo:demo", "A whole atlas in minutes: zoo, encoders, evaluation, report."),
     "zoo build": ("zoo:build", "Train many RNNs on a task and keep their snapshots."),

@@ -40,7 +40,9 @@ class Common:
         if not self.quiet:
             print(text, file=sys.stderr)
 
-    def layered(self, preset: Mapping[str, Any], flags: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    def layered(
+        self, preset: Mapping[str, Any], flags: Mapping[str, Any], changes: Sequence[str]
+    ) -> dict[str, Any]:
         """Settings as preset < file < --set < flags; flags that are None were not given."""
         in_file = read_yaml(self.config).get("settings", {}) if self.config else {}
         return merge(preset, in_file, _changes(changes), _given(flags))

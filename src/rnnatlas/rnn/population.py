@@ -188,7 +188,10 @@ class Population:
         first = populations[0]
         return cls(
             first.spec,
-            {name: torch.cat([population.weights[name] for population in populations]) for name in first.weights},
+            {
+                name: torch.cat([population.weights[name] for population in populations])
+                for name in first.weights
+            },
         )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Population":
@@ -249,7 +252,8 @@ def _read_module(module: nn.Module | tuple[nn.Module, nn.Linear]) -> tuple[RNNSp
         rnn, head = module
         if not isinstance(rnn, nn.RNNBase) or not isinstance(head, nn.Linear):
             raise RNNSpecMismatch(
-                f"a pair should be (nn.LSTM, GRU or RNN, nn.Linear), found ({type(rnn).__name__}, {type(head).__name__})"
+                "a pair should be (nn.LSTM, GRU or RNN, nn.Linear), "
+                f"found ({type(rnn).__name__}, {type(head).__name__})"
             )
     else:
         rnn, head = _parts(module)

@@ -51,7 +51,8 @@ def find_rnn(
     if not found:
         names = ", ".join(list(state_dict)[:4]) or "no tensors at all"
         raise CheckpointError(
-            f"expected the weights of an LSTM, GRU or Elman network (names such as weight_hh_l0), found {names}"
+            "expected the weights of an LSTM, GRU or Elman network (names such as weight_hh_l0), "
+            f"found {names}"
         )
     prefixes = ", ".join(repr(one.prefix.rstrip(".")) for one in found)
     raise CheckpointError(f"expected one RNN, found {len(found)}, at {prefixes}; name the one to use")

@@ -6,7 +6,7 @@ import os
 from types import ModuleType
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from rnnatlas.errors import RNNSpecMismatch
@@ -118,7 +118,7 @@ def sample(
 
 def draw(
     log_probs: Float[Tensor, "*batch output"], uniforms: Float[Tensor, "*batch"]
-) -> Float[Tensor, "*batch"] | Tensor:
+) -> Int[Tensor, "*batch"]:
     """Tokens drawn from distributions through the inverse of the cumulative distribution."""
     cumulative = log_probs.exp().cumsum(-1)
     above = (uniforms.unsqueeze(-1) * cumulative[..., -1:] >= cumulative).sum(-1)

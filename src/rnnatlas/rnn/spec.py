@@ -67,7 +67,7 @@ class RNNSpec:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """Suffix of each layer's parameter names, in torch's order: l0, l0_reverse, l1, …"""
+        """Suffix of each layer's parameter names, in torch's order: l0, l0_reverse, l1."""
         return tuple(
             f"l{layer}{direction}"
             for layer in range(self.layers)
@@ -131,7 +131,8 @@ class RNNSpec:
             RNNSpecMismatch: The name is not one that `slug` makes.
         """
         match = re.fullmatch(
-            rf"({'|'.join(GATES)})-(\d+)-(\d+)x(\d+)(?:-(\d+))?(-bidirectional)?(-nobias)?(-noheadbias)?", slug
+            rf"({'|'.join(GATES)})-(\d+)-(\d+)x(\d+)(?:-(\d+))?(-bidirectional)?(-nobias)?(-noheadbias)?",
+            slug,
         )
         if not match:
             raise RNNSpecMismatch(f"expected an architecture such as 'lstm-6-32x2-6', found {slug!r}")

@@ -10,7 +10,9 @@ from rnnatlas.rnn.population import Population
 from rnnatlas.rnn.spec import RNNSpec
 
 
-def random_permutations(spec: RNNSpec, generators: Sequence[torch.Generator]) -> Int[Tensor, "rnn layer hidden"]:
+def random_permutations(
+    spec: RNNSpec, generators: Sequence[torch.Generator]
+) -> Int[Tensor, "rnn layer hidden"]:
     """One reordering of hidden units for each RNN, layer and direction; one generator an RNN."""
     layers = spec.layers * spec.directions
     return torch.stack(

@@ -2,15 +2,16 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from rnnatlas.rnn import Population
+from rnnatlas.rnn import Population, run
+from rnnatlas.settings import build
 
 Instance = Mapping[str, Any]
 """One member of a task's family as plain values, e.g. {"b": -1, "c": 2, "d": 0}; a zoo's `task` struct."""
@@ -43,11 +44,22 @@ class Task(ABC):
     def __init__(self, settings: Any):
         self.settings = settings
 
+    @classmethod
+    def from_settings(cls, values: Mapping[str, Any]) -> "Task":
+        """The task with plain settings, such as a preset or a zoo holds, laid over its defaults.
+
+        Raises:
+            SettingsError: An unknown setting or an impossible value.
+        """
+        return cls(build(cls.Settings, values, "task"))
+
     # --- shape of the data -------------------------------------------------------------------
     input: int
     output: int
     time: int
     """Time steps that an RNN is run for (rollouts and training alike)."""
+    stored: int
+    """Numbers that one rollout's inputs are stored as."""
     signal: Signal
     outcome: Signal
 
@@ -79,17 +91,26 @@ class Task(ABC):
 
     # --- training ----------------------------------------------------------------------------
     @abstractmethod
-    def batches(self, instance: Instance, steps: int, batch: int, stream: np.random.Generator) -> Any:
-        """Training data of one RNN for `steps` steps: [steps, batch, …], compact."""
+    def batches(
+        self, instances: Sequence[Instance], batch: int, streams: Sequence[np.random.Generator]
+    ) -> Iterator[Any]:
+        """Training data without end, for many RNNs at once: each item is one step's, as `loss` takes it.
+
+        RNN i's share of the data depends on its instance and its stream alone.
+        """
 
     @abstractmethod
     def loss(self, population: Population, batch: Any) -> Float[Tensor, " rnn"]:
-        """Mean training loss of each RNN on one step's data [rnn, batch, …]."""
+        """Mean training loss of each RNN on one step's data."""
 
     # --- what a trained RNN does ---------------------------------------------------------------
     @abstractmethod
     def rollouts(
-        self, population: Population, instances: Sequence[Instance], streams: Sequence[np.random.Generator], count: int
+        self,
+        population: Population,
+        instances: Sequence[Instance],
+        streams: Sequence[np.random.Generator],
+        count: int,
     ) -> Rollouts:
         """`count` rollouts of each RNN."""
 
@@ -102,6 +123,13 @@ class Task(ABC):
     @abstractmethod
     def encode_inputs(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time input"]:
         """Stored rollout inputs as what the RNN reads."""
+
+    def answers(
+        self, population: Population, stored: UInt8[Tensor, "rnn rollout stored"]
+    ) -> Float[Tensor, "rnn rollout time output"]:
+        """What RNNs give out on stored inputs: log-probabilities where the outcome is tokens."""
+        outputs, _ = run(population, self.encode_inputs(stored).to(population.dtype))
+        return outputs.log_softmax(-1) if self.outcome == "tokens" else outputs
 
     @abstractmethod
     def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:

@@ -40,7 +40,9 @@ def step(
     layers = _unstack(population, signal.shape[1], state)
     last = []
     for suffix, start in zip(population.spec.suffixes, layers, strict=True):
-        projected = _linear(signal, population.weights[f"weight_ih_{suffix}"], _input_bias(population, suffix))
+        projected = _linear(
+            signal, population.weights[f"weight_ih_{suffix}"], _input_bias(population, suffix)
+        )
         end = _cell(population, suffix, projected, start)
         signal = end[0]
         last.append(end)
@@ -50,7 +52,7 @@ def step(
 def _cell(
     population: Population, suffix: str, projected: Tensor, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """The next (h, c) or (h,) from the projected input, all [rnn, batch, …] (equations: torch.nn.LSTM, GRU, RNN)."""
+    """The next (h, c) or (h,), all [rnn, batch, …]; equations as in torch.nn.LSTM, GRU and RNN."""
     recurrent = population.weights[f"weight_hh_{suffix}"].mT
     cell, h = population.spec.cell, state[0]
     if cell == "gru":
@@ -116,7 +118,9 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), inputs, weight.mT)
 
 
-def _unstack(population: Population, batch: int, state: tuple[Tensor, ...] | None) -> list[tuple[Tensor, ...]]:
+def _unstack(
+    population: Population, batch: int, state: tuple[Tensor, ...] | None
+) -> list[tuple[Tensor, ...]]:
     """The state by layer and direction; zeros where there is none."""
     spec = population.spec
     if state is not None:

@@ -1,0 +1,37 @@
+# The two commands of the README, and what keeps the project tidy. Each sets up all that it needs.
+PYTHON ?= python3
+# The release that the suite is run with; installed first, so that nothing picks another one.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test lint format clean
+
+demo: .venv/.installed
+	$(BIN)/rnnatlas demo --out demo
+
+test: .venv/.installed-test
+	$(BIN)/pytest -n 2 --dist worksteal
+
+lint: .venv/.installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: .venv/.installed-lint
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv demo build dist
+
+.venv/.installed: pyproject.toml
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rnnatlas needs Python 3.11 or newer, found " + sys.version.split()[0] + "; run make with PYTHON=python3.11")'
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/.installed-%: .venv/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	touch $@

@@ -1,0 +1,295 @@
+"""The report's figures, as plotly draws them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rnnatlas.atlas import colours
+from rnnatlas.atlas.words import name
+from rnnatlas.encoders.probing import Probing
+from rnnatlas.intervals import Interval
+
+FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
+INK, QUIET, LINE = "#1f2328", "#656c76", "#e3e1dc"
+AXIS: dict[str, Any] = {
+    "gridcolor": LINE,
+    "zeroline": False,
+    "linecolor": LINE,
+    "ticks": "",
+    "title": {"font": {"size": 12.5, "color": QUIET}, "standoff": 8},
+    "tickfont": {"size": 12, "color": QUIET},
+    "automargin": True,
+}
+
+Chart = dict[str, Any]
+"""A figure as plotly.js takes it: `data` and `layout`."""
+
+Rows = Mapping[str, Mapping[str, Interval]]
+"""Rows of a dot plot: for each encoder, whose figure it is → the interval."""
+
+
+def _figure(rows: int = 1, columns: int = 1, titles: Sequence[str] = (), **options: Any) -> Any:
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows, columns, subplot_titles=list(titles) or None, **options)
+    figure.update_layout(
+        template="none",
+        font={"family": FONT, "size": 12.5, "color": INK},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 8, "r": 12, "t": 34 if titles else 10, "b": 8},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.08, "x": 0, "font": {"size": 12.5}},
+        hoverlabel={"font": {"family": FONT}},
+    )
+    figure.update_annotations(font={"size": 13, "color": INK})
+    figure.update_xaxes(AXIS)
+    figure.update_yaxes(AXIS)
+    return figure
+
+
+def _chart(figure: Any, height: int) -> Chart:
+    import json
+
+    figure.update_layout(height=height)
+    return json.loads(figure.to_json())
+
+
+def dots(
+    panels: Mapping[str, Rows], axis: str, reference: float | None = None, start_at_zero: bool = False
+) -> Chart:
+    """Intervals as dots with whiskers: a panel a split, a group of rows an encoder.
+
+    Args:
+        panels: Title of a panel → its rows; all panels have the same.
+        axis: What the dots measure.
+        reference: A value to be marked, such as a uniform guess.
+        start_at_zero: Whether the axis includes zero.
+    """
+    figure = _figure(1, len(panels), list(panels), shared_yaxes=True, horizontal_spacing=0.035)
+    first = next(iter(panels.values()))
+    places, ticks, encoders = _places(first)
+    for column, rows in enumerate(panels.values(), start=1):
+        for kind in dict.fromkeys(of for row in rows.values() for of in row):
+            for encoder in encoders if kind in ("own", "embedding") else [None]:
+                points = [
+                    (places[own, kind], row[kind])
+                    for own, row in rows.items()
+                    if kind in row and encoder in (None, own) and np.isfinite(row[kind].mean)
+                ]
+                _whiskers(
+                    figure, points, _colour(kind, encoder, encoders), column, strong=encoder is not None
+                )
+        if reference is not None:
+            figure.add_vline(reference, line={"color": QUIET, "width": 1, "dash": "dot"}, row=1, col=column)  # type: ignore[arg-type]
+    figure.update_xaxes(title_text=axis, range=_range(panels.values(), start_at_zero))
+    figure.update_yaxes(
+        showgrid=False,
+        tickvals=list(ticks),
+        ticktext=list(ticks.values()),
+        range=[max(ticks) + 0.7, min(ticks) - 0.7],
+    )
+    figure.update_layout(showlegend=False)
+    return _chart(figure, 90 + 25 * len(ticks) + 8 * len(encoders))
+
+
+def _places(rows: Rows) -> tuple[dict[tuple[str, str], float], dict[float, str], list[str]]:
+    places, ticks, height = {}, {}, 0.0
+    for encoder, row in rows.items():
+        for kind in row:
+            places[encoder, kind] = height
+            own = kind in ("own", "embedding")
+            ticks[height] = f"<b>{name(encoder)}</b>" if own else name(kind)
+            height += 1
+        height += 0.6
+    return places, ticks, list(rows)
+
+
+def _colour(kind: str, encoder: str | None, encoders: Sequence[str]) -> str:
+    if encoder is not None:
+        return colours.encoder_colour(encoder, encoders)
+    return colours.CONTROLS.get(kind, "#b0b7bf")
+
+
+def _range(panels: Iterable[Rows], start_at_zero: bool) -> list[float]:
+    ends = [
+        end
+        for rows in panels
+        for row in rows.values()
+        for interval in row.values()
+        for end in (interval.mean, interval.low, interval.high)
+        if np.isfinite(end)
+    ]
+    low, high = (0.0 if start_at_zero else min(ends)), max(ends)
+    pad = 0.05 * (high - low or 1)
+    return [low - pad, high + pad]
+
+
+def _whiskers(
+    figure: Any, points: Sequence[tuple[float, Interval]], colour: str, column: int, strong: bool
+) -> None:
+    where = {"row": 1, "col": column}
+    lines: dict[str, list[float | None]] = {"x": [], "y": []}
+    for place, interval in points:
+        if np.isfinite(interval.low):
+            lines["x"] += [interval.low, interval.high, None]
+            lines["y"] += [place, place, None]
+    line = {"color": colour, "width": 2.6 if strong else 1.8}
+    figure.add_scatter(**lines, mode="lines", line=line, hoverinfo="skip", **where)
+    figure.add_scatter(
+        x=[interval.mean for _, interval in points],
+        y=[place for place, _ in points],
+        mode="markers",
+        marker={"color": colour, "size": 10 if strong else 7.5},
+        text=[str(interval) for _, interval in points],
+        hovertemplate="%{text}<extra></extra>",
+        **where,
+    )
+
+
+def learning_curves(histories: Mapping[str, Sequence[Mapping[str, np.ndarray]]], axis: str) -> Chart:
+    """Training and validation loss of every seed, a panel an encoder."""
+    figure = _figure(
+        1, len(histories), [name(key) for key in histories], shared_yaxes=True, horizontal_spacing=0.03
+    )
+    highest = 0.0
+    for column, (encoder, seeds) in enumerate(histories.items(), start=1):
+        colour = colours.encoder_colour(encoder, list(histories))
+        for number, history in enumerate(seeds):
+            for curve, label, line in (
+                ("train_loss", "training", {"color": "#b0b7bf", "width": 1.2}),
+                ("validation_loss", "validation", {"color": colour, "width": 2}),
+            ):
+                if curve not in history:
+                    continue
+                known = np.isfinite(history[curve])
+                highest = max(highest, np.quantile(history[curve][known], 0.9) if known.any() else 0)
+                figure.add_scatter(
+                    x=history["step"][known].tolist(),
+                    y=history[curve][known].tolist(),
+                    mode="lines",
+                    line=line,
+                    name=label,
+                    hovertemplate=f"{label}, seed {number}: %{{y:.3f}} at step %{{x}}<extra></extra>",
+                    row=1,
+                    col=column,
+                )
+    figure.update_xaxes(title_text="training step", rangemode="tozero")
+    figure.update_yaxes(title_text=axis, row=1, col=1)
+    figure.update_yaxes(range=[0, 1.15 * highest] if highest else None)
+    figure.update_layout(showlegend=False)
+    return _chart(figure, 290)
+
+
+def emulated(tables: Mapping[str, Sequence[pa.Table]]) -> Chart:
+    """Original against emulated performance, a panel an encoder, a point an RNN and seed."""
+    shown = {encoder: own for encoder, own in tables.items() if own}
+    titles = [name(encoder) for encoder in shown]
+    figure = _figure(1, len(shown), titles, shared_yaxes=True, horizontal_spacing=0.03)
+    for column, (encoder, own) in enumerate(shown.items(), start=1):
+        figure.add_scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            line={"color": QUIET, "width": 1, "dash": "dot"},
+            hoverinfo="skip",
+            row=1,
+            col=column,
+        )
+        for table in own:
+            figure.add_scatter(
+                x=table["original"].to_pylist(),
+                y=table["emulated"].to_pylist(),
+                mode="markers",
+                marker={"color": colours.encoder_colour(encoder, list(shown)), "size": 5.5, "opacity": 0.45},
+                text=table["id"].to_pylist(),
+                hovertemplate="%{text}: original %{x:.2f}, emulated %{y:.2f}<extra></extra>",
+                row=1,
+                col=column,
+            )
+    figure.update_xaxes(title_text="performance of the RNN", range=[-0.03, 1.03])
+    figure.update_yaxes(title_text="performance of its emulation", range=[-0.03, 1.03], row=1, col=1)
+    figure.update_yaxes(range=[-0.03, 1.03])
+    figure.update_layout(showlegend=False)
+    return _chart(figure, 330)
+
+
+def probing(
+    asked: Probing, sequence: int, titles: Sequence[str], inputs: Sequence[str], outputs: Sequence[str]
+) -> Chart:
+    """Questions above, answers below, a column an RNN: the probability of each token at each step."""
+    count = len(titles)
+    figure = _figure(2, count, [*titles, *[""] * count], shared_xaxes=True, shared_yaxes=True,
+                     horizontal_spacing=0.02, vertical_spacing=0.07)  # fmt: skip
+    for row, (values, tokens) in enumerate(((asked.inputs, inputs), (asked.outputs, outputs)), start=1):
+        for column in range(count):
+            figure.add_heatmap(
+                z=values[column, sequence].T.tolist(),
+                x=list(range(1, values.shape[2] + 1)),
+                y=list(tokens),
+                zmin=0,
+                zmax=1,
+                colorscale=[[0, "#f7f5f0"], [0.35, "#9ad2bd"], [0.7, "#2b8f7d"], [1, "#0b3d4f"]],
+                showscale=row == 1 and column == count - 1,
+                colorbar={
+                    "thickness": 9,
+                    "len": 0.5,
+                    "y": 0.76,
+                    "outlinewidth": 0,
+                    "tickvals": [0, 0.5, 1],
+                    "tickfont": {"color": QUIET},
+                },
+                hovertemplate="%{y} at step %{x}: %{z:.2f}<extra></extra>",
+                xgap=1,
+                ygap=1,
+                row=row,
+                col=column + 1,
+            )
+    figure.update_xaxes(showgrid=False)
+    figure.update_xaxes(title_text="probing step", row=2)
+    figure.update_yaxes(showgrid=False, autorange="reversed")
+    figure.update_yaxes(title_text="question", row=1, col=1)
+    figure.update_yaxes(title_text="answer", row=2, col=1)
+    return _chart(figure, 330)
+
+
+def maps(table: pa.Table, columns: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> Chart:
+    """The embedding map, once for each way to colour it; `columns` as `colour_columns` gives them."""
+    figure = _figure(1, len(columns), titles, horizontal_spacing=0.02)
+    count = table.num_rows
+    size = 3.5 if count > 3000 else 5 if count > 800 else 6.5
+    for place, column in enumerate(columns, start=1):
+        number = column["kind"] == "number"
+        marker: dict[str, Any] = {"size": size, "opacity": 0.85, "line": {"width": 0}}
+        if number:
+            marker |= {
+                "color": column["values"],
+                "colorscale": _scale(colours.SEQUENTIAL),
+                "showscale": True,
+                "colorbar": {"thickness": 9, "len": 0.6, "outlinewidth": 0, "tickfont": {"color": QUIET}},
+            }
+        else:
+            marker["color"] = [
+                "#9aa0a6" if code is None else column["colors"][code] for code in column["values"]
+            ]
+        figure.add_scatter(
+            x=table["x"].to_pylist(),
+            y=table["y"].to_pylist(),
+            mode="markers",
+            marker=marker,
+            text=table["label"].to_pylist() if "label" in table.column_names else table["id"].to_pylist(),
+            hovertemplate="%{text}<extra></extra>",
+            row=1,
+            col=place,
+        )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    for place in range(1, len(columns) + 1):
+        figure.update_yaxes(scaleanchor=f"x{place if place > 1 else ''}", row=1, col=place)
+    figure.update_layout(showlegend=False)
+    return _chart(figure, 430)
+
+
+def _scale(stops: Sequence[str]) -> list[list[Any]]:
+    return [[place / (len(stops) - 1), colour] for place, colour in enumerate(stops)]

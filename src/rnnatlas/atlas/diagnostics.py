@@ -1,0 +1,82 @@
+"""A closer look at embeddings: do questions depend on answers, do neighbours do the same task."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnatlas.atlas.index import Atlas
+from rnnatlas.encoders.probing import Probing
+
+ENOUGH = 128
+"""RNNs whose questions are compared with one another."""
+
+
+def question_differences(asked: Probing) -> Float[Tensor, "probe time"]:
+    """How much the probing inputs differ between RNNs: mean total variation over pairs of RNNs.
+
+    0 where all RNNs are asked the same, 1 where no two questions share a token (method 8.1b).
+    """
+    inputs = asked.inputs[:ENOUGH].permute(1, 2, 0, 3)
+    count = inputs.shape[2]
+    if count < 2:
+        return torch.zeros(inputs.shape[:2])
+    return torch.cdist(inputs, inputs, p=1.0).sum((2, 3)) / (2 * count * (count - 1))
+
+
+def same_task(atlas: Atlas, split: str) -> tuple[float, float] | None:
+    """How often the nearest RNN of another run has the same task, and how often a random one would.
+
+    Args:
+        atlas: Embedded snapshots.
+        split: Whose nearest are looked for, among all snapshots of other runs.
+
+    Returns:
+        Both shares; None where tasks or runs are unknown, or the split is empty.
+    """
+    table = atlas.table
+    if not {"run", "label", "split"} <= set(table.column_names):
+        return None
+    _, runs = np.unique(table["run"].to_numpy(), return_inverse=True)
+    _, labels = np.unique([str(label) for label in table["label"].to_pylist()], return_inverse=True)
+    asking = np.flatnonzero(np.asarray(table["split"].to_pylist()) == split)
+    if len(np.unique(runs)) < 2 or len(asking) == 0:
+        return None
+    similarity = atlas.embeddings[asking] @ atlas.embeddings.T
+    others = runs[asking][:, None] != runs
+    alike = labels[asking][:, None] == labels
+    nearest = np.where(others, similarity, -np.inf).argmax(axis=1)
+    chance = (alike & others).sum(axis=1) / others.sum(axis=1)
+    return float(alike[np.arange(len(asking)), nearest].mean()), float(chance.mean())
+
+
+def examples(atlas: Atlas, count: int = 4, neighbours: int = 3) -> list[dict[str, Any]]:
+    """A few RNNs that do well, one a split in turn and no task twice, with those nearest from other runs."""
+    table = atlas.table
+    if not {"run", "label", "metrics", "split"} <= set(table.column_names):
+        return []
+    chosen: list[int] = []
+    rows = table.select(["label", "split", "metrics"]).to_pylist()
+    order = sorted(range(len(rows)), key=lambda i: -((rows[i]["metrics"] or {}).get("performance") or 0))
+    splits = [
+        split for split in ("new-runs", "validation", "ood", "train") if split in table["split"].to_pylist()
+    ]
+    for turn in range(count):
+        split = splits[turn % len(splits)]
+        taken = {rows[i]["label"] for i in chosen}
+        fitting = [i for i in order if rows[i]["split"] == split and rows[i]["label"] not in taken]
+        chosen += fitting[:1]
+    found = []
+    for i in chosen:
+        entry = table.slice(i, 1).to_pylist()[0]
+        near = atlas.search(entry["id"], neighbours, where=f"run <> {int(entry['run'])}")
+        found.append({"entry": _brief(entry), "neighbours": [_brief(row) for row in near.to_pylist()]})
+    return found
+
+
+def _brief(row: dict[str, Any]) -> dict[str, Any]:
+    kept = ("id", "label", "step", "split", "samples", "similarity")
+    performance = (row["metrics"] or {}).get("performance")
+    return {**{key: row.get(key) for key in kept}, "performance": performance}

@@ -1,0 +1,179 @@
+"""An atlas: embedded RNNs on disk, and finding those nearest to one."""
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from rnnatlas.atlas.layouts import place
+from rnnatlas.errors import AtlasFormatError, UnknownName
+from rnnatlas.files import new_folder, replacing, write_json
+from rnnatlas.tables import rows_where
+
+FORMAT = 1
+CARD, ENTRIES = "atlas.json", "entries.parquet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Atlas:
+    """Embedded RNNs, one row each.
+
+    Args:
+        card: Where the embeddings come from (run, encoder, seed), how the places were found, and what
+            was left out.
+        table: `id, source, spec, embedding, x, y, samples` and whatever is known of the RNNs: `label,
+            task, run, step, split, metrics, predicted`.
+    """
+
+    card: dict[str, Any]
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def ids(self) -> list[str]:
+        """Names of the entries."""
+        return self.table["id"].to_pylist()
+
+    @property
+    def embeddings(self) -> Float[np.ndarray, "rnn embed"]:
+        """One row an entry."""
+        column = self.table["embedding"].combine_chunks()
+        return column.flatten().to_numpy().reshape(len(self), column.type.list_size)
+
+    # --- on disk -------------------------------------------------------------------------------
+    @classmethod
+    def open(cls, path: Path | str) -> "Atlas":
+        """Reads an atlas.
+
+        Raises:
+            AtlasFormatError: There is none, it is damaged, or it is of another format version.
+        """
+        path = Path(path)
+        try:
+            card = json.loads((path / CARD).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise AtlasFormatError(
+                f"{path} is not an atlas: it has no {CARD}; "
+                f"make one with: rnnatlas embed RUN PATH --out {path}"
+            ) from None
+        except (ValueError, OSError) as error:
+            raise AtlasFormatError(f"{path / CARD} cannot be read ({error}); embed the RNNs again") from None
+        if not isinstance(card, dict) or card.get("format") != FORMAT:
+            found = card.get("format") if isinstance(card, dict) else "something else"
+            raise AtlasFormatError(
+                f"{path} should be an atlas of format version {FORMAT}, found {found}; embed the RNNs again"
+            )
+        try:
+            table = pq.read_table(path / ENTRIES)
+        except (pa.ArrowException, OSError) as error:
+            detail = str(error).splitlines()[0]
+            raise AtlasFormatError(
+                f"{path / ENTRIES} cannot be read ({detail}); embed the RNNs again"
+            ) from None
+        if table.num_rows != card["entries"]:
+            raise AtlasFormatError(
+                f"{path} should hold {card['entries']} entries, found {table.num_rows}; embed the RNNs again"
+            )
+        return cls(card, table)
+
+    def save(self, path: Path | str) -> None:
+        """Writes the atlas to a new folder.
+
+        Raises:
+            OutputExists: `path` holds something already.
+        """
+        path = new_folder(path)
+        with replacing(path / ENTRIES) as partial:
+            pq.write_table(self.table, partial, compression="zstd")
+        write_json(path / CARD, {**self.card, "format": FORMAT, "entries": len(self)})
+
+    # --- finding -------------------------------------------------------------------------------
+    def position(self, id: str) -> int:
+        """Row of an entry.
+
+        Raises:
+            UnknownName: No entry is called so; the sentence names the nearest.
+        """
+        ids = self.ids
+        if id in ids:
+            return ids.index(id)
+        close = difflib.get_close_matches(id, ids, n=3, cutoff=0.5)
+        hint = f"nearest are {', '.join(close)}" if close else f"they look like {', '.join(ids[:3])}"
+        raise UnknownName(f"no entry of this atlas has the id {id!r}; {hint}")
+
+    def vector(self, id: str) -> Float[np.ndarray, " embed"]:
+        """The embedding of an entry.
+
+        Raises:
+            UnknownName: No entry is called so.
+        """
+        return self.embeddings[self.position(id)]
+
+    def search(
+        self, query: str | Float[np.ndarray, " embed"], k: int = 10, where: str | None = None
+    ) -> pa.Table:
+        """The entries nearest to one by the cosine of their embeddings, exactly.
+
+        Args:
+            query: The id of an entry, which is then left out itself, or an embedding.
+            k: How many, at most.
+            where: SQL condition that the entries found must meet, e.g. `split = 'ood' AND step > 100`.
+
+        Returns:
+            Rows of the atlas with a column `similarity`, nearest first; ties in the atlas's order.
+
+        Raises:
+            UnknownName: No entry has that id, or the condition names a column that is not there.
+        """
+        from sklearn.neighbors import NearestNeighbors
+
+        rows = np.arange(len(self)) if where is None else rows_where(self.table, where)
+        vector = query
+        if isinstance(query, str):
+            itself = self.position(query)
+            vector = self.embeddings[itself]
+            rows = rows[rows != itself]
+        if len(rows) == 0:
+            return self._with_similarity(rows, np.zeros(0))
+        index = NearestNeighbors(metric="cosine", algorithm="brute").fit(
+            self.embeddings[rows].astype(np.float64)
+        )
+        # All distances, so that ties at the k-th place go by position and not by chance.
+        distances, found = index.kneighbors(np.asarray(vector, dtype=np.float64)[None], n_neighbors=len(rows))
+        order = np.lexsort((found[0], distances[0].round(9)))[:k]
+        return self._with_similarity(rows[found[0][order]], 1 - distances[0][order])
+
+    def _with_similarity(self, rows: np.ndarray, similarity: np.ndarray) -> pa.Table:
+        chosen = self.table.take(pa.array(rows, pa.int64()))
+        return chosen.append_column("similarity", pa.array(similarity, pa.float64()))
+
+    def placed(self, layout: str, seed: int = 0) -> "Atlas":
+        """The same atlas with places by another layout.
+
+        Raises:
+            UnknownName: No layout is called so.
+            SettingsError: The layout needs an extra that is not installed.
+        """
+        if self.card.get("layout") == layout and self.card.get("layout_seed") == seed:
+            return self
+        table = with_places(self.table, place(layout, self.embeddings, seed))
+        return Atlas({**self.card, "layout": layout, "layout_seed": seed}, table)
+
+
+def with_places(table: pa.Table, places: Float[np.ndarray, "rnn 2"]) -> pa.Table:
+    """The table with columns `x` and `y`, replaced or new."""
+    for name, values in zip("xy", places.T, strict=True):
+        column = pa.array(values.astype(np.float32))
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, column)
+        else:
+            table = table.append_column(name, column)
+    return table

@@ -1,0 +1,184 @@
+"""What an experiment found, in sentences computed from its figures and nothing else."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from rnnatlas.intervals import Interval, apart
+from rnnatlas.properties.features import TRIVIAL
+from rnnatlas.properties.figures import Figure, find
+
+SPLITS = {
+    "new-runs": "new runs of known languages",
+    "validation": "languages not trained on (these chose the checkpoints)",
+    "ood": "languages of another kind (OOD)",
+}
+NAMES = {
+    "statistics": "layer-wise statistics",
+    "noninteractive": "non-interactive probing",
+    "interactive": "interactive probing",
+    "embedding": "trained embedding",
+    "untrained": "untrained encoder",
+    "norms": "weight norms",
+    "step": "training step",
+    "architecture": "architecture",
+    "constant": "constant guess",
+    "own": "own embedding",
+    "shuffled": "another RNN's embedding",
+    "zero": "no embedding (z = 0)",
+}
+
+Outcome = Literal["yes", "no", "open"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One sentence, and how what it is about came out.
+
+    Attributes:
+        encoder: Whom it is about.
+        outcome: "yes": the encoder was clearly better; "no": clearly worse; "open": cannot be told.
+        text: The sentence, without the encoder's name.
+    """
+
+    encoder: str
+    outcome: Outcome
+    text: str
+
+
+def compare(a: Interval, b: Interval, lower_is_better: bool = True) -> Outcome:
+    """Whether a is clearly better than b: only where their intervals have no value in common."""
+    if not apart(a, b):
+        return "open"
+    return "yes" if (a.high < b.low) == lower_is_better else "no"
+
+
+def name(key: str) -> str:
+    """An encoder, control or predictor for people."""
+    return NAMES.get(key, key)
+
+
+def emulation(
+    losses: Mapping[str, Sequence[Figure]],
+    divergence: str,
+    split: str,
+    differences: Mapping[str, Interval] | None = None,
+) -> list[Finding]:
+    """How each encoder's emulations compare with an emulator that is told nothing.
+
+    Args:
+        losses: Figures of each encoder.
+        divergence: The loss to compare.
+        split: On which RNNs.
+        differences: For each encoder its loss minus that of z = 0, paired by RNN: mentioned where the
+            intervals of the two overlap.
+    """
+    findings = []
+    for encoder, figures in losses.items():
+        own, zero, shuffled = _told(figures, divergence, split)
+        outcome = compare(own, zero)
+        text = f"emulation loss {own}, "
+        if outcome == "yes":
+            text += f"clearly below the {zero} of an emulator that is told nothing"
+        elif outcome == "no":
+            text += (
+                f"clearly above the {zero} of an emulator that is told nothing: the embedding did not help"
+            )
+        else:
+            text += f"not to be told apart from the {zero} of an emulator that is told nothing"
+            text += _paired((differences or {}).get(encoder))
+        findings.append(Finding(encoder, outcome, f"{text}. {_shuffled(own, shuffled)}"))
+    return findings
+
+
+def _told(figures: Sequence[Figure], divergence: str, split: str) -> tuple[Interval, Interval, Interval]:
+    found = find(figures, f"emulation loss, {divergence}", split)
+    return found["own"].interval, found["zero"].interval, found["shuffled"].interval
+
+
+def _paired(difference: Interval | None) -> str:
+    if difference is None:
+        return ""
+    if difference.high < 0:
+        return f", though lower when the two are compared RNN by RNN: difference {difference}"
+    if difference.low > 0:
+        return f", though higher when the two are compared RNN by RNN: difference {difference}"
+    return f", nor when the two are compared RNN by RNN: difference {difference}"
+
+
+def _shuffled(own: Interval, shuffled: Interval) -> str:
+    outcome = compare(own, shuffled)
+    if outcome == "yes":
+        return (
+            f"Told another RNN's embedding it rises to {shuffled}, so the emulator does use what it is told."
+        )
+    if outcome == "no":
+        return f"Told another RNN's embedding it falls to {shuffled}, which should not happen."
+    return f"Told another RNN's embedding it is {shuffled}: the emulator hardly uses what it is told."
+
+
+def prediction(
+    properties: Mapping[str, Sequence[Figure]], split: str, score: str = "task accuracy"
+) -> list[Finding]:
+    """How well frozen embeddings tell the task, beside every trivial predictor and the untrained encoder."""
+    findings = []
+    for encoder, figures in properties.items():
+        found = {of: figure.interval for of, figure in find(figures, score, split).items()}
+        if "embedding" not in found:
+            continue
+        own = found["embedding"]
+        outcome, text = _against(own, {of: found[of] for of in TRIVIAL if of in found})
+        if "untrained" in found:
+            text += f" {_against_untrained(own, found['untrained'])}"
+        findings.append(Finding(encoder, outcome, f"{score} {own}, {text}"))
+    return findings
+
+
+def _against(own: Interval, trivial: Mapping[str, Interval]) -> tuple[Outcome, str]:
+    outcomes = {of: compare(own, interval, lower_is_better=False) for of, interval in trivial.items()}
+    best = max(trivial, key=lambda of: trivial[of].mean)
+    if all(outcome == "yes" for outcome in outcomes.values()):
+        return "yes", f"clearly above every trivial predictor (the best: {name(best)}, {trivial[best]})."
+    failed = [of for of, outcome in outcomes.items() if outcome != "yes"]
+    below = [of for of in failed if outcomes[of] == "no"]
+    if below:
+        return "no", f"clearly below {_list([f'{name(of)}, {trivial[of]}' for of in below])}."
+    return "open", f"not to be told apart from {_list([f'{name(of)}, {trivial[of]}' for of in failed])}."
+
+
+def _against_untrained(own: Interval, untrained: Interval) -> str:
+    return {
+        "yes": f"Training clearly improved on the same encoder untrained, {untrained}.",
+        "no": f"Training clearly made it worse than the same encoder untrained, {untrained}.",
+        "open": f"Whether training improved on the same encoder untrained, {untrained}, cannot be told.",
+    }[compare(own, untrained, lower_is_better=False)]
+
+
+def ranking(intervals: Mapping[str, Interval], what: str, lower_is_better: bool = True) -> list[str]:
+    """Which encoders can be ranked: a sentence for the pairs that part, one for those that do not."""
+    order = sorted(intervals, key=lambda key: intervals[key].mean, reverse=not lower_is_better)
+    parted, open_ = [], []
+    for place, first in enumerate(order):
+        for second in order[place + 1 :]:
+            if apart(intervals[first], intervals[second]):
+                parted.append(f"{name(first)} before {name(second)}")
+            else:
+                open_.append(f"{name(first)} and {name(second)}")
+    if not parted:
+        return [f"By {what} no two encoders can be ranked: all their intervals overlap."]
+    sentences = [f"By {what}: {_list(parted)}."]
+    if open_:
+        sentences.append(f"Not ranked, because their intervals overlap: {_list(open_, '; ')}.")
+    return sentences
+
+
+def _list(items: Sequence[str], last: str = " and ") -> str:
+    """Items joined for people; `last` stands before the last one, or between all where it is "; "."""
+    if last == "; " or len(items) < 2:
+        return last.join(items)
+    return "; ".join(items[:-1]) + last + items[-1]
+
+
+def capital(text: str) -> str:
+    """The text with a capital letter in front."""
+    return text[:1].upper() + text[1:]

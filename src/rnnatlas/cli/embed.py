@@ -1,0 +1,45 @@
+"""`rnnatlas embed`: RNNs of zoos and checkpoints into an atlas."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rnnatlas.cli.common import Common
+
+
+def embed(
+    run: Path,
+    paths: Annotated[list[Path], Parameter(negative=())],
+    /,
+    *,
+    out: Path,
+    layout: str = "tsne",
+    seed: int = 0,
+    common: Common | None = None,
+) -> None:
+    """Embed RNNs of zoos and checkpoints into an atlas.
+
+    ```
+    rnnatlas embed run zoo checkpoints/ --out atlas
+    ```
+
+    Args:
+        run: The trained run's folder.
+        paths: Zoos, checkpoint files, folders of them, globs.
+        out: The atlas's folder.
+        layout: How places on the map are found: pca, tsne, umap or pacmap.
+        seed: Of the layout.
+    """
+    from rnnatlas.atlas.embed import embed as embed_paths
+    from rnnatlas.files import new_folder
+    from rnnatlas.properties.model import load
+
+    common = common or Common()
+    model = load(run)
+    new_folder(out)  # an hour of embedding should not end with "exists already"
+    atlas = embed_paths(model, paths, layout, seed)
+    atlas.save(out)
+    for reason in atlas.card["left_out"]:
+        common.say(f"left out: {reason}")
+    common.say(f"{len(atlas)} RNNs in {out}; look at them with: rnnatlas map {out} --out map.html")

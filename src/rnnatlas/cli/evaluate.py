@@ -1,0 +1,54 @@
+"""`rnnatlas evaluate`: emulation losses and properties of held-out RNNs."""
+
+from pathlib import Path
+from typing import Any
+
+from rnnatlas.cli.common import Common, print_json, print_table
+
+
+def evaluate(
+    run: Path, /, *, zoo: Path | None = None, json: bool = False, common: Common | None = None
+) -> None:
+    """Emulation losses and property predictions of held-out RNNs, each beside its controls.
+
+    ```
+    rnnatlas evaluate run
+    ```
+
+    Args:
+        run: The trained run's folder; predictors and all figures are written into it.
+        zoo: The zoo of held-out RNNs, where it is no longer where the run was trained on it.
+        json: Print one JSON document instead of tables.
+    """
+    from rnnatlas.properties.evaluate import evaluate as evaluate_run
+    from rnnatlas.zoo.store import Zoo
+
+    records = evaluate_run(run, None if zoo is None else Zoo.open(str(zoo)))
+    if json:
+        print_json(records)
+        return
+    figures = [record for record in records if "of" in record]
+    names = list(dict.fromkeys(record["name"] for record in figures))
+    for name in names:
+        own = [record for record in figures if record["name"] == name]
+        if any(record["value"] is not None for record in own):
+            _print(name, own)
+
+
+def _print(name: str, records: list[dict[str, Any]]) -> None:
+    splits = list(dict.fromkeys(record["split"] for record in records))
+    rows = []
+    for of in dict.fromkeys(record["of"] for record in records):
+        cells = {record["split"]: _cell(record) for record in records if record["of"] == of}
+        rows.append([of, *(cells.get(split, "–") for split in splits)])
+    runs = {record["split"]: record["n_runs"] for record in records}
+    counts = ", ".join(f"{runs[split]} {split}" for split in splits)
+    print_table(["", *splits], rows, title=f"{name} (RNNs: {counts})")
+    print()
+
+
+def _cell(record: dict[str, Any]) -> str:
+    if record["value"] is None:
+        return "–"
+    ends = "" if record["low"] is None else f" ({record['low']:.3f}–{record['high']:.3f})"
+    return f"{record['value']:.3f}{ends}"

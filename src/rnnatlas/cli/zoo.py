@@ -1,0 +1,193 @@
+"""`rnnatlas zoo build | import | show | verify`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from rnnatlas.cli.common import Common, print_json, print_table
+
+
+def build(
+    task: str,
+    /,
+    *,
+    out: Path,
+    preset: str | None = None,
+    runs: int | None = None,
+    seed: int = 0,
+    executor: str = "local",
+    workers: int | None = None,
+    resume: bool = False,
+    set: Annotated[list[str] | None, Parameter(negative=())] = None,
+    common: Common | None = None,
+) -> None:
+    """Train many RNNs on a task and keep their snapshots.
+
+    Stop it whenever you like: with --resume it goes on where it was.
+
+    ```
+    rnnatlas zoo build formal-languages --preset demo --out zoo
+    ```
+
+    Args:
+        task: What the RNNs are trained to do; `rnnatlas tasks` lists the tasks.
+        out: The zoo's folder.
+        preset: demo, small or paper; without one, everything is as in the paper.
+        runs: RNNs to train.
+        seed: With a run's number, decides everything random about the run.
+        executor: Where the work is done: local (processes on this machine).
+        workers: Processes at a time; as many as there are processors by default.
+        resume: Go on with a zoo that was begun in --out.
+        set: Change a setting, such as zoo.hidden=16 or task.tokens=3; may be repeated.
+    """
+    from rnnatlas import settings, tasks
+
+    common = common or Common()
+    kind = tasks.registry[task]
+    below = settings.preset(preset, task) if preset else {}
+    resolved = common.layered(below, {"zoo": {"runs": runs}}, set or [])
+    from rnnatlas.zoo.train import ZooSettings
+
+    settings.check_sections(resolved, ["task", "zoo", *below])
+    made = kind.from_settings(resolved.get("task", {}))
+    zoo_settings = settings.build(ZooSettings, resolved.get("zoo", {}), "zoo")
+    if common.print_config:
+        flags = {"task": task, "out": out, "seed": seed, "executor": executor, "workers": workers}
+        sections = {"task": settings.as_dict(made.settings), "zoo": settings.as_dict(zoo_settings)}
+        common.show(flags, sections)
+        return
+    from rnnatlas.zoo.build import build as build_zoo
+
+    zoo = build_zoo(
+        made,
+        zoo_settings,
+        out,
+        seed=seed,
+        executor=executor,
+        workers=workers,
+        resume=resume,
+        progress=common.progress,
+    )
+    common.say(f"{len(zoo)} snapshots of {', '.join(map(str, zoo.specs))} in {out}")
+
+
+def import_(
+    paths: Annotated[list[Path], Parameter(negative=())],
+    /,
+    *,
+    out: Path,
+    cell: str | None = None,
+    head: str | None = None,
+    common: Common | None = None,
+) -> None:
+    """Make a zoo of checkpoints that others trained.
+
+    Files without an RNN that can be used are skipped and named, unless you gave them one by one.
+
+    ```
+    rnnatlas zoo import checkpoints/ 'runs/*/model.pt' --out zoo
+    ```
+
+    Args:
+        paths: Files, folders (with all below them), globs; `rnnatlas formats` lists the formats.
+        out: The zoo's folder.
+        cell: elman-relu, where RNNs with one gate are such; a file does not tell them from elman-tanh.
+        head: Prefix of the output layer's names, where several would fit; "" for none.
+    """
+    from rnnatlas.zoo.imports import import_checkpoints
+
+    common = common or Common()
+    zoo, skipped = import_checkpoints(paths, out, cell=cell, head=head)
+    for checkpoint in skipped:
+        common.say(f"skipped {checkpoint.skipped}")
+    common.say(f"{len(zoo)} RNNs ({', '.join(map(str, zoo.specs))}) in {out}, {len(skipped)} files skipped")
+
+
+def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> None:
+    """What a zoo holds: counts by architecture, task, step and split, metrics, health.
+
+    ```
+    rnnatlas zoo show zoo
+    ```
+
+    Args:
+        zoo: The zoo's folder, or its address (s3://…).
+        json: Print one JSON document instead of tables.
+    """
+    from rnnatlas.zoo.store import Zoo
+    from rnnatlas.zoo.summary import examples, summarise
+
+    opened = Zoo.open(zoo)
+    summary = summarise(opened)
+    if json:
+        print_json(summary)
+        return
+    task = summary["task"]["name"] if summary["task"] else "imported"
+    health = ", ".join(f"{count} {name}" for name, count in summary["health"].items())
+    print(f"{zoo}: {summary['snapshots']} snapshots of {summary['runs']} RNNs, {task}; health: {health}\n")
+    specs = {spec.slug: spec for spec in opened.specs}
+    rows = [[specs[row["spec"]], row["parameters"], row["snapshots"]] for row in summary["specs"]]
+    print_table(["architecture", "parameters", "snapshots"], rows)
+    for groups, title in (("steps", "step"), ("splits", "split")):
+        _print_groups(summary[groups], title)
+    for label, performance, strings in examples(opened):
+        print(f"{label} ({performance:.0%} right): {' '.join(strings)}")
+
+
+def _print_groups(groups: list[dict[str, Any]], title: str) -> None:
+    if not groups or not groups[0]["metrics"]:
+        return
+    metrics = list(groups[0]["metrics"])
+    rows = [
+        [group[title], group["snapshots"], group["runs"], group["tasks"], *group["metrics"].values()]
+        for group in groups
+    ]
+    print()
+    print_table([title, "snapshots", "RNNs", "tasks", *(f"mean {name}" for name in metrics)], rows)
+    print()
+
+
+def verify(
+    zoo: str,
+    /,
+    *,
+    sample: int = 100,
+    all: bool = False,
+    json: bool = False,
+    common: Common | None = None,
+) -> None:
+    """Run stored rollouts and metrics again and compare them with what is stored.
+
+    ```
+    rnnatlas zoo verify zoo --all
+    ```
+
+    Args:
+        zoo: The zoo's folder, or its address (s3://…).
+        sample: Snapshots to check, drawn at random.
+        all: Check every snapshot.
+        json: Print one JSON document instead of a sentence.
+    """
+    from rnnatlas.errors import ZooFormatError
+    from rnnatlas.zoo.store import Zoo
+    from rnnatlas.zoo.verify import verify as check
+
+    opened = Zoo.open(zoo)
+    found = check(opened, None if all else sample, progress=(common or Common()).progress)
+    if json:
+        print_json({"zoo": zoo, "agree": found.agree, **dataclasses.asdict(found)})
+    else:
+        what = "rollouts and metrics" if opened.task else "weights (there are no rollouts to run again)"
+        print(
+            f"{found.agree} of {found.checked} snapshots checked agree with their stored {what}; "
+            f"the zoo holds {found.snapshots}, {found.diverged} of them marked as diverged"
+        )
+    if found.agree < found.checked:
+        bad = {**dict.fromkeys(found.not_finite), **dict.fromkeys(found.outputs_differ)}
+        bad |= dict.fromkeys(found.metrics_differ)
+        raise ZooFormatError(
+            f"{found.checked - found.agree} of {found.checked} snapshots are not what was stored: "
+            f"{', '.join(list(bad)[:5])}{', …' if len(bad) > 5 else ''}; copy or build the zoo again"
+        )

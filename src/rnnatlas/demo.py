@@ -1,0 +1,248 @@
+"""A whole small experiment: a zoo, encoders with several seeds, their controls, an atlas and a report."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rnnatlas import __version__, encoders, files, tasks
+from rnnatlas.errors import OutputExists, SettingsError
+from rnnatlas.settings import as_dict, build, check_sections, merge, preset, settings
+
+TASK = "formal-languages"
+RECORD = "demo.json"
+
+
+@settings
+class ExperimentSettings:
+    """What is trained and compared.
+
+    Args:
+        seeds: Trainings of each encoder, each with its own initial weights and batches.
+    """
+
+    seeds: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run to be trained and, unless it is a control, evaluated; its folder is made here."""
+
+    folder: Path
+    encoder: str
+    seed: int
+    control: Path | None
+    zoo: Path
+    encoder_settings: Mapping[str, Any]
+    emulation: Any
+
+
+class Record:
+    """What a demo's folder says of itself: settings, seed, and how long each part took.
+
+    Parts that were finished before are not done again, so a demo that was stopped goes on.
+
+    Raises:
+        OutputExists: The folder holds something else, or a demo with other settings.
+    """
+
+    def __init__(self, out: Path, seed: int, resolved: Mapping[str, Any]):
+        self.path = out / RECORD
+        self._document: dict[str, Any] = {
+            "version": __version__,
+            "seed": seed,
+            "settings": json.loads(json.dumps(resolved)),
+            "seconds": {},
+        }
+        if not self.path.is_file():
+            files.new_folder(out)
+            files.write_json(self.path, self._document)
+        before = json.loads(self.path.read_text(encoding="utf-8"))
+        for part in ("seed", "settings"):
+            if before.get(part) != self._document[part]:
+                raise OutputExists(
+                    f"{out} holds a demo with another {part}; choose another --out, or remove it first"
+                )
+        self._document = before
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Adds what the block takes to the time that the part took in earlier, interrupted runs."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = self._document["seconds"]
+            seconds[part] = round(seconds.get(part, 0.0) + time.monotonic() - start, 2)
+            files.write_json(self.path, self._document)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by part."""
+        return self._document["seconds"]
+
+
+def demo(
+    out: Path | str,
+    *,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Builds a zoo, trains encoders and controls on it, evaluates them, and writes a report.
+
+    Args:
+        out: Folder of the demo; one that was stopped goes on.
+        seed: Of the zoo; run number i is trained with seed + i.
+        changes: Settings over those of the preset "demo", by section.
+        workers: Processes at a time; None for as many as there are processors.
+        progress: Show progress bars on stderr.
+
+    Returns:
+        The report, an HTML file.
+
+    Raises:
+        OutputExists: `out` holds something else, or a demo with another seed or other settings.
+        SettingsError: Unknown settings.
+    """
+    out = Path(out)
+    resolved = resolve(changes or {})
+    record = Record(out, seed, resolved)
+    with record.timing("zoo"):
+        _build_zoo(out / "zoo", seed, resolved, workers, progress)
+    seeds = range(seed, seed + resolved["experiment"]["seeds"])
+    controls = [_job(out, "zero", one, resolved) for one in seeds]
+    runs = [_job(out, name, one, resolved) for name in resolved["encoders"] for one in seeds]
+    with record.timing("controls"):
+        _train(controls, workers, "training the zero-embedding controls", progress)
+    with record.timing("encoders"):
+        _train(runs, workers, "training and evaluating encoders", progress)
+    best = min(runs, key=_validation_loss)
+    with record.timing("atlas and map"):
+        _draw(out, best.folder)
+    return _report(out, runs, f"rnnatlas demo --seed {seed}", record)
+
+
+def resolve(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a demo, by section: the preset with changes over it, and the defaults below.
+
+    Raises:
+        SettingsError: Unknown settings.
+    """
+    from rnnatlas.emulation.model import EmulationSettings
+    from rnnatlas.zoo.train import ZooSettings
+
+    values = merge(preset("demo", TASK), changes)
+    check_sections(values, ("experiment", "task", "zoo", "emulation", "encoders"))
+    kinds = {name: encoders.registry[name].Settings for name in values["encoders"]}
+    if not kinds:
+        raise SettingsError("a demo needs at least one encoder under encoders, found none")
+    return {
+        "experiment": as_dict(build(ExperimentSettings, values.get("experiment", {}), "experiment")),
+        "task": as_dict(tasks.registry[TASK].from_settings(values["task"]).settings),
+        "zoo": as_dict(build(ZooSettings, values["zoo"], "zoo")),
+        "emulation": as_dict(build(EmulationSettings, values["emulation"], "emulation")),
+        "encoders": {
+            name: as_dict(build(kind, values["encoders"][name] or {}, f"encoders.{name}"))
+            for name, kind in kinds.items()
+        },
+    }
+
+
+def _build_zoo(
+    path: Path, seed: int, resolved: Mapping[str, Any], workers: int | None, progress: bool
+) -> None:
+    from rnnatlas.zoo.build import build as build_zoo
+    from rnnatlas.zoo.train import ZooSettings
+
+    task = tasks.registry[TASK].from_settings(resolved["task"])
+    made = build(ZooSettings, resolved["zoo"], "zoo")
+    build_zoo(task, made, path, seed=seed, workers=workers, resume=True, progress=progress)
+
+
+def _job(out: Path, encoder: str, seed: int, resolved: Mapping[str, Any]) -> Job:
+    from rnnatlas.emulation.model import EmulationSettings
+
+    control = encoder == "zero"
+    return Job(
+        folder=out / "runs" / f"{encoder}-{seed}",
+        encoder=encoder,
+        seed=seed,
+        control=None if control else out / "runs" / f"zero-{seed}",
+        zoo=out / "zoo",
+        encoder_settings={} if control else resolved["encoders"][encoder],
+        emulation=build(EmulationSettings, resolved["emulation"], "emulation"),
+    )
+
+
+def _train(jobs: Sequence[Job], workers: int | None, title: str, progress: bool) -> None:
+    from rnnatlas.zoo.executors import Local, run_all
+
+    waiting = [job for job in jobs if not _done(job)]
+    updates = sum(job.emulation.steps for job in waiting)
+    run_all(Local(workers), _train_one, waiting, updates, title, "steps/s" if progress else None)
+
+
+def _done(job: Job) -> bool:
+    last = "model.safetensors" if job.encoder == "zero" else "predictors.safetensors"
+    return (job.folder / last).is_file()
+
+
+def _train_one(job: Job, beat: Callable[[int], None]) -> None:
+    from rnnatlas.emulation.training import train
+    from rnnatlas.properties.evaluate import evaluate
+    from rnnatlas.zoo.store import Zoo
+
+    zoo = Zoo.open(job.zoo)
+    if not (job.folder / "model.safetensors").is_file():
+        train(
+            zoo,
+            job.encoder,
+            job.folder,
+            job.seed,
+            encoder_settings=job.encoder_settings,
+            settings=job.emulation,
+            control=job.control,
+            resume=True,
+            device="cpu",
+            progress=beat,
+        )
+    if job.encoder != "zero":
+        evaluate(job.folder, zoo)
+
+
+def _validation_loss(job: Job) -> float:
+    from rnnatlas.emulation.model import read_metrics
+
+    return next(r["value"] for r in read_metrics(job.folder) if r["name"] == "best validation loss")
+
+
+def _draw(out: Path, run: Path) -> None:
+    """The atlas of all the zoo's RNNs, made by the run that did best on validation, and its map."""
+    from rnnatlas.atlas.embed import embed
+    from rnnatlas.atlas.index import Atlas
+    from rnnatlas.atlas.map import write_map
+    from rnnatlas.properties.model import load
+
+    if not (out / "atlas").is_dir():
+        embed(load(run), [out / "zoo"]).save(out / "atlas")
+    if not (out / "map.html").is_file():
+        write_map(Atlas.open(out / "atlas"), out / "map.html")
+
+
+def _report(out: Path, runs: Sequence[Job], command: str, record: Record) -> Path:
+    from rnnatlas.atlas.experiment import Experiment
+    from rnnatlas.atlas.report import write_report
+
+    grouped: dict[str, dict[int, str]] = {}
+    for job in runs:
+        grouped.setdefault(job.encoder, {})[job.seed] = str(job.folder.relative_to(out))
+    experiment = Experiment(
+        zoo="zoo", runs=grouped, atlas="atlas", map="map.html", command=command, timings=record.seconds
+    )
+    experiment.save(out)
+    return write_report(out)

@@ -1,0 +1,87 @@
+"""The emulator: one network that imitates any RNN, told by an embedding which one."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from rnnatlas.encoders.base import EMBED, at_least_one
+from rnnatlas.rnn import draw
+from rnnatlas.settings import settings
+
+
+@settings
+class EmulatorSettings:
+    """Settings of `Emulator`; the paper's by default.
+
+    Args:
+        width: Hidden units of each LSTM layer.
+        layers: LSTM layers.
+    """
+
+    width: int = 256
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "emulation.emulator", "width", "layers")
+
+
+class Emulator(nn.Module):
+    """An LSTM that gives out what an RNN would, told once at the start which RNN it is.
+
+    The embedding enters as a linear projection that is added to the first projected input (Herrmann et
+    al. 2024, section 4).
+
+    Args:
+        input: Size of the RNNs' input.
+        output: Size of the distributions that they give out.
+        settings: Width and depth.
+    """
+
+    def __init__(self, input: int, output: int, settings: EmulatorSettings):
+        super().__init__()
+        self.input = nn.Linear(input, settings.width)
+        self.embedding = nn.Linear(EMBED, settings.width)
+        self.lstm = nn.LSTM(settings.width, settings.width, settings.layers)
+        self.output = nn.Linear(settings.width, output)
+
+    def forward(
+        self, z: Float[Tensor, "rnn embed"], inputs: Float[Tensor, "rnn rollout time input"]
+    ) -> Float[Tensor, "rnn rollout time output"]:
+        """Log-probabilities of the emulated RNNs' outputs on the inputs given."""
+        rnn, rollout, time, _ = inputs.shape
+        projected = self.input(inputs.permute(2, 0, 1, 3))
+        first = projected[:1] + self.embedding(z).unsqueeze(1)
+        projected = torch.cat([first, projected[1:]]).flatten(1, 2)
+        outputs = self.output(self.lstm(projected)[0]).log_softmax(-1)
+        return outputs.view(time, rnn, rollout, -1).permute(1, 2, 0, 3)
+
+    @torch.no_grad()
+    def sample(
+        self, z: Float[Tensor, "rnn embed"], uniforms: Float[Tensor, "rnn rollout time"], start: int
+    ) -> tuple[UInt8[Tensor, "rnn rollout time"], Float[Tensor, "rnn rollout time output"]]:
+        """Writes sequences of tokens as the emulated RNNs would; see `rnnatlas.rnn.sample`.
+
+        Args:
+            z: Embeddings of the RNNs.
+            uniforms: One number from [0, 1) a draw.
+            start: The token read first (BOS).
+
+        Returns:
+            The tokens drawn, and the log-probabilities they were drawn from.
+        """
+        rnn, rollout, _ = uniforms.shape
+        words = self.input.weight.t() + self.input.bias
+        signal = words[start] + self.embedding(z).repeat_interleave(rollout, 0)
+        zeros = torch.zeros_like(signal)
+        state = [(zeros, zeros)] * self.lstm.num_layers
+        tokens, log_probs = [], []
+        for uniform in uniforms.flatten(0, 1).unbind(1):
+            for layer, weights in enumerate(self.lstm.all_weights):
+                state[layer] = torch.lstm_cell(signal, state[layer], *weights)
+                signal = state[layer][0]
+            log_probs.append(self.output(signal).log_softmax(-1))
+            drawn = draw(log_probs[-1], uniform)
+            tokens.append(drawn.to(torch.uint8))
+            signal = words[drawn]
+        shape = (rnn, rollout)
+        return torch.stack(tokens, 1).unflatten(0, shape), torch.stack(log_probs, 1).unflatten(0, shape)

@@ -1,0 +1,135 @@
+"""What emulation came to: losses beside their controls, and how well emulations perform."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from rnnatlas import seeds
+from rnnatlas.emulation import divergences
+from rnnatlas.emulation.data import Snapshots, unpack
+from rnnatlas.emulation.divergence import masked_mean
+from rnnatlas.emulation.model import Model
+from rnnatlas.errors import SettingsError
+from rnnatlas.zoo.store import Zoo
+
+REPORTED = ("total-variation", "reverse-kl")
+"""Reported beside what was trained on: the paper's released configuration and its text name one each."""
+
+KEYS = ("id", "run", "step", "split")
+BATCH = 4096
+"""Sequences that are emulated at a time, which bounds memory."""
+
+
+@runtime_checkable
+class WritesStrings(Protocol):
+    """A task whose RNNs write strings, which can be scored."""
+
+    bos: int
+    time: int
+
+    def score(
+        self, tokens: np.ndarray, instances: Sequence[Mapping[str, object]]
+    ) -> Mapping[str, np.ndarray]:
+        """Scores of each RNN's strings; "performance" is among them."""
+        ...
+
+
+@torch.no_grad()
+def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = None) -> pa.Table:
+    """Emulation losses of snapshots, given what the emulator should be told and what it should not.
+
+    Args:
+        model: A finished run.
+        zoo: Where the snapshots are.
+        snapshots: Those of one split, as `Zoo.snapshots` gives them.
+        rollouts: How many rollouts of each to look at; None for all.
+
+    Returns:
+        One row for each snapshot and divergence (the one trained on first, then `REPORTED`), with the
+        columns id, run, step, split, divergence, and mean losses over the positions up to the first EOS:
+        `own` (the emulator is told the RNN's own embedding), `shuffled` (another one's of these
+        snapshots, at random) and `zero` (the emulator that was trained with zeros); `own_unmasked`,
+        `shuffled_unmasked` and `zero_unmasked` are means over all positions.
+    """
+    data = Snapshots.of(zoo, snapshots)
+    names = list(dict.fromkeys([model.settings.emulation.divergence, *REPORTED]))
+    own = model.embed(data.population)
+    shuffled = own[derangement(len(own))]
+    parts: dict[tuple[str, str], list[Tensor]] = {}
+    size = max(1, BATCH // len(data.stored[0, :rollouts]))
+    for number, batch in enumerate(data.in_order(size, rollouts)):
+        _, inputs, targets, mask = unpack(batch, data.spec, data.task)
+        rows = slice(number * size, number * size + len(inputs))
+        predictions = {
+            "own": model.emulate(own[rows], inputs),
+            "shuffled": model.emulate(shuffled[rows], inputs),
+        }
+        if model.zero is not None:
+            nothing = torch.zeros_like(own[rows]).to(model.device)
+            predictions["zero"] = model.zero(nothing, inputs.to(model.device)).cpu()
+        for told, prediction in predictions.items():
+            for name in names:
+                values = divergences[name](targets, prediction)
+                parts.setdefault((told, name), []).append(masked_mean(values, mask))
+                parts.setdefault((f"{told}_unmasked", name), []).append(masked_mean(values, None))
+    keys = snapshots.select(KEYS)
+    tables = []
+    for name in names:
+        table = keys.append_column("divergence", pa.array([name] * len(own)))
+        for (told, other), values in parts.items():
+            if other == name:
+                table = table.append_column(told, pa.array(torch.cat(values).numpy()))
+        tables.append(table)
+    return pa.concat_tables(tables)
+
+
+def derangement(count: int) -> np.ndarray:
+    """A fixed random reordering that leaves nothing in its place (one cycle through all)."""
+    order = seeds.stream(0, "shuffled embeddings").permutation(count)
+    reordered = np.empty_like(order)
+    reordered[order] = np.roll(order, 1)
+    return reordered
+
+
+@torch.no_grad()
+def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: int = 1000) -> pa.Table:
+    """How well emulations perform beside their originals (Herrmann et al. 2024, figure 5).
+
+    Strings sampled from the emulator, told an RNN's embedding, are scored as the RNN's own were.
+
+    Args:
+        model: A finished run.
+        zoo: Where the snapshots are.
+        snapshots: As `Zoo.snapshots` gives them.
+        strings: Strings sampled for each.
+
+    Returns:
+        A row a snapshot: id, run, step, split, `original` and `emulated` performance.
+
+    Raises:
+        SettingsError: The zoo's task is not one whose RNNs write strings.
+    """
+    task = zoo.task
+    if not isinstance(task, WritesStrings):
+        raise SettingsError(f"emulated performance needs RNNs that write strings, {zoo.path} has others")
+    z = model.embed(zoo.population(snapshots))
+    performance = []
+    for first in range(0, len(z), max(1, BATCH // strings)):
+        rows = snapshots.slice(first, max(1, BATCH // strings)).to_pylist()
+        uniforms = [
+            seeds.stream(model.settings.seed, "emulated", row["run"], row["step"]).random(
+                (strings, task.time), dtype=np.float32
+            )
+            for row in rows
+        ]
+        drawn = torch.from_numpy(np.stack(uniforms)).to(model.device)
+        told = z[first : first + len(rows)].to(model.device)
+        tokens, _ = model.emulator.sample(told, drawn, task.bos)
+        performance.append(task.score(tokens.cpu().numpy(), [row["task"] for row in rows])["performance"])
+    original = snapshots["metrics"].combine_chunks().field("performance")
+    table = snapshots.select(KEYS).append_column("original", original)
+    return table.append_column("emulated", pa.array(np.concatenate(performance)))

@@ -1,0 +1,289 @@
+"""The training loop, on Lightning; this module is imported when training starts.
+
+Resuming is exact because nothing depends on what the loop remembers: batches and the learning rate are
+functions of the step, and all else that changes is in the one file that each validation writes.
+"""
+
+import contextlib
+import csv
+import io
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader, IterableDataset
+
+from rnnatlas import files, seeds
+from rnnatlas.emulation import divergences
+from rnnatlas.emulation.data import Batch, Snapshots, unpack
+from rnnatlas.emulation.divergence import masked_mean
+from rnnatlas.emulation.emulator import Emulator
+from rnnatlas.emulation.model import EmulationSettings
+from rnnatlas.emulation.progress import Progress, Telling
+from rnnatlas.encoders.base import Encoder
+from rnnatlas.errors import TrainingDiverged
+
+RESUME = "resume.ckpt"
+"""What an unfinished run goes on from; read without unpickling code, removed when the run is finished."""
+
+COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate")
+
+
+class Training(lightning.LightningModule):
+    """Encoder and emulator, trained to give out what RNNs did on stored rollouts.
+
+    Args:
+        encoder: Makes embeddings.
+        emulator: Imitates RNNs, given those.
+        train: Snapshots to train on.
+        validation: Snapshots that choose the best weights.
+        settings: How.
+        seed: Of the batches.
+        out: The run's folder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        emulator: Emulator,
+        train: Snapshots,
+        validation: Snapshots,
+        settings: EmulationSettings,
+        seed: int,
+        out: Path,
+    ):
+        super().__init__()
+        self.encoder, self.emulator = encoder, emulator
+        self._train, self._validation = train, validation
+        self.settings, self._seed, self._out = settings, seed, out
+        self._divergence = divergences[settings.divergence]
+        self.done = 0
+        self.history: list[dict[str, int | float]] = []
+        self.best: dict[str, Any] = {"loss": float("inf"), "step": 0, "weights": {}}
+        self.waited = 0
+        self._sum: Tensor = torch.zeros(())
+        self._since = 0
+        self._losses: list[Tensor] = []
+
+    # --- data ----------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader:
+        """The batches up to the next validation."""
+        return DataLoader(_Stream(self._upcoming), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        """All validation snapshots."""
+        return DataLoader(
+            _Stream(lambda: self._validation.in_order(128, self.settings.validation_rollouts)),
+            batch_size=None,
+        )
+
+    def _upcoming(self) -> Iterator[Batch]:
+        end = self.done - self.done % self.settings.validate_every + self.settings.validate_every
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        for step in range(self.done, min(end, self.settings.steps)):
+            batch = self._train.draw(self.settings.rnns, self.settings.rollouts, self._seed, step)
+            yield {name: tensor[rank::world] for name, tensor in batch.items()}
+
+    # --- one step ------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The divergence of each RNN of a batch from its emulation."""
+        population, inputs, targets, mask = unpack(batch, self._train.spec, self._train.task)
+        values = self._divergence(targets, self.emulator(self.encoder(population), inputs))
+        return masked_mean(values, mask if self.settings.mask_padding else None)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: D102
+        loss = self.loss(batch).mean()
+        self._check(loss)
+        self._sum += loss.detach()
+        self._since += 1
+        return loss
+
+    def _check(self, loss: Tensor) -> None:
+        if not loss.isfinite():
+            raise TrainingDiverged(
+                f"the emulation loss stopped being finite at step {self.done}; try a learning rate below "
+                f"{self.settings.learning_rate:g}, or look for broken snapshots with: rnnatlas zoo verify"
+            )
+
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:  # noqa: D102
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = learning_rate(self.settings, self.done)
+        # what an encoder draws while it learns (dropout, augmentation) is a function of the step, too
+        noise = seeds.torch_generator(self._seed, "noise", self.done).initial_seed()
+        torch.default_generator.manual_seed(noise)  # torch.manual_seed takes milliseconds
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(noise)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:  # noqa: D102
+        self.done += 1
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:  # noqa: D102
+        return torch.optim.AdamW(
+            self.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=True,
+        )
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: D102
+        for part in (self.encoder, self.emulator):
+            if parameters := list(part.parameters()):
+                clip_grad_norm_(parameters, self.settings.clip)
+
+    # --- validation ----------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, index: int) -> None:  # noqa: D102
+        self._losses.append(self.loss(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Adds a row to the history and keeps the weights if they are the best so far."""
+        loss = torch.cat(self._losses).mean()
+        self._check(loss)
+        train = self.trainer.strategy.reduce(self._sum / self._since, reduce_op="mean")
+        row = {
+            "step": self.done,
+            "train_loss": float(train),
+            "validation_loss": float(loss),
+            "learning_rate": learning_rate(self.settings, self.done - 1),
+        }
+        self._losses, self._sum, self._since = [], torch.zeros_like(self._sum), 0
+        self.history.append(row)
+        self.waited += 1
+        if row["validation_loss"] < self.best["loss"]:
+            self.waited = 0
+            self.best = {"loss": row["validation_loss"], "step": self.done, "weights": self.weights()}
+        self.trainer.should_stop = self.finished
+        if self.logger is not None:
+            self.logger.log_metrics({key: row[key] for key in COLUMNS[1:]}, step=self.done)
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of the steps since the last validation, or up to it where there are none yet."""
+        return float(self._sum / self._since) if self._since else float(self.history[-1]["train_loss"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or patience has run out."""
+        patience = self.settings.patience
+        return self.done >= self.settings.steps or (patience is not None and self.waited >= patience)
+
+    def weights(self) -> dict[str, dict[str, Tensor]]:
+        """Copies of the weights of both parts, on the CPU."""
+        parts: dict[str, nn.Module] = {"encoder": self.encoder, "emulator": self.emulator}
+        return {
+            part: {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+            for part, module in parts.items()
+        }
+
+    # --- stopping and going on -----------------------------------------------------------------
+
+    def on_train_epoch_end(self) -> None:
+        """Saves, after each validation, all that training needs to go on from here."""
+        if not self.trainer.is_global_zero:
+            return
+        state = {
+            "done": self.done,
+            "history": self.history,
+            "best": self.best,
+            "waited": self.waited,
+            "weights": self.weights(),
+            "optimizer": self.trainer.optimizers[0].state_dict(),
+        }
+        write_history(self._out, self.history)
+        content = io.BytesIO()  # torch.save to a full disk raises no OSError
+        torch.save(state, content)
+        with files.replacing(self._out / RESUME) as partial:
+            partial.write_bytes(content.getbuffer())
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Goes back to where a saved state was."""
+        self.done, self.history = state["done"], state["history"]
+        self.best, self.waited = state["best"], state["waited"]
+        for part in ("encoder", "emulator"):
+            getattr(self, part).load_state_dict(state["weights"][part])
+        self._optimizer_state = state["optimizer"]
+
+    def on_train_start(self) -> None:
+        """Gives the optimiser back what it had gathered."""
+        self._sum = torch.zeros((), device=self.device)
+        if self.done:
+            self.trainer.optimizers[0].load_state_dict(self._optimizer_state)
+
+
+class _Stream(IterableDataset):
+    """Batches made as they are asked for."""
+
+    def __init__(self, make: Any):
+        self._make = make
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._make()
+
+
+def learning_rate(settings: EmulationSettings, step: int) -> float:
+    """The learning rate of a step (from 0): linear warm-up, then constant or falling linearly to zero."""
+    rise = min(1.0, (step + 1) / (settings.warmup + 1))
+    fall = (settings.steps - step) / max(1, settings.steps - settings.warmup) if settings.decay else 1.0
+    return settings.learning_rate * min(rise, fall)
+
+
+def write_history(out: Path, history: list[dict[str, int | float]]) -> None:
+    """Writes history.csv anew."""
+    text = io.StringIO()
+    writer: csv.DictWriter[str] = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    files.write_text(out / "history.csv", text.getvalue())
+
+
+def fit(
+    training: Training, out: Path, device: str, devices: int, progress: bool | Callable[[int], None]
+) -> None:
+    """Trains from where `training` is to its last step; arguments as those of `train`."""
+    logger = TensorBoardLogger(out, name="", version="", purge_step=training.done or None)
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        trainer = lightning.Trainer(
+            accelerator={"cuda": "gpu"}.get(device, device),
+            devices=devices,
+            strategy="auto" if devices == 1 else "ddp_spawn",
+            max_epochs=-1,
+            max_steps=training.settings.steps - training.done,
+            num_sanity_val_steps=0,
+            logger=logger,
+            callbacks=[Telling(progress) if callable(progress) else Progress()] if progress else [],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(training)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Lightning's remarks away, and turns its way of handling Ctrl-C back into Python's."""
+    log = logging.getLogger("lightning.pytorch")
+    level, handler = log.level, signal.getsignal(signal.SIGINT)
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        log.setLevel(level)
+        with contextlib.suppress(ValueError):  # not in the main thread, where no handler can be set
+            signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,219 @@
+"""Training an encoder on a zoo, with the zero-embedding control beside it."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rnnatlas import encoders, files
+from rnnatlas.emulation.data import Snapshots
+from rnnatlas.emulation.model import (
+    EmulationSettings,
+    Model,
+    RunSettings,
+    TaskSettings,
+    make_parts,
+    read_settings,
+    write_metrics,
+    write_settings,
+    write_weights,
+)
+from rnnatlas.errors import OutputExists, RunFormatError, SettingsError, ZooFormatError
+from rnnatlas.settings import as_dict, build
+from rnnatlas.zoo.store import Zoo
+
+CONTROL = "zero"
+"""Name of the control encoder, and of its folder inside a run."""
+
+
+def train(
+    zoo: Zoo,
+    encoder: str,
+    out: Path | str,
+    seed: int = 0,
+    *,
+    encoder_settings: Mapping[str, Any] | None = None,
+    settings: EmulationSettings | None = None,
+    control: Path | str | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    devices: int = 1,
+    progress: bool | Callable[[int], None] = True,
+) -> Model:
+    """Trains an encoder and an emulator together (Herrmann et al. 2024, section 4).
+
+    The zero-embedding control, an emulator trained alike but told nothing, comes first, into `out`/zero.
+    A run is finished once its model.safetensors is there.
+
+    Args:
+        zoo: RNNs to train on; its split "validation" chooses the best weights.
+        encoder: Name of the encoder.
+        out: Folder of the run, made here.
+        seed: Of initial weights and batches; the control shares it.
+        encoder_settings: What differs from the encoder's default settings.
+        settings: How to train.
+        control: A control trained before with the same zoo, seed and settings, to be copied: its folder, or
+            that of a run that holds one.
+        resume: Goes on with an unfinished run, exactly as if it had not been interrupted.
+        device: "auto", "cpu" or "cuda".
+        devices: How many devices share each step.
+        progress: Whether to show progress bars; or what is called with the number of steps just made.
+
+    Raises:
+        OutputExists: `out` holds something and `resume` is false.
+        SettingsError: `resume` or `control` with other settings than before.
+        ZooFormatError: The zoo has no snapshots to train or validate on, or no rollouts.
+        TrainingDiverged: The loss stopped being finite.
+    """
+    out = Path(out)
+    kind = encoders.registry[encoder] if encoder != CONTROL else encoders.controls[encoder]
+    settings = settings or EmulationSettings()
+    _check_hardware(device, devices)
+    snapshots = {split: _snapshots(zoo, split, settings.where) for split in ("train", "validation")}
+    run = RunSettings(
+        encoder=encoder,
+        seed=seed,
+        zoo=str(zoo.path if "://" in str(zoo.path) else Path(zoo.path).resolve()),
+        spec=snapshots["train"].spec.slug,
+        task=TaskSettings(
+            name=snapshots["train"].task.name, settings=as_dict(snapshots["train"].task.settings)
+        ),
+        encoder_settings=as_dict(build(kind.Settings, encoder_settings or {}, "encoder")),
+        emulation=settings,
+    )
+    own = RunSettings(**{**vars(run), "encoder": CONTROL, "encoder_settings": {}})
+    source = None if control is None else _control_at(Path(control), own)
+    _start(out, run, resume)
+    hardware = {"device": device, "devices": devices, "progress": progress}
+    if encoder != CONTROL and source is not None:
+        _copy(source, out / CONTROL)
+    elif encoder != CONTROL:
+        _start(out / CONTROL, own, resume=True)
+        _train(out / CONTROL, own, snapshots, **hardware)
+    _train(out, run, snapshots, **hardware)
+    return Model.load(out)
+
+
+def _check_hardware(device: str, devices: int) -> None:
+    cuda = torch.cuda.is_available()
+    if device == "cuda" and not cuda:
+        raise SettingsError("device should be cpu here, found cuda, but there is no CUDA device")
+    present = torch.cuda.device_count() if cuda and device != "cpu" else None
+    if devices < 1 or (present and devices > present):
+        most = f"{present}, the GPUs there are" if present else "the number of cores"
+        raise SettingsError(f"devices should be between 1 and {most}, found {devices}")
+
+
+def _snapshots(zoo: Zoo, split: str, where: str | None) -> Snapshots:
+    table = zoo.snapshots(split=split, where=where)
+    if not table.num_rows:
+        condition = f" with {where}" if where else ""
+        raise ZooFormatError(
+            f"training needs snapshots of the split {split!r}{condition}, found none in {zoo.path}; "
+            "build a larger zoo, or change the setting emulation.where"
+        )
+    return Snapshots.of(zoo, table)
+
+
+def _start(out: Path, run: RunSettings, resume: bool) -> None:
+    """Makes the run's folder, or makes sure that it is the one to go on with."""
+    if resume and (out / "settings.yaml").is_file():
+        _check_same(out, run)
+        return
+    try:
+        files.new_folder(out)
+    except OutputExists as error:
+        if (out / "settings.yaml").is_file():
+            raise OutputExists(
+                f"{out} holds a run already; go on with it with --resume, or choose another --out"
+            ) from None
+        raise error from None
+    write_settings(out, run)
+
+
+def _check_same(path: Path, run: RunSettings) -> None:
+    """Makes sure that the run at `path` was started with the settings of `run`.
+
+    Raises:
+        SettingsError: It was not.
+    """
+    before, now = _leaves(as_dict(read_settings(path))), _leaves(as_dict(run))
+    for name in [*now, *before]:
+        if name != "version" and before.get(name) != now.get(name):
+            raise SettingsError(
+                f"the run at {path} was started with {name} = {before.get(name)}, now it is {now.get(name)}; "
+                "give the same settings, or choose another --out"
+            )
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return leaves
+
+
+def _control_at(path: Path, own: RunSettings) -> Path:
+    """The folder of a finished control with the settings `own`: `path` or the one inside it."""
+    source = path / CONTROL if (path / CONTROL).is_dir() else path
+    _check_same(source, own)
+    if not (source / "model.safetensors").is_file():
+        raise RunFormatError(
+            f"the control {source} is not finished; finish it with: rnnatlas train … --resume"
+        )
+    return source
+
+
+def _copy(source: Path, out: Path) -> None:
+    for name in ("settings.yaml", "history.csv", "metrics.json", "model.safetensors"):
+        with files.replacing(out / name) as partial:
+            shutil.copyfile(source / name, partial)
+
+
+def _train(
+    out: Path,
+    run: RunSettings,
+    snapshots: dict[str, Snapshots],
+    device: str,
+    devices: int,
+    progress: bool | Callable[[int], None],
+) -> None:
+    """Trains one encoder, from where its folder says it is."""
+    from rnnatlas.emulation.fit import RESUME, Training, fit, write_history
+
+    settings, train = run.emulation, snapshots["train"]
+    if not (out / "model.safetensors").is_file():
+        encoder, emulator = make_parts(train.spec, train.task, run)
+        training = Training(encoder, emulator, train, snapshots["validation"], settings, run.seed, out)
+        if (out / RESUME).is_file():
+            training.take_up(torch.load(out / RESUME, weights_only=True))
+        else:
+            encoder.calibrate(train.population)
+        if not training.finished:
+            fit(training, out, device, devices, progress)
+            training.take_up(torch.load(out / RESUME, weights_only=True))
+        write_history(out, training.history)
+        write_metrics(out, [_record(run, training.best, len(snapshots["validation"]))])
+        write_weights(out, training.best["weights"])
+    for leftover in (RESUME, "hparams.yaml"):
+        (out / leftover).unlink(missing_ok=True)
+
+
+def _record(run: RunSettings, best: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The best validation loss as metrics.json has it."""
+    masked = "positions up to the first EOS" if run.emulation.mask_padding else "all positions"
+    return {
+        "name": "best validation loss",
+        "split": "validation",
+        "embedding": "zero" if run.encoder == CONTROL else "own",
+        "divergence": run.emulation.divergence,
+        "masked": run.emulation.mask_padding,
+        "value": best["loss"],
+        "n": count,
+        "seed": run.seed,
+        "step": best["step"],
+        "definition": f"mean over snapshots of the mean {run.emulation.divergence} over {masked} of "
+        f"{run.emulation.validation_rollouts} rollouts; it chose the weights, so new RNNs may give more",
+    }

@@ -1,0 +1,28 @@
+"""Encoders: from the weights of an RNN to its embedding."""
+
+from rnnatlas.registry import Registry, make_indexable
+
+registry = Registry(
+    "encoder",
+    {
+        "statistics": (
+            "rnnatlas.encoders.statistics:Statistics",
+            "mechanistic: mean, spread and quantiles of each gate's weights",
+        ),
+        "noninteractive": (
+            "rnnatlas.encoders.noninteractive:NonInteractiveProbing",
+            "functionalist: answers to a fixed, learned list of questions",
+        ),
+        "interactive": (
+            "rnnatlas.encoders.interactive:InteractiveProbing",
+            "functionalist: each question depends on the answers before it",
+        ),
+    },
+)
+
+controls = Registry(
+    "control encoder",
+    {"zero": ("rnnatlas.encoders.zero:Zero", "tells the emulator nothing: every embedding is zero")},
+)
+
+make_indexable(__name__)

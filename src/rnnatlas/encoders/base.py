@@ -1,0 +1,97 @@
+"""What an encoder is: a map from the weights of RNNs to embeddings of unit length."""
+
+import itertools
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnnatlas.errors import RNNSpecMismatch, SettingsError
+from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.tasks.base import Signal
+
+EMBED = 16
+"""Size of an embedding (Herrmann et al. 2024, section 3)."""
+
+
+class Encoder(nn.Module, ABC):
+    """Embeds RNNs; each RNN's embedding depends on that RNN alone.
+
+    A mechanistic encoder (`reads_weights`) takes RNNs of exactly the architecture it was built for. A
+    functionalist one only runs RNNs, so it takes all with the same input and output sizes.
+
+    `symmetries` names the changes of weights that leave the embedding as it is, for RNNs with a head:
+    "hidden-permutation" (hidden units in another order) and "bias-shift" (something added to `bias_ih`
+    and taken from `bias_hh`).
+
+    Args:
+        spec: Architecture of the RNNs.
+        signal: What they read.
+        outcome: What they give out.
+        settings: An instance of the encoder's `Settings`.
+    """
+
+    Settings: ClassVar[type]
+    reads_weights: ClassVar[bool]
+    symmetries: ClassVar[frozenset[str]]
+
+    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
+        super().__init__()
+        self.spec = spec
+        self.signal = signal
+        self.outcome = outcome
+        self.settings = settings
+
+    @abstractmethod
+    def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
+        """Embeddings before they are scaled to unit length."""
+
+    def forward(self, population: Population) -> Float[Tensor, "rnn embed"]:
+        """Embeddings of unit length.
+
+        Raises:
+            RNNSpecMismatch: The encoder was built for another architecture.
+        """
+        self.check(population.spec)
+        return F.normalize(self.read(population), dim=-1)
+
+    def calibrate(self, population: Population) -> None:
+        """Called once before training with all training snapshots; mechanistic encoders set scales here."""
+
+    def check(self, spec: RNNSpec) -> None:
+        """Makes sure that RNNs of this architecture can be embedded.
+
+        Raises:
+            RNNSpecMismatch: They cannot.
+        """
+        sizes = (spec.input, spec.output_size) == (self.spec.input, self.spec.output_size)
+        if self.reads_weights and spec != self.spec:
+            raise RNNSpecMismatch(
+                f"this encoder was built for {self.spec}, found {spec}; train one on a zoo of such RNNs"
+            )
+        if not sizes:
+            raise RNNSpecMismatch(
+                f"this encoder was built for RNNs with {self.spec.input} inputs and {self.spec.output_size} "
+                f"outputs, found {spec}; train one on a zoo of such RNNs"
+            )
+
+
+def at_least_one(settings: Any, section: str, *names: str) -> None:
+    """Makes sure that settings which count something count at least one.
+
+    Raises:
+        SettingsError: One of them does not.
+    """
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise SettingsError(f"{section}.{name} should be 1 or more, found {getattr(settings, name)}")
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers of these sizes with ReLU between them."""
+    layers: list[nn.Module] = []
+    for size, following in itertools.pairwise(sizes):
+        layers += [nn.Linear(size, following), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,140 @@
+"""What both functionalist encoders share: asking, hearing the answers, and reading them."""
+
+import dataclasses
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
+from rnnatlas.rnn import Population, RNNSpec, run
+from rnnatlas.settings import settings
+from rnnatlas.tasks.base import Signal
+
+
+@settings
+class ProbingSettings:
+    """Settings of the functionalist encoders; the paper's for formal languages by default.
+
+    Args:
+        sequences: Probing sequences that run side by side (the paper's M).
+        steps: Length of a probing sequence (the paper's L).
+        width: Units of each cell of the reader, and size of what it reads.
+        layers: Residual cells of the reader, on top of one another.
+        reader: Kind of its cells.
+        hidden: Units of the MLPs that make questions and the embedding.
+        logit_scale: Factor before the softmax or sigmoid that makes a probing input; large ones make
+            questions nearly one-hot from the start.
+    """
+
+    sequences: int = 1
+    steps: int = 22
+    width: int = 256
+    layers: int = 2
+    reader: Literal["lstm", "gru"] = "lstm"
+    hidden: int = 128
+    logit_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "encoder", "sequences", "steps", "width", "layers", "hidden")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probing:
+    """What a functionalist encoder asked and heard."""
+
+    inputs: Float[Tensor, "rnn probe time input"]
+    outputs: Float[Tensor, "rnn probe time output"]
+
+
+class Reader(nn.Module):
+    """A stack of residual LSTM or GRU cells, run over a whole sequence or a step at a time."""
+
+    def __init__(self, cell: Literal["lstm", "gru"], width: int, layers: int):
+        super().__init__()
+        kind, self._cell = {"lstm": (nn.LSTM, torch.lstm_cell), "gru": (nn.GRU, torch.gru_cell)}[cell]
+        self.cells: Any = nn.ModuleList(kind(width, width) for _ in range(layers))
+        self._lstm = cell == "lstm"
+
+    def forward(self, inputs: Float[Tensor, "time rnn width"]) -> Float[Tensor, "time rnn width"]:
+        """What the reader gives out at each step of a sequence."""
+        for cell in self.cells:
+            inputs = inputs + cell(inputs)[0]
+        return inputs
+
+    def start(self, inputs: Float[Tensor, "rnn width"]) -> list[Any]:
+        """The state before the first step: zeros."""
+        zeros = torch.zeros_like(inputs)
+        return [(zeros, zeros) if self._lstm else zeros for _ in self.cells]
+
+    def step(
+        self, inputs: Float[Tensor, "rnn width"], state: list[Any]
+    ) -> tuple[Float[Tensor, "rnn width"], list[Any]]:
+        """One step of `forward`; the state is made anew, not changed."""
+        following = []
+        for cell, before in zip(self.cells, state, strict=True):
+            after = self._cell(inputs, before, *cell.all_weights[0])
+            inputs = inputs + (after[0] if self._lstm else after)
+            following.append(after)
+        return inputs, following
+
+
+class ProbingEncoder(Encoder):
+    """Embeds an RNN by its answers to probing inputs; never sees its weights or hidden units.
+
+    Answers of all probing sequences at a step are joined, projected (linear, sigmoid) and read by a
+    residual recurrent reader between a learned BOS and a learned EOS input; an MLP makes the embedding
+    of what the reader gives out last (Herrmann et al. 2024, section 3).
+
+    Raises:
+        RNNSpecMismatch: From the constructor, where the RNNs cannot be probed in this way.
+    """
+
+    reads_weights = False
+    symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
+
+    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
+        super().__init__(spec, signal, outcome, settings)
+        width, hidden, sequences = settings.width, settings.hidden, settings.sequences
+        self.question = mlp(width, hidden, hidden, sequences * spec.input)
+        self.hear = nn.Linear(sequences * spec.output_size, width)
+        self.bos = nn.Parameter(torch.rand(width))
+        self.eos = nn.Parameter(torch.rand(width))
+        self.reader = Reader(settings.reader, width, settings.layers)
+        self.conclude = mlp(width, hidden, hidden, EMBED)
+
+    @abstractmethod
+    def _ask(self, population: Population) -> tuple[Probing, Float[Tensor, "rnn width"]]:
+        """The whole interview, and what the reader gives out at its end."""
+
+    def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
+        """The MLP's conclusion from what the reader gives out last."""
+        return self.conclude(self._ask(population)[1])
+
+    @torch.no_grad()
+    def probe(self, population: Population) -> Probing:
+        """Probing inputs shown to each RNN and its answers, for a closer look at them."""
+        self.check(population.spec)
+        return self._ask(population)[0]
+
+    def _inputs(self, thought: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch probe input"]:
+        """Probing inputs: distributions over tokens, or numbers between 0 and 1."""
+        logits = self.question(thought).unflatten(-1, (self.settings.sequences, self.spec.input))
+        logits = logits * self.settings.logit_scale
+        return logits.softmax(-1) if self.signal == "tokens" else logits.sigmoid()
+
+    def _answers(self, outputs: Float[Tensor, "*batch output"]) -> Float[Tensor, "*batch output"]:
+        """Outputs of the RNNs as the reader takes them: tokens as probabilities."""
+        return outputs.softmax(-1) if self.outcome == "tokens" else outputs
+
+    def _probe_all(
+        self, population: Population, inputs: Float[Tensor, "probe time input"]
+    ) -> tuple[Probing, Float[Tensor, "rnn width"]]:
+        """Shows the same probing inputs to all RNNs, whole sequences at a time."""
+        answers = self._answers(run(population, inputs)[0])
+        heard = self.hear(answers.permute(2, 0, 1, 3).flatten(2)).sigmoid()
+        ends = [end.expand(1, len(population), -1) for end in (self.bos, self.eos)]
+        last = self.reader(torch.cat([ends[0], heard, ends[1]]))[-1]
+        return Probing(inputs=inputs.expand(len(population), -1, -1, -1), outputs=answers), last

@@ -1,0 +1,116 @@
+"""Layer-wise statistics: the weights of each gate, summarised."""
+
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
+from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.settings import settings
+from rnnatlas.tasks.base import Signal
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@settings
+class StatisticsSettings:
+    """Settings of `Statistics`.
+
+    Args:
+        width: Units of each hidden layer of the MLP. 744 gives the published 1.25 M parameters for LSTMs
+            of two layers; 768, the published width, would give 1.33 M with these features.
+        layers: Hidden layers of the MLP.
+    """
+
+    width: int = 744
+    layers: int = 3
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "encoder", "width", "layers")
+
+
+class Statistics(Encoder):
+    """Embeds an RNN by summary statistics of its weights.
+
+    Mean, standard deviation and five quantiles of each gate's input weights, recurrent weights and bias
+    in each layer, and of the head, go through an MLP (Herrmann et al. 2024, section 3, layer-wise
+    statistics; features after Unterthiner et al. 2020). Each feature is standardised by its mean and
+    spread over the training snapshots; a feature says the same however hidden units are ordered, so
+    that breaks no symmetry.
+    """
+
+    Settings = StatisticsSettings
+    reads_weights = True
+    symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
+        super().__init__(spec, signal, outcome, settings)
+        vectors = Population.unflatten(spec, torch.zeros(1, spec.parameters))
+        features = statistics(vectors).shape[1]
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.mlp = mlp(features, *[settings.width] * settings.layers, EMBED)
+
+    def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
+        """The MLP's answer to the standardised statistics."""
+        return self.mlp((statistics(population) - self.centre) / self.scale)
+
+    @torch.no_grad()
+    def calibrate(self, population: Population) -> None:
+        """Takes each feature's mean and spread over the training snapshots."""
+        chunks = range(0, len(population), 256)
+        features = torch.cat([statistics(population.select(slice(i, i + 256))) for i in chunks])
+        spread = features.std(0, correction=0)
+        self.centre.copy_(features.mean(0))
+        self.scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+
+
+def statistics(population: Population) -> Float[Tensor, "rnn feature"]:
+    """Mean, standard deviation and quantiles of each gate's weights and biases, and of the head's."""
+    parts = [_summary(vectors) for vectors in _vectors(population)]
+    return torch.cat(parts, 1)
+
+
+def _vectors(population: Population) -> list[Float[Tensor, "rnn gate weight"]]:
+    """The weights that are summarised together, the head's as if of one gate."""
+    spec, weights = population.spec, population.weights
+    gates = (len(spec.gates), spec.hidden)
+    vectors = []
+    for suffix in spec.suffixes:
+        names = [f"weight_ih_{suffix}", f"weight_hh_{suffix}"]
+        vectors += [weights[name].unflatten(1, gates).flatten(2) for name in names]
+        vectors += _biases(population, suffix)
+    return vectors + [weights[name].flatten(1).unsqueeze(1) for name in weights if name.startswith("head.")]
+
+
+def _biases(population: Population, suffix: str) -> list[Float[Tensor, "rnn gate hidden"]]:
+    """`bias_ih` + `bias_hh`, whose difference means nothing, except in the GRU's candidate gate.
+
+    The reset gate reaches the candidate's `bias_hh` alone, so there both are kept.
+    """
+    spec = population.spec
+    if not spec.bias:
+        return []
+    shape = (len(spec.gates), spec.hidden)
+    own = population.weights[f"bias_ih_{suffix}"].unflatten(1, shape)
+    recurrent = population.weights[f"bias_hh_{suffix}"].unflatten(1, shape)
+    if spec.cell != "gru":
+        return [own + recurrent]
+    n = spec.gates.index("n")
+    return [own[:, :n] + recurrent[:, :n], own[:, n:], recurrent[:, n:]]
+
+
+def _summary(vectors: Float[Tensor, "rnn gate weight"]) -> Float[Tensor, "rnn feature"]:
+    ordered = vectors.sort(-1).values
+    place = torch.tensor(QUANTILES, dtype=vectors.dtype, device=vectors.device) * (vectors.shape[-1] - 1)
+    below = place.floor().long()
+    above = place.ceil().long()
+    quantiles = torch.lerp(ordered[..., below], ordered[..., above], place - below)
+    mean = vectors.mean(-1, keepdim=True)
+    # Where all weights are equal the spread has no slope; the floor makes its gradient zero, not NaN.
+    spread = vectors.var(-1, correction=0, keepdim=True).clamp_min(1e-12).sqrt()
+    return torch.cat([mean, spread, quantiles], -1).flatten(1)

@@ -1,0 +1,32 @@
+"""The control that every emulation loss is compared with."""
+
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnatlas.encoders.base import EMBED, Encoder
+from rnnatlas.rnn import Population
+from rnnatlas.settings import settings
+
+
+@settings
+class ZeroSettings:
+    """Nothing to set."""
+
+
+class Zero(Encoder):
+    """Embeds every RNN as zeros.
+
+    Rollouts sampled from an RNN already give its task away, so an emulator learns something without
+    any embedding; only what lies below its loss is due to an encoder.
+    """
+
+    Settings = ZeroSettings
+    reads_weights = False
+    symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
+
+    def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
+        """Zeros, which scaling leaves as they are."""
+        weight = next(iter(population.weights.values()))
+        return weight.new_zeros(len(population), EMBED)

@@ -1,0 +1,63 @@
+"""What a property of an RNN is: a target, a loss, scores, and how a prediction reads."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnatlas.tasks.base import Task
+
+
+class Property(ABC):
+    """Something to be predicted from an embedding.
+
+    An instance knows the possible values (languages' m's, training steps), found by `fit`; `as_dict`
+    and the constructor carry them to disk and back.
+    """
+
+    name: ClassVar[str]
+    scores: ClassVar[Mapping[str, str]]
+    """Names of the figures that `score` gives, each with its definition in one line."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
+        """The property as it varies over these snapshots; None where they do not have it."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers that a predictor gives out for one RNN."""
+
+    @abstractmethod
+    def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
+        """What is to be predicted."""
+
+    @abstractmethod
+    def loss(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> Float[Tensor, " rnn"]:
+        """What a predictor is trained to make small, for each RNN."""
+
+    @abstractmethod
+    def score(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """The figures named in `scores`, for each RNN; their means over RNNs are reported."""
+
+    @abstractmethod
+    def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
+        """Predictions as plain values: `value`, and how sure it is.
+
+        Args:
+            outputs: A predictor's.
+            half_width: The 90 % quantile of the largest absolute residual on the validation split.
+        """
+
+    @abstractmethod
+    def as_dict(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON can hold them."""

@@ -1,0 +1,145 @@
+"""From figures of single snapshots to figures of splits, with intervals over runs and seeds."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from rnnatlas import properties
+from rnnatlas.intervals import Interval, bootstrap, correlation
+from rnnatlas.properties.features import DEFINITIONS
+
+EMULATED = {
+    "own": "each RNN's own embedding",
+    "shuffled": "the embedding of another RNN of the same split, chosen at random",
+    "zero": "an emulator that was trained with zeros for embeddings",
+}
+"""What the emulator is told, and how the columns of losses are called."""
+
+CORRELATIONS = {
+    "correlation": "Pearson correlation of prediction and target",
+    "correlation_within_step": "Pearson correlation of prediction and target, each training step's mean "
+    "subtracted from both",
+}
+SCORES = ("loss", "accuracy", "all_right")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One figure of one split.
+
+    Attributes:
+        name: What is measured: "emulation loss", "task accuracy".
+        split: On which split.
+        of: Whose figure it is: what the emulator was told, or what the predictor read.
+        interval: The figure with its 95 % interval over runs, and over seeds where there are several.
+        snapshots: Snapshots that it rests on.
+        definition: What it means, in words.
+    """
+
+    name: str
+    split: str
+    of: str
+    interval: Interval
+    snapshots: int
+    definition: str
+
+
+def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
+    """Mean losses for each split, what the emulator was told, and masked or not.
+
+    Args:
+        tables: One a seed, of the same snapshots.
+    """
+    figures = []
+    for divergence in dict.fromkeys(tables[0]["divergence"].to_pylist()):
+        own = [
+            table.filter(pa.array([own == divergence for own in table["divergence"].to_pylist()]))
+            for table in tables
+        ]
+        for column in own[0].column_names:
+            told, _, unmasked = column.partition("_")
+            if told in EMULATED:
+                name = f"emulation loss, {divergence}{', unmasked' if unmasked else ''}"
+                what = "all positions" if unmasked else "positions up to the first EOS"
+                definition = (
+                    f"mean over snapshots of the mean {divergence} over {what}, given {EMULATED[told]}"
+                )
+                figures += _means(own, column, name=name, of=told, definition=definition)
+    return figures
+
+
+def _means(tables: Sequence[pa.Table], column: str, **about: str) -> list[Figure]:
+    runs = tables[0]["run"].to_numpy()
+    return [
+        Figure(
+            split=split,
+            interval=bootstrap(np.stack([table[column].to_numpy()[rows] for table in tables]), runs[rows]),
+            snapshots=len(rows),
+            **about,
+        )
+        for split, rows in _splits(tables[0])
+    ]
+
+
+def property_figures(tables: Sequence[pa.Table]) -> list[Figure]:
+    """Scores of every predictor of every property on every split.
+
+    Args:
+        tables: Predictions, one table a seed, of the same snapshots.
+    """
+    figures = []
+    first = tables[0]
+    kinds = list(zip(first["property"].to_pylist(), first["predictor"].to_pylist(), strict=True))
+    codes = {kind: code for code, kind in enumerate(dict.fromkeys(kinds))}
+    membership = np.array([codes[kind] for kind in kinds])
+    for (name, predictor), code in codes.items():
+        chosen = pa.array(np.flatnonzero(membership == code))
+        own = [table.take(chosen) for table in tables]
+        for split, rows in _splits(own[0]):
+            parts = [table.take(pa.array(rows)) for table in own]
+            figures += _scores(name, predictor, split, parts)
+    return figures
+
+
+def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -> list[Figure]:
+    kind = properties.registry[name]
+    runs = tables[0]["run"].to_numpy()
+    found: dict[str, tuple[Interval, str]] = {}
+    for score, definition in kind.scores.items():
+        values = np.stack([table[score].to_numpy() for table in tables])
+        found[score] = bootstrap(values, runs), definition
+    if len(tables[0]["target"][0]) == 1:
+        x, y = (
+            np.stack([_numbers(table[column]) for table in tables]) for column in ("prediction", "target")
+        )
+        steps = tables[0]["step"].to_numpy()
+        for score, within in zip(CORRELATIONS, (None, steps), strict=True):
+            found[score] = correlation(x, y, runs, within), CORRELATIONS[score]
+    return [
+        Figure(
+            name=f"{name} {score.replace('_', ' ')}",
+            split=split,
+            of=predictor,
+            interval=interval,
+            snapshots=len(runs),
+            definition=f"{definition}, of a predictor that reads {DEFINITIONS[predictor]}",
+        )
+        for score, (interval, definition) in found.items()
+    ]
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    return column.combine_chunks().flatten().to_numpy()
+
+
+def _splits(table: pa.Table) -> list[tuple[str, np.ndarray]]:
+    splits = np.asarray(table["split"].to_pylist())
+    known = [split for split in ("new-runs", "validation", "ood") if split in splits]
+    return [(split, np.flatnonzero(splits == split)) for split in known]
+
+
+def find(figures: Sequence[Figure], name: str, split: str) -> Mapping[str, Figure]:
+    """The figures of one name and split, by whose they are."""
+    return {figure.of: figure for figure in figures if (figure.name, figure.split) == (name, split)}

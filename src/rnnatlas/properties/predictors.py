@@ -1,0 +1,209 @@
+"""Small networks that read a property off a vector of features (method 5)."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from rnnatlas import properties, seeds
+from rnnatlas.errors import RunFormatError
+from rnnatlas.files import replacing
+from rnnatlas.properties.base import Property
+from rnnatlas.settings import settings
+
+FORMAT = "1"
+
+
+@settings
+class PredictorSettings:
+    """How every predictor is built and trained, whatever features it reads.
+
+    Args:
+        width: Units of each of the two hidden layers.
+        dropout: Share of hidden units left out in training.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        batch: RNNs a step; all of them where there are fewer.
+        steps: Training steps at most.
+        patience: Steps without a better validation loss after which training ends.
+        every: Steps between two looks at the validation loss.
+    """
+
+    width: int = 128
+    dropout: float = 0.2
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    batch: int = 1024
+    steps: int = 1000
+    patience: int = 100
+    every: int = 10
+
+
+class Predictor(nn.Module):
+    """An MLP with two hidden layers on standardised features.
+
+    Args:
+        features: Size of a feature vector.
+        target: Size of what is predicted.
+        settings: Width and dropout.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    half_width: Tensor
+
+    def __init__(self, features: int, target: int, settings: PredictorSettings):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("half_width", torch.tensor(math.inf))
+        self.layers = nn.Sequential(
+            nn.Linear(features, settings.width),
+            nn.ReLU(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(settings.width, settings.width),
+            nn.ReLU(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(settings.width, target),
+        )
+
+    def forward(self, features: Float[Tensor, "rnn feature"]) -> Float[Tensor, "rnn target"]:
+        """Logits or values, as the property's loss reads them."""
+        return self.layers((features - self.mean) / self.scale)
+
+
+def fit(
+    prop: Property,
+    features: Float[Tensor, "rnn feature"],
+    target: Float[Tensor, "rnn target"],
+    train: Bool[np.ndarray, " rnn"],
+    validation: Bool[np.ndarray, " rnn"],
+    seed: int,
+    settings: PredictorSettings | None = None,
+) -> Predictor:
+    """Trains a predictor on some RNNs and keeps it as it was at the lowest loss on others.
+
+    Args:
+        prop: What is predicted.
+        features: One vector an RNN.
+        target: `prop.target` of the same RNNs.
+        train: The RNNs to learn from.
+        validation: The RNNs that choose when to stop, and whose residuals say how sure a number is.
+        seed: Names the random streams.
+        settings: How to train; the defaults without it.
+    """
+    settings = settings or PredictorSettings()
+    rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (train, validation))
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(int(seeds.stream(seed, "predictor", prop.name).integers(1 << 62)))
+        predictor = Predictor(features.shape[1], prop.width, settings)
+        _standardise(predictor, features[rows])
+        _train(predictor, prop, features, target, rows, held_out, settings)
+    predictor.eval().requires_grad_(False)
+    predictor.half_width.fill_(_half_width(predictor(features[held_out]) - target[held_out]))
+    return predictor
+
+
+def _standardise(predictor: Predictor, features: Tensor) -> None:
+    scale = features.std(0, correction=0)
+    predictor.mean.copy_(features.mean(0))
+    # A feature that hardly varies in training must not be blown up elsewhere.
+    predictor.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+
+
+def _train(
+    predictor: Predictor,
+    prop: Property,
+    features: Tensor,
+    target: Tensor,
+    rows: Tensor,
+    held_out: Tensor,
+    settings: PredictorSettings,
+) -> None:
+    optimiser = torch.optim.AdamW(
+        predictor.layers.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    best, best_step, kept = math.inf, 0, {}
+    for step in range(settings.steps + 1):
+        if step % settings.every == 0:
+            predictor.eval()
+            with torch.no_grad():
+                loss = prop.loss(predictor(features[held_out]), target[held_out]).mean().item()
+            if loss < best:
+                best, best_step = loss, step
+                kept = {name: value.clone() for name, value in predictor.state_dict().items()}
+            if step - best_step >= settings.patience:
+                break
+            predictor.train()
+        chosen = rows[torch.randperm(len(rows))[: settings.batch]]
+        optimiser.zero_grad(set_to_none=True)
+        prop.loss(predictor(features[chosen]), target[chosen]).mean().backward()
+        optimiser.step()
+    if kept:
+        predictor.load_state_dict(kept)
+
+
+def _half_width(residuals: Tensor, coverage: float = 0.9) -> float:
+    """Split-conformal half-width: the quantile of |residual| with its finite-sample correction.
+
+    Infinite where there are too few residuals to promise the coverage. The promise holds for RNNs
+    exchangeable with the validation split; snapshots of one run are not independent, so it is
+    approximate.
+    """
+    sizes = residuals.abs().amax(1).sort().values
+    rank = math.ceil((len(sizes) + 1) * coverage)
+    return sizes[rank - 1].item() if rank <= len(sizes) else math.inf
+
+
+def save(path: Path | str, predictors: Mapping[str, tuple[Property, Predictor]]) -> None:
+    """Writes predictors by name of their property, with what makes their outputs readable."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        f"{name}/{key}": value.contiguous()
+        for name, (_, predictor) in predictors.items()
+        for key, value in predictor.state_dict().items()
+    }
+    known = {name: prop.as_dict() for name, (prop, _) in predictors.items()}
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={"format": FORMAT, "properties": json.dumps(known)})
+
+
+def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
+    """Reads what `save` wrote.
+
+    Raises:
+        RunFormatError: The file is damaged or of another format version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError) as error:
+        raise RunFormatError(
+            f"{path} should hold property predictors, but cannot be read ({error})"
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise RunFormatError(
+            f"{path} should be of format version {FORMAT}, found {metadata.get('format')}; "
+            "evaluate the run again"
+        )
+    known = json.loads(metadata["properties"])
+    return {name: (properties.registry[name](**known[name]), _rebuild(tensors, name)) for name in known}
+
+
+def _rebuild(tensors: Mapping[str, Tensor], name: str) -> Predictor:
+    state = {key.partition("/")[2]: value for key, value in tensors.items() if key.startswith(f"{name}/")}
+    weights = [value for key, value in state.items() if key.endswith("weight")]
+    predictor = Predictor(
+        len(state["mean"]), len(weights[-1]), PredictorSettings(width=len(state["layers.0.bias"]))
+    )
+    predictor.load_state_dict(state)
+    return predictor.eval().requires_grad_(False)

@@ -1,0 +1,73 @@
+"""Properties that are one number."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnatlas.properties.base import Property
+from rnnatlas.tasks.base import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Performance(Property):
+    """The metric "performance": how well the RNN does its task, from 0 to 1."""
+
+    name: ClassVar[str] = "performance"
+    scores: ClassVar[Mapping[str, str]] = {"loss": "mean squared error"}
+
+    @classmethod
+    def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
+        """Known where every snapshot has the metric."""
+        known = _performance(snapshots)
+        return cls() if known is not None and np.isfinite(known).all() and len(known) else None
+
+    @property
+    def width(self) -> int:
+        """One."""
+        return 1
+
+    def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
+        """The metric."""
+        values = _performance(snapshots)
+        assert values is not None, "fit gives no property where there is no such metric"
+        return torch.from_numpy(values.astype(np.float32))[:, None]
+
+    def loss(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> Float[Tensor, " rnn"]:
+        """Squared error."""
+        return (outputs - target).square().mean(1)
+
+    def score(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """The loss is all; correlations are of whole splits."""
+        return {"loss": self.loss(outputs, target).numpy()}
+
+    def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
+        """The number with its 90 % split-conformal interval, cut to [0, 1]."""
+        values = outputs[:, 0].double()
+        ends = [(values + sign * half_width).clamp(0, 1).tolist() for sign in (-1, 1)]
+        return [
+            {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
+            for value, low, high in zip(values.clamp(0, 1).tolist(), *ends, strict=True)
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nothing to keep."""
+        return {}
+
+
+def _performance(snapshots: pa.Table) -> np.ndarray | None:
+    kind = snapshots.schema.field("metrics").type if "metrics" in snapshots.column_names else None
+    if kind is None or not pa.types.is_struct(kind) or kind.get_field_index("performance") < 0:
+        return None
+    rows = snapshots["metrics"].to_pylist()
+    values = [row["performance"] if row and row["performance"] is not None else np.nan for row in rows]
+    return np.array(values, dtype=np.float64)

@@ -1,0 +1,77 @@
+"""How long an RNN was trained."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from rnnatlas.properties.base import Property
+from rnnatlas.tasks.base import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingStep(Property):
+    """The number of updates at the snapshot, as one class for each step that the zoo has.
+
+    Args:
+        steps: The steps, ascending.
+    """
+
+    steps: list[int]
+
+    name: ClassVar[str] = "step"
+    scores: ClassVar[Mapping[str, str]] = {
+        "loss": "cross-entropy in nats",
+        "accuracy": "share of snapshots whose most probable step is right",
+    }
+
+    @classmethod
+    def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
+        """The steps of these snapshots; None where they are all of one step."""
+        steps = sorted({step for step in snapshots["step"].to_pylist() if step is not None and step >= 0})
+        return cls(steps) if len(steps) > 1 else None
+
+    @property
+    def width(self) -> int:
+        """One number a step."""
+        return len(self.steps)
+
+    def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
+        """One-hot."""
+        positions = torch.tensor([self.steps.index(step) for step in snapshots["step"].to_pylist()])
+        return functional.one_hot(positions, len(self.steps)).float()
+
+    def loss(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> Float[Tensor, " rnn"]:
+        """Cross-entropy."""
+        return -(outputs.log_softmax(1) * target).sum(1)
+
+    def score(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """Loss, and whether the step is right."""
+        right = outputs.argmax(1) == target.argmax(1)
+        return {"loss": self.loss(outputs, target).numpy(), "accuracy": right.float().numpy()}
+
+    def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
+        """The most probable step and the probability of each."""
+        return [
+            {
+                "value": self.steps[int(np.argmax(row))],
+                "probabilities": {
+                    str(step): round(share, 4) for step, share in zip(self.steps, row, strict=True)
+                },
+            }
+            for row in outputs.softmax(1).tolist()
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The steps."""
+        return {"steps": list(self.steps)}

@@ -1,0 +1,103 @@
+"""Which task instance an RNN was trained on."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from rnnatlas.properties.base import Property
+from rnnatlas.tasks.base import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskProperty(Property):
+    """The numbers that name the task instance, each as a one-hot vector (method 5; three-hot for languages).
+
+    Args:
+        values: Field of the task's struct → its values in the order of its one-hot vector; None for a
+            value that no snapshot has.
+    """
+
+    values: Mapping[str, list[Any]]
+
+    name: ClassVar[str] = "task"
+    scores: ClassVar[Mapping[str, str]] = {
+        "loss": "binary cross-entropy, mean over the one-hot entries",
+        "accuracy": "share of the task's numbers (m's) whose most probable value is right",
+        "all_right": "share of RNNs for which every number is right",
+    }
+
+    @classmethod
+    def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
+        """The fields of the task and their values, as the target's one-hot vector orders them."""
+        if task is None or snapshots.num_rows == 0:
+            return None
+        instances = _distinct(snapshots)
+        fields = list(instances[0])
+        groups = task.target(instances).unflatten(1, (len(fields), -1))
+        values: dict[str, list[Any]] = {field: [None] * groups.shape[2] for field in fields}
+        for instance, positions in zip(instances, groups.argmax(2).tolist(), strict=True):
+            for field, position in zip(fields, positions, strict=True):
+                values[field][position] = instance[field]
+        return cls(values)
+
+    @property
+    def width(self) -> int:
+        """Entries of all one-hot vectors."""
+        return sum(map(len, self.values.values()))
+
+    def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
+        """One-hot vectors side by side."""
+        assert task is not None, "fit gives no property where there is no task"
+        return task.target(snapshots["task"].to_pylist()).float()
+
+    def loss(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> Float[Tensor, " rnn"]:
+        """Binary cross-entropy."""
+        return functional.binary_cross_entropy_with_logits(outputs, target, reduction="none").mean(1)
+
+    def score(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """Loss, and which numbers are right."""
+        right = self._groups(outputs).argmax(2) == self._groups(target).argmax(2)
+        return {
+            "loss": self.loss(outputs, target).numpy(),
+            "accuracy": right.float().mean(1).numpy(),
+            "all_right": right.all(1).float().numpy(),
+        }
+
+    def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
+        """Probabilities of each value: the sigmoids, scaled to sum to one for each number."""
+        shares = self._groups(outputs.sigmoid())
+        shares = shares / shares.sum(2, keepdim=True)
+        return [self._describe(rnn) for rnn in shares.tolist()]
+
+    def _describe(self, shares: list[list[float]]) -> dict[str, Any]:
+        tables = {
+            field: {str(value): round(share, 4) for value, share in zip(values, row, strict=True)}
+            for (field, values), row in zip(self.values.items(), shares, strict=True)
+        }
+        best = {
+            field: values[int(np.argmax(row))]
+            for (field, values), row in zip(self.values.items(), shares, strict=True)
+        }
+        return {"value": best, "probabilities": tables}
+
+    def _groups(self, flat: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn field value"]:
+        return flat.unflatten(1, (len(self.values), -1))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values by field."""
+        return {"values": dict(self.values)}
+
+
+def _distinct(snapshots: pa.Table) -> list[dict[str, Any]]:
+    instances = {tuple(instance.items()): instance for instance in snapshots["task"].to_pylist()}
+    return list(instances.values())

@@ -1,0 +1,141 @@
+"""Building a zoo: which runs form a unit, who does it, what is kept and how it goes on after a stop."""
+
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
+from rnnatlas.files import new_folder
+from rnnatlas.rnn import RNNSpec
+from rnnatlas.settings import as_dict
+from rnnatlas.tasks.base import Task
+from rnnatlas.zoo import executors
+from rnnatlas.zoo.executors import Executor, run_all
+from rnnatlas.zoo.format import Folder, read_card, shard_name, write_card, write_shard
+from rnnatlas.zoo.splits import assign
+from rnnatlas.zoo.store import Zoo
+from rnnatlas.zoo.train import Chunk, ZooSettings, snapshots_table
+
+
+def build(
+    task: Task,
+    settings: ZooSettings,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    executor: str = "local",
+    workers: int | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> Zoo:
+    """Trains a zoo's RNNs and keeps their snapshots.
+
+    A unit of `settings.runs_per_shard` runs becomes one file, whole or not at all, so a build that is
+    stopped loses no more than the units under way.
+
+    Args:
+        task: What the RNNs are trained to do.
+        settings: How many RNNs, and how they are trained.
+        out: The zoo's folder, which should not exist yet.
+        seed: With a run's number, decides everything random about the run.
+        executor: Where units are run: a name of `rnnatlas.zoo.executors`.
+        workers: Units at a time; None for as many as there are processors.
+        resume: Go on with a build that was stopped, leaving what is there as it is.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        OutputExists: `out` holds something and `resume` is not set.
+        SettingsError: `resume` is set, but `out` was begun with other settings.
+        RNNAtlasError: The disk is full.
+    """
+    out = Path(out)
+    runner: Executor = executors[executor](workers)
+    spec = settings.spec(task)
+    chunks = _chunks(task, settings, seed)
+    card: dict[str, Any] = {
+        "task": {"name": task.name, "settings": as_dict(task.settings)},
+        "settings": as_dict(settings),
+        "seed": seed,
+        "expected": {spec: (len(chunks), settings.runs * len(settings.snapshots))},
+    }
+    with _clear_about_full_disks(out):
+        _begin(out, card, resume)
+        missing = {name: chunk for name, chunk in chunks.items() if not (out / name).exists()}
+        _write_card(out, card, spec, settings, chunks)
+        _train(out, missing, runner, settings, progress)
+        _write_card(out, card, spec, settings, chunks)
+    return Zoo.open(out)
+
+
+def _chunks(task: Task, settings: ZooSettings, seed: int) -> dict[str, Chunk]:
+    """The units of work, each with the name of the file it becomes."""
+    instances = [task.instance(run, seed) for run in range(settings.runs)]
+    splits = assign(task, instances, seed, settings.split)
+    chunks = {}
+    for number, first in enumerate(range(0, settings.runs, settings.runs_per_shard)):
+        runs = range(first, min(first + settings.runs_per_shard, settings.runs))
+        name = shard_name(settings.spec(task), number)
+        chunks[name] = Chunk(task, settings, seed, runs, splits[runs.start : runs.stop])
+    return chunks
+
+
+def _begin(out: Path, card: Mapping[str, Any], resume: bool) -> None:
+    if not resume or not (out / "zoo.json").exists():
+        try:
+            new_folder(out)
+        except OutputExists:
+            raise OutputExists(
+                f"{out} exists already; choose another --out, or go on with a zoo begun there with --resume"
+            ) from None
+        return
+    begun = read_card(Folder(out))
+    for part in ("task", "seed", "settings"):
+        if begun[part] != card[part]:
+            raise SettingsError(
+                f"{out} was begun with another {part} ({_difference(begun[part], card[part])}); resume it "
+                "with the same, or choose another --out"
+            )
+    for leftover in out.rglob(".*.partial"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
+
+
+def _difference(begun: Any, now: Any) -> str:
+    if isinstance(begun, dict) and isinstance(now, dict):
+        key = next(key for key in {**begun, **now} if begun.get(key) != now.get(key))
+        return f"{key}: {_difference(begun.get(key), now.get(key))}"
+    return f"{begun} then, {now} now"
+
+
+def _write_card(
+    out: Path, card: Mapping[str, Any], spec: RNNSpec, settings: ZooSettings, chunks: Mapping[str, Chunk]
+) -> None:
+    there = [len(chunk.runs) for name, chunk in chunks.items() if (out / name).exists()]
+    write_card(out, **card, present={spec: (len(there), sum(there) * len(settings.snapshots))})
+
+
+def _train(
+    out: Path, missing: Mapping[str, Chunk], runner: Executor, settings: ZooSettings, progress: bool
+) -> None:
+    units = [(out / name, chunk) for name, chunk in missing.items()]
+    updates = sum(len(chunk.runs) for chunk in missing.values()) * settings.steps
+    run_all(runner, _train_unit, units, updates, "training RNNs", "RNN-steps/s" if progress else None)
+
+
+def _train_unit(unit: tuple[Path, Chunk], beat: Any) -> None:
+    path, chunk = unit
+    write_shard(path, snapshots_table(chunk, beat))
+
+
+@contextmanager
+def _clear_about_full_disks(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RNNAtlasError(
+                f"the disk that holds {out} is full; finished parts of the zoo are safe: free some space "
+                "and go on with --resume"
+            ) from None
+        raise

@@ -1,0 +1,81 @@
+"""Which runs of a zoo serve for what: by task and by run, never by row."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool
+
+from rnnatlas.errors import SettingsError
+from rnnatlas.seeds import stream
+from rnnatlas.settings import settings
+from rnnatlas.tasks.base import Instance, Task
+
+SPLITS = ("train", "new-runs", "validation", "ood")
+"""train; held-out runs of training tasks; held-out tasks; held-out tasks of another kind."""
+
+
+@settings
+class SplitSettings:
+    """Shares of the tasks (Herrmann et al. 2024, section 5), and of the runs of training tasks.
+
+    Args:
+        train: Share of the tasks that training runs have.
+        validation: Share of the tasks that choose models.
+        ood: Share of the tasks that are of another kind (`Task.is_ood`).
+        new_runs: Share of the runs of training tasks that are held out and choose nothing.
+    """
+
+    train: float = 0.70
+    validation: float = 0.15
+    ood: float = 0.15
+    new_runs: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = (self.train, self.validation, self.ood)
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise SettingsError(
+                "zoo.split's train, validation and ood should be shares that sum to 1, "
+                f"found {', '.join(map(str, shares))}"
+            )
+        if not 0 <= self.new_runs < 1:
+            raise SettingsError(f"zoo.split.new_runs should be a share below 1, found {self.new_runs}")
+
+
+def assign(task: Task, instances: Sequence[Instance], seed: int, settings: SplitSettings) -> list[str]:
+    """The split of each run, from the instances that all runs of the zoo are trained on.
+
+    All runs of one task lie in one split, save that `new_runs` of those of training tasks are held out;
+    each of these tasks keeps at least one training run.
+    """
+    keys = [task.key(instance) for instance in instances]
+    ood = {key for key, is_ood in zip(keys, task.is_ood(instances, settings.ood), strict=True) if is_ood}
+    rest = sorted(set(keys) - ood)
+    stream(seed, "splits").shuffle(rest)
+    known = settings.train + settings.validation
+    validation = set(rest[: round(len(rest) * settings.validation / known)] if known else ())
+    splits = ["ood" if key in ood else "validation" if key in validation else "train" for key in keys]
+    for run in _new_runs(keys, splits, seed, settings.new_runs):
+        splits[run] = "new-runs"
+    return splits
+
+
+def _new_runs(keys: Sequence, splits: Sequence[str], seed: int, share: float) -> list[int]:
+    runs = [run for run, split in enumerate(splits) if split == "train"]
+    wanted = round(share * len(runs))
+    left = {key: sum(keys[run] == key for run in runs) for key in set(keys)}
+    chosen: list[int] = []
+    for run in stream(seed, "splits", "new-runs").permutation(runs):
+        if len(chosen) < wanted and left[keys[run]] > 1:
+            left[keys[run]] -= 1
+            chosen.append(int(run))
+    return chosen
+
+
+def ood_half(task: Task, instances: Sequence[Instance]) -> Bool[np.ndarray, " rnn"]:
+    """Which snapshots of OOD tasks join a property predictor's training set; the others are its OOD test.
+
+    Every other task in sorted order joins (Herrmann et al. 2024, section 5: half of the OOD tasks).
+    """
+    keys = [task.key(instance) for instance in instances]
+    joins = set(sorted(set(keys))[::2])
+    return np.array([key in joins for key in keys], dtype=bool)

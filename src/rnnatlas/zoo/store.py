@@ -1,0 +1,256 @@
+"""The zoo as Python sees it: a table of snapshots, their weights and their rollouts."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from rnnatlas import tasks
+from rnnatlas.errors import RNNSpecMismatch, ZooFormatError
+from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.tables import rows_where
+from rnnatlas.tasks.base import Rollouts, Task
+from rnnatlas.zoo.format import BULK, Folder, Shard, column_shape, read_card
+
+Rows = pa.Table | Sequence[int] | np.ndarray
+"""Snapshots: their positions in a zoo, or a table from `Zoo.snapshots`."""
+
+DIVERGED = "diverged"
+"""Health of a snapshot whose weights are not finite; all others are "ok"."""
+
+
+class Zoo:
+    """Snapshots of many RNNs on disk, read as they are needed.
+
+    Opening reads the small columns only. Weights and rollouts are read a shard at a time, when rows of
+    it are first asked for, into one array a spec.
+
+    Args:
+        path: The zoo's folder.
+        card: What its zoo.json says.
+        shards: Its shards.
+    """
+
+    def __init__(self, path: Path | str, card: dict[str, Any], shards: Sequence[Shard]):
+        self.path = path
+        self.card = card
+        self.specs = [RNNSpec.from_slug(slug) for slug in card["specs"]]
+        self._shards = list(shards)
+        self.table = _table(self._shards)
+        self._spec_of_row = np.repeat(
+            [self.specs.index(shard.spec) for shard in shards], [shard.rows for shard in shards]
+        ).astype(np.int64)
+        self._columns: dict[tuple[RNNSpec, str], _Column] = {}
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Zoo":
+        """Opens a zoo: a folder, or an address that fsspec knows (s3://…).
+
+        Raises:
+            ZooFormatError: It is missing, incomplete, damaged or of another format version.
+        """
+        folder = Folder(path)
+        card = read_card(folder)
+        shards: list[Shard] = []
+        for slug, expected in card["expected"].items():
+            spec = RNNSpec.from_slug(slug)
+            names = folder.shards(spec)
+            if len(names) < expected["shards"]:
+                raise ZooFormatError(
+                    f"zoo {path} should hold {expected['shards']} shards of {spec}, found {len(names)}; "
+                    "finish it with `rnnatlas zoo build --resume`, or copy it whole"
+                )
+            shards += [Shard(folder, name, spec) for name in names]
+        _check_alike(path, shards)
+        zoo = cls(path, card, shards)
+        rows = sum(expected["snapshots"] for expected in card["expected"].values())
+        if len(zoo) != rows:
+            raise ZooFormatError(f"zoo {path} should hold {rows} snapshots, found {len(zoo)}; copy it again")
+        return zoo
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __repr__(self) -> str:
+        return f"Zoo({str(self.path)!r}: {len(self)} snapshots of {', '.join(map(str, self.specs))})"
+
+    @cached_property
+    def task(self) -> Task | None:
+        """What its RNNs were trained on; None for imported ones."""
+        task = self.card["task"]
+        return None if task is None else tasks.registry[task["name"]].from_settings(task["settings"])
+
+    # --- choosing ----------------------------------------------------------------------------
+
+    def snapshots(
+        self, split: str | None = None, where: str | None = None, diverged: bool = False
+    ) -> pa.Table:
+        """Snapshots, with a column `row` that says where they are in the zoo.
+
+        Args:
+            split: "train", "new-runs", "validation" or "ood"; None for all.
+            where: A further SQL condition, such as "step >= 1000 AND performance > 0.5".
+            diverged: Whether to keep those whose training diverged.
+
+        Raises:
+            UnknownName: The condition is not valid or names an unknown column.
+        """
+        table = self.table.append_column("row", pa.array(np.arange(len(self))))
+        keep = np.ones(len(self), dtype=bool)
+        if split is not None:
+            keep &= np.asarray(table["split"].to_numpy(zero_copy_only=False) == split)
+        if not diverged:
+            keep &= np.asarray(table["health"].to_numpy(zero_copy_only=False) != DIVERGED)
+        table = table.filter(pa.array(keep))
+        return table if where is None else table.take(pa.array(rows_where(table, where)))
+
+    # --- weights and rollouts ----------------------------------------------------------------
+
+    def population(self, rows: Rows) -> Population:
+        """The RNNs of the snapshots given, in that order.
+
+        Raises:
+            RNNSpecMismatch: They are of more than one architecture; see `groups`.
+            ZooFormatError: A weight is not finite, or a shard is damaged.
+        """
+        groups = self.groups(rows)
+        if len(groups) != 1:
+            names = ", ".join(str(population.spec) for _, population in groups)
+            raise RNNSpecMismatch(
+                f"these snapshots should share one architecture, found {names or 'no snapshot at all'}; "
+                "choose those of one, or use groups()"
+            )
+        return groups[0][1]
+
+    def groups(self, rows: Rows) -> list[tuple[np.ndarray, Population]]:
+        """The RNNs of the snapshots given, one population a spec, each with positions among `rows`."""
+        index = self._index(rows)
+        groups = []
+        for number, spec in enumerate(self.specs):
+            positions = np.flatnonzero(self._spec_of_row[index] == number)
+            if len(positions):
+                vectors = self._take(index[positions], spec, "weights")
+                self._check_finite(index[positions], vectors)
+                groups.append((positions, Population.unflatten(spec, torch.from_numpy(vectors))))
+        return groups
+
+    def rollouts(self, rows: Rows) -> Rollouts:
+        """The stored rollouts of the snapshots given.
+
+        Raises:
+            ZooFormatError: The zoo holds none (imported RNNs), or a shard is damaged.
+        """
+        index = self._index(rows)
+        parts = {}
+        for number, spec in enumerate(self.specs):
+            positions = np.flatnonzero(self._spec_of_row[index] == number)
+            if len(positions):
+                columns = BULK[1:]
+                parts[number] = positions, [self._take(index[positions], spec, name) for name in columns]
+        arrays = []
+        for place in range(2):
+            first = next(iter(parts.values()))[1][place]
+            whole = np.empty((len(index), *first.shape[1:]), first.dtype) if len(parts) > 1 else first
+            if len(parts) > 1:
+                for positions, columns in parts.values():
+                    whole[positions] = columns[place]
+            arrays.append(whole)
+        return Rollouts(inputs=arrays[0], outputs=arrays[1])
+
+    def finite(self, rows: Rows) -> np.ndarray:
+        """Which of the snapshots given have finite weights throughout."""
+        index = self._index(rows)
+        finite = np.ones(len(index), dtype=bool)
+        for number, spec in enumerate(self.specs):
+            positions = np.flatnonzero(self._spec_of_row[index] == number)
+            if len(positions):
+                finite[positions] = np.isfinite(self._take(index[positions], spec, "weights")).all(axis=1)
+        return finite
+
+    def _index(self, rows: Rows) -> np.ndarray:
+        chosen = rows.column("row").to_numpy() if isinstance(rows, pa.Table) else rows  # type: ignore[union-attr]
+        index = np.asarray(chosen, dtype=np.int64).reshape(-1)
+        if len(index) and not (index.min() >= 0 and index.max() < len(self)):
+            raise IndexError(
+                f"rows of this zoo go from 0 to {len(self) - 1}, found {index.min()} to {index.max()}"
+            )
+        return index
+
+    def _take(self, index: np.ndarray, spec: RNNSpec, name: str) -> np.ndarray:
+        if (spec, name) not in self._columns:
+            self._columns[spec, name] = _Column(self.path, self._shards, spec, name)
+        return self._columns[spec, name].take(index)
+
+    def _check_finite(self, index: np.ndarray, vectors: np.ndarray) -> None:
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            bad = self.table["id"][int(index[np.flatnonzero(~finite)[0]])]
+            raise ZooFormatError(
+                f"{int((~finite).sum())} of the snapshots asked for have weights that are not finite (NaN or "
+                f"infinite), the first is {bad}; leave them out, as snapshots() does with those that diverged"
+            )
+
+
+class _Column:
+    """One array column of one spec, for all of the zoo's shards; each shard is read when first needed."""
+
+    def __init__(self, zoo: Path | str, shards: Iterable[Shard], spec: RNNSpec, name: str):
+        self.name = name
+        starts = np.cumsum([0, *(shard.rows for shard in shards)])
+        self.shards = [
+            (shard, start) for shard, start in zip(shards, starts, strict=False) if shard.spec == spec
+        ]
+        if name not in self.shards[0][0].schema.names:
+            raise ZooFormatError(f"zoo {zoo} holds no {name} of {spec}; imported RNNs have no rollouts")
+        shape, dtype = column_shape(self.shards[0][0].schema.field(name).type)
+        # where each of the zoo's rows is in the array: memory is only claimed as shards fill it
+        self.place = np.full(starts[-1], -1)
+        self.shard_of_row = np.full(starts[-1], -1)
+        filled = 0
+        for number, (shard, start) in enumerate(self.shards):
+            self.place[start : start + shard.rows] = np.arange(filled, filled + shard.rows)
+            self.shard_of_row[start : start + shard.rows] = number
+            filled += shard.rows
+        self.values = np.empty((filled, *shape), dtype)
+        self.read = np.zeros(len(self.shards), dtype=bool)
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """A copy of the rows at the zoo's positions given."""
+        for number in np.unique(self.shard_of_row[index]):
+            if not self.read[number]:
+                shard, start = self.shards[number]
+                first = self.place[start]
+                shard.read_array(self.name, self.values[first : first + shard.rows])
+                self.read[number] = True
+        return self.values[self.place[index]]
+
+
+def _table(shards: Sequence[Shard]) -> pa.Table:
+    """The small columns of all shards, with the columns that every zoo's table has."""
+    parts = []
+    for shard in shards:
+        part = shard.read([name for name in shard.schema.names if name not in BULK])
+        parts.append(part.append_column("spec", pa.array([shard.spec.slug] * shard.rows, pa.string())))
+    table = pa.concat_tables(parts, promote_options="default")
+    for name in ("task", "split", "seed", "health", "metrics"):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows))
+    return table
+
+
+def _check_alike(path: Path | str, shards: Sequence[Shard]) -> None:
+    first: dict[RNNSpec, Shard] = {}
+    for shard in shards:
+        other = first.setdefault(shard.spec, shard)
+        if not shard.schema.equals(other.schema):
+            differ = sorted(set(map(str, shard.schema)) ^ set(map(str, other.schema))) or [
+                "the order of columns"
+            ]
+            raise ZooFormatError(
+                f"all shards of zoo {path} should have the same columns, but {shard.name} "
+                f"differs from {other.name} in {differ[0]}; copy the zoo again, or build it again"
+            )

@@ -1,0 +1,85 @@
+"""What a zoo holds, in numbers."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rnnatlas.tables import flat
+from rnnatlas.zoo.splits import SPLITS
+from rnnatlas.zoo.store import Zoo
+
+
+def summarise(zoo: Zoo) -> dict[str, Any]:
+    """Counts by spec, step, split and health, and means of metrics by step and split, as plain values.
+
+    Snapshots that diverged are counted under health alone.
+    """
+    table = zoo.snapshots()
+    splits = [split for split in SPLITS if split in table["split"].to_pylist()]
+    return {
+        "zoo": str(zoo.path),
+        "task": zoo.card["task"],
+        "seed": zoo.card["seed"],
+        "rnnatlas": zoo.card["rnnatlas"],
+        "snapshots": len(zoo),
+        "runs": len(zoo.table["run"].unique()),
+        "tasks": _tasks(zoo.table),
+        "health": _counts(zoo.table["health"].to_pylist()),
+        "specs": [
+            {
+                "spec": spec.slug,
+                "parameters": spec.parameters,
+                "snapshots": _counts(zoo.table["spec"])[spec.slug],
+            }
+            for spec in zoo.specs
+        ],
+        "steps": [_group(table, "step", step) for step in sorted(table["step"].unique().to_pylist())],
+        "splits": [_group(table, "split", split) for split in splits],
+    }
+
+
+def examples(zoo: Zoo, count: int = 3, strings: int = 6) -> list[tuple[str, float, list[str]]]:
+    """The last snapshots of a few runs, spread over their performance: task, performance, some rollouts."""
+    if zoo.task is None:
+        return []
+    last = max(zoo.table["step"].to_pylist())
+    table = flat(zoo.snapshots(where=f"step = {last}"))
+    performances = table["metrics.performance"].to_numpy()
+    order = np.argsort(performances)[:: -max(1, table.num_rows // count)][:count]
+    rows = table["row"].to_numpy()[order]
+    rollouts = zoo.rollouts(rows).inputs
+    return [
+        (
+            zoo.task.label(zoo.table["task"][int(row)].as_py()),
+            float(performance),
+            zoo.task.show(own[:strings]),
+        )
+        for row, performance, own in zip(rows, performances[order], rollouts, strict=True)
+    ]
+
+
+def _group(table: pa.Table, column: str, value: Any) -> dict[str, Any]:
+    chosen = table.filter(pa.array([item == value for item in table[column].to_pylist()]))
+    metrics = flat(chosen)
+    return {
+        column: value,
+        "snapshots": chosen.num_rows,
+        "runs": len(chosen["run"].unique()),
+        "tasks": _tasks(chosen),
+        "metrics": {
+            name.removeprefix("metrics."): float(np.nanmean(metrics[name].to_numpy()))
+            for name in metrics.column_names
+            if name.startswith("metrics.")
+        },
+    }
+
+
+def _tasks(table: pa.Table) -> int:
+    return len({str(task) for task in table["task"].to_pylist() if task is not None})
+
+
+def _counts(values: Iterable[Any]) -> dict[str, int]:
+    plain = [value.as_py() if isinstance(value, pa.Scalar) else value for value in values]
+    return {value: plain.count(value) for value in sorted(set(plain))}

@@ -1,0 +1,213 @@
+"""Training a chunk of a zoo's runs side by side, as one population."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnatlas.errors import SettingsError
+from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.seeds import stream, torch_generator
+from rnnatlas.settings import settings
+from rnnatlas.tasks.base import Instance, Task
+from rnnatlas.zoo.format import as_column
+from rnnatlas.zoo.splits import SplitSettings
+from rnnatlas.zoo.store import DIVERGED
+
+
+@settings
+class ZooSettings:
+    """How many RNNs a zoo holds and how they are trained; the defaults are the paper's.
+
+    Args:
+        runs: RNNs, each trained once from its own initialisation.
+        cell: "lstm", "gru", "elman-tanh" or "elman-relu".
+        hidden: Hidden units a layer.
+        layers: Stacked layers.
+        batch: Training sequences a step.
+        learning_rate: Pairs (step, rate), between which the rate is linear; constant before and after.
+        weight_decay: Decoupled from the gradient, as AdamW has it.
+        snapshots: Numbers of updates after which an RNN is kept; 0 is the initialisation. The last one
+            ends the training.
+        rollouts: Rollouts kept with each snapshot.
+        runs_per_shard: Runs that are trained side by side and written as one file.
+        split: Which runs serve for what.
+    """
+
+    runs: int = 1000
+    cell: str = "lstm"
+    hidden: int = 32
+    layers: int = 2
+    batch: int = 32
+    learning_rate: tuple[tuple[int, float], ...] = ((0, 0.01), (10_000, 0.003), (20_000, 0.0003))
+    weight_decay: float = 1e-4
+    snapshots: tuple[int, ...] = (0, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
+    rollouts: int = 100
+    runs_per_shard: int = 20
+    split: SplitSettings = SplitSettings()
+
+    def __post_init__(self) -> None:
+        for name in ("runs", "batch", "rollouts", "runs_per_shard"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"zoo.{name} should be 1 or more, found {getattr(self, name)}")
+        for name, steps in (
+            ("snapshots", self.snapshots),
+            ("learning_rate", [s for s, _ in self.learning_rate]),
+        ):
+            if not steps or min(steps) < 0 or list(steps) != sorted(set(steps)):
+                raise SettingsError(
+                    f"zoo.{name} should have steps that rise from 0 or more, found {list(steps)}"
+                )
+        if min(rate for _, rate in self.learning_rate) < 0 or self.weight_decay < 0:
+            raise SettingsError("zoo.learning_rate and zoo.weight_decay should not be negative")
+
+    def spec(self, task: Task) -> RNNSpec:
+        """The RNNs' architecture."""
+        return RNNSpec(
+            cell=self.cell, input=task.input, hidden=self.hidden, layers=self.layers, output=task.output
+        )
+
+    @property
+    def steps(self) -> int:
+        """Updates of a run."""
+        return self.snapshots[-1]
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the update that comes after `step` updates."""
+        steps, rates = zip(*self.learning_rate, strict=True)
+        return float(np.interp(step, steps, rates))
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Some runs of a zoo, to be trained side by side.
+
+    Everything random about a run comes from streams named by (zoo seed, run), so it does not matter
+    which runs share a chunk or which process trains it.
+    """
+
+    task: Task
+    settings: ZooSettings
+    seed: int
+    runs: Sequence[int]
+    splits: Sequence[str]
+
+    @property
+    def instances(self) -> list[Instance]:
+        """What each run is trained on."""
+        return [self.task.instance(run, self.seed) for run in self.runs]
+
+    def streams(self, name: str, *path: int) -> list[np.random.Generator]:
+        """One random stream a run."""
+        return [stream(self.seed, name, run, *path) for run in self.runs]
+
+
+def initialise(chunk: Chunk) -> Population:
+    """The runs' RNNs before training."""
+    generators = [torch_generator(chunk.seed, "init", run) for run in chunk.runs]
+    return Population.initialise(chunk.settings.spec(chunk.task), generators)
+
+
+def train(
+    chunk: Chunk, beat: Callable[[int], None] = lambda updates: None
+) -> Iterator[tuple[int, Population]]:
+    """Trains the runs; yields (updates done, population) for each snapshot.
+
+    The loss is the mean over runs' own losses in sum, so no run's gradient touches another run.
+
+    Args:
+        chunk: The runs.
+        beat: Called after every step with the number of RNN updates that it made.
+    """
+    settings = chunk.settings
+    population = initialise(chunk).requires_grad_()
+    optimiser = torch.optim.AdamW(population.parameters(), lr=settings.rate(0), weight_decay=0.0, fused=True)
+    decays = torch.full([len(chunk.runs)], settings.weight_decay)
+    batches = chunk.task.batches(chunk.instances, settings.batch, chunk.streams("batches"))
+    for step in range(settings.steps + 1):
+        if step in settings.snapshots:
+            yield step, population.detach().clone()
+        if step < settings.steps:
+            _update(chunk.task, population, optimiser, next(batches), settings.rate(step), decays)
+            beat(len(chunk.runs))
+
+
+def _update(
+    task: Task,
+    population: Population,
+    optimiser: torch.optim.Optimizer,
+    batch: Any,
+    rate: float,
+    decays: Float[Tensor, " rnn"],
+) -> None:
+    """One AdamW step, with each RNN's own weight decay."""
+    optimiser.param_groups[0]["lr"] = rate
+    optimiser.zero_grad()
+    task.loss(population, batch).sum().backward()
+    with torch.no_grad():
+        for weight in population.parameters():
+            weight.mul_((1 - rate * decays).view(-1, *[1] * (weight.ndim - 1)))
+    optimiser.step()
+
+
+def snapshots_table(chunk: Chunk, beat: Callable[[int], None] = lambda updates: None) -> pa.Table:
+    """Trains the runs and gives their snapshots as rows of a shard, run after run."""
+    with one_thread():
+        parts = [_snapshot(chunk, step, population) for step, population in train(chunk, beat)]
+    rows = {name: _interleave([part[name] for part in parts]) for name in parts[0]}
+    instances = [instance for instance in chunk.instances for _ in parts]
+    splits = [split for split in chunk.splits for _ in parts]
+    run, step, weights = rows.pop("run"), rows.pop("step"), rows.pop("weights")
+    rollouts = {name: rows.pop(name) for name in ("rollout_inputs", "rollout_outputs")}
+    finite = np.isfinite(weights).all(axis=1)
+    metrics = {name: values.astype(np.float32) for name, values in rows.items()}
+    return pa.table(
+        {
+            "id": [f"run-{a:05d}-step-{b:05d}" for a, b in zip(run, step, strict=True)],
+            "run": run,
+            "step": step,
+            "task": pa.array(instances, chunk.task.struct),
+            "split": pa.array(splits, pa.string()),
+            "seed": pa.array([chunk.seed] * len(run), pa.int64()),
+            "health": pa.array(np.where(finite, "ok", DIVERGED).tolist(), pa.string()),
+            "metrics": pa.StructArray.from_arrays(list(map(pa.array, metrics.values())), list(metrics)),
+            "weights": as_column(weights),
+            **{name: as_column(values) for name, values in rollouts.items()},
+        }
+    )
+
+
+def _snapshot(chunk: Chunk, step: int, population: Population) -> Mapping[str, np.ndarray]:
+    """What is kept of the runs after a number of updates; all of it can be made again from the weights."""
+    task, instances = chunk.task, chunk.instances
+    rollouts = task.rollouts(population, instances, chunk.streams("rollouts", step), chunk.settings.rollouts)
+    return {
+        "run": np.array(chunk.runs, dtype=np.int32),
+        "step": np.full(len(chunk.runs), step, dtype=np.int32),
+        "weights": population.flatten().numpy(),
+        "rollout_inputs": rollouts.inputs,
+        "rollout_outputs": rollouts.outputs,
+        **task.metrics(population, instances, chunk.streams("metrics", step)),
+    }
+
+
+def _interleave(parts: list[np.ndarray]) -> np.ndarray:
+    """[step][run, …] as [run · step, …]."""
+    return np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread a process, for the block: many small RNNs gain more from processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,136 @@
+"""Whether a zoo's stored rollouts and metrics are what its stored weights do."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from rnnatlas.errors import SettingsError
+from rnnatlas.rnn import Population
+from rnnatlas.seeds import stream
+from rnnatlas.settings import build
+from rnnatlas.zoo.store import DIVERGED, Zoo
+from rnnatlas.zoo.train import Chunk, ZooSettings, one_thread
+
+RNNS = 32
+"""RNNs that are run at a time."""
+ATOL, RTOL = 5e-3, 2e-3
+"""Of outputs stored as float16, which rounds by up to 5e-4 of a number, run by whichever backend."""
+METRIC_TOLERANCE = 0.01
+"""Of metrics: a draw that lies on a token's edge may fall to either side on another machine."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What a check of a zoo found.
+
+    Args:
+        snapshots: How many the zoo holds.
+        diverged: How many of them are marked as diverged; they are not run.
+        checked: How many were checked.
+        not_finite: Ids of those whose weights are not finite although they are not marked.
+        outputs_differ: Ids of those whose stored outputs are not what their weights give out.
+        metrics_differ: Ids of those whose metrics came out differently.
+        largest_difference: Largest difference of an output, in nats, among those that agree.
+    """
+
+    snapshots: int
+    diverged: int
+    checked: int
+    not_finite: list[str]
+    outputs_differ: list[str]
+    metrics_differ: list[str]
+    largest_difference: float
+
+    @property
+    def agree(self) -> int:
+        """How many of those checked hold in every respect."""
+        return self.checked - len({*self.not_finite, *self.outputs_differ, *self.metrics_differ})
+
+
+def verify(zoo: Zoo, sample: int | None = 100, seed: int = 0, progress: bool = False) -> Verification:
+    """Runs the stored rollouts of some snapshots again, and measures their metrics again.
+
+    Args:
+        zoo: The zoo; of imported RNNs, which have neither rollouts nor metrics, only weights are looked at.
+        sample: How many snapshots, drawn at random; None for all.
+        seed: Of the draw.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        SettingsError: `sample` is less than one.
+        ZooFormatError: A shard is damaged.
+    """
+    if sample is not None and sample < 1:
+        raise SettingsError(f"the number of snapshots to check should be 1 or more, found {sample}")
+    rows = zoo.snapshots()["row"].to_numpy()
+    if sample is not None and sample < len(rows):
+        rows = np.sort(stream(seed, "verify").choice(rows, sample, replace=False))
+    found = Verification(
+        snapshots=len(zoo),
+        diverged=zoo.table["health"].to_pylist().count(DIVERGED),
+        checked=len(rows),
+        not_finite=[],
+        outputs_differ=[],
+        metrics_differ=[],
+        largest_difference=0.0,
+    )
+    console = Console(stderr=True)
+    with one_thread():
+        for start in track(range(0, len(rows), RNNS), "checking", console=console, disable=not progress):
+            found = _check(zoo, rows[start : start + RNNS], found)
+    return found
+
+
+def _check(zoo: Zoo, rows: np.ndarray, found: Verification) -> Verification:
+    finite = zoo.finite(rows)
+    ids = np.array(zoo.table["id"].take(rows).to_pylist(), dtype=object)
+    found.not_finite.extend(ids[~finite])
+    rows, ids = rows[finite], ids[finite]
+    largest = found.largest_difference
+    for positions, population in zoo.groups(rows) if zoo.task is not None else ():
+        own = rows[positions]
+        differences, agree = _compare_outputs(zoo, own, population)
+        found.outputs_differ.extend(ids[positions][~agree])
+        largest = max(largest, float(differences[agree].max(initial=0.0)))
+        found.metrics_differ.extend(ids[positions][~_compare_metrics(zoo, own, population)])
+    return dataclasses.replace(found, largest_difference=largest)
+
+
+@torch.no_grad()
+def _compare_outputs(zoo: Zoo, rows: np.ndarray, population: Population) -> tuple[np.ndarray, np.ndarray]:
+    """Each RNN's largest difference of an output, and whether all of them are within the tolerance."""
+    assert zoo.task is not None
+    stored = zoo.rollouts(rows)
+    outputs = zoo.task.answers(population, torch.from_numpy(stored.inputs)).numpy()
+    expected = stored.outputs.astype(np.float32)
+    differences = np.abs(outputs - expected).reshape(len(rows), -1)
+    within = differences <= ATOL + RTOL * np.abs(expected).reshape(len(rows), -1)
+    return differences.max(axis=1), np.asarray(within.all(axis=1))
+
+
+def _compare_metrics(zoo: Zoo, rows: np.ndarray, population: Population) -> np.ndarray:
+    """Which snapshots' metrics come out as stored; the streams they were measured with are known."""
+    assert zoo.task is not None
+    table = zoo.table.take(rows)
+    runs, steps = table["run"].to_pylist(), table["step"].to_numpy()
+    settings = build(ZooSettings, zoo.card["settings"], "zoo")
+    agree = np.ones(len(rows), dtype=bool)
+    for step in np.unique(steps):
+        at = np.flatnonzero(steps == step)
+        chunk = Chunk(zoo.task, settings, zoo.card["seed"], [runs[i] for i in at], [""] * len(at))
+        streams = chunk.streams("metrics", int(step))
+        metrics = zoo.task.metrics(population.select(at.tolist()), chunk.instances, streams)
+        agree[at] = _alike(metrics, [table["metrics"][int(i)].as_py() for i in at])
+    return agree
+
+
+def _alike(metrics: Mapping[str, np.ndarray], stored: Sequence[Mapping[str, float]]) -> np.ndarray:
+    differences = [
+        np.abs(values - np.array([row[name] for row in stored])) / np.maximum(1, np.abs(values))
+        for name, values in metrics.items()
+    ]
+    return np.asarray((np.stack(differences) <= METRIC_TOLERANCE).all(axis=0))

@@ -1,0 +1,118 @@
+"""Embedding zoos and checkpoints: what fits is embedded, what does not is named."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from rnnatlas.atlas.embed import embed, embed_query, predict
+from rnnatlas.atlas.index import Atlas
+from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
+from rnnatlas.properties.model import load
+
+
+def checkpoint(path, hidden=6, cell=nn.LSTM, size=4, damage=None):
+    """A torch state_dict of an RNN with a head, as someone would save it."""
+    torch.manual_seed(hidden)
+    module = nn.ModuleDict({"rnn": cell(size, hidden), "head": nn.Linear(hidden, size)})
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    if damage is not None:
+        state["rnn.weight_hh_l0"][0, 0] = damage
+    torch.save(state, path) if path.suffix == ".pt" else save_file(state, path)
+    return path
+
+
+def test_zoo_becomes_entries(model, zoo, tmp_path):
+    atlas = embed(model, [zoo.path])
+    atlas.save(tmp_path / "atlas")
+    table = Atlas.open(tmp_path / "atlas").table
+    assert table["id"].to_pylist() == zoo.table["id"].to_pylist()
+    expected = model.embed(zoo.population(zoo.snapshots())).numpy()
+    assert np.allclose(atlas.embeddings, expected, atol=1e-6)
+    assert all(len(strings) == 4 for strings in table["samples"].to_pylist())
+    assert table["label"][0].as_py().startswith("aⁿb")
+    predicted = table["predicted"].to_pylist()
+    assert all(0 <= row["performance"] <= 1 and row["step"] in (0, 40) for row in predicted)
+
+
+def test_functionalist_encoder_takes_any_architecture_that_fits(model, zoo, tmp_path):
+    gru = checkpoint(tmp_path / "gru.pt", hidden=9, cell=nn.GRU)
+    lstm = checkpoint(tmp_path / "lstm.safetensors", hidden=7)
+    atlas = embed(model, [zoo.path, gru, lstm])
+    added = atlas.table.to_pylist()[-2:]
+    assert [row["spec"] for row in added] == ["gru-4-9x1-4", "lstm-4-7x1-4"]
+    assert all(row["label"] is None and row["step"] is None for row in added)
+    assert all(len(row["samples"]) == 5 for row in added)
+    again = embed(model, [lstm])
+    assert again.table["samples"].to_pylist()[0] == added[1]["samples"]
+    assert np.allclose(again.embeddings[0], atlas.embeddings[-1], atol=1e-6)
+
+
+def test_sizes_that_do_not_fit_are_named(model, tmp_path):
+    path = checkpoint(tmp_path / "wide.pt", size=8)
+    with pytest.raises(RNNSpecMismatch, match=r"wide\.pt: this encoder was built for RNNs with 4 inputs"):
+        embed(model, [path])
+
+
+def test_mechanistic_encoder_takes_only_its_architecture(mechanistic, tmp_path):
+    path = checkpoint(tmp_path / "gru.pt", hidden=4, cell=nn.GRU)
+    with pytest.raises(RNNSpecMismatch, match="was built for LSTM 4→4→4, found GRU 4→4→4"):
+        embed(mechanistic, [path])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(model, tmp_path, value):
+    path = checkpoint(tmp_path / "bad.pt", damage=value)
+    with pytest.raises(CheckpointError, match=r"bad\.pt: expected finite weights, .* rnn\.weight_hh_l0"):
+        embed(model, [path])
+
+
+def test_bad_files_of_a_folder_are_left_out_and_named(model, tmp_path):
+    checkpoint(tmp_path / "bad.pt", damage=float("nan"))
+    checkpoint(tmp_path / "good.pt")
+    (tmp_path / "other.pt").write_bytes(b"not a checkpoint")
+    atlas = embed(model, [tmp_path])
+    assert atlas.ids == [f"{tmp_path / 'good.pt'}:rnn"]
+    left_out = " ".join(atlas.card["left_out"])
+    assert "bad.pt" in left_out
+    assert "other.pt" in left_out
+
+
+def test_folder_without_usable_files(model, tmp_path):
+    checkpoint(tmp_path / "bad.pt", damage=float("nan"))
+    with pytest.raises(CheckpointError, match="none of 1 files holds an RNN that can be used"):
+        embed(model, [tmp_path])
+
+
+def test_same_path_twice_is_refused(model, zoo):
+    with pytest.raises(CheckpointError, match="twice; embed each path once"):
+        embed(model, [zoo.path, zoo.path])
+
+
+def test_search_from_a_file(model, zoo, tmp_path):
+    (module,) = zoo.population([5]).to_modules()
+    torch.save(module.state_dict(), tmp_path / "query.pt")
+    atlas = embed(model, [zoo.path])
+    found = atlas.search(embed_query(atlas, tmp_path / "query.pt", model), 1)
+    assert found["id"].to_pylist() == [atlas.ids[5]]
+
+
+def test_search_with_another_encoder_is_refused(model, mechanistic, zoo, tmp_path):
+    atlas = embed(model, [zoo.path])
+    with pytest.raises(AtlasFormatError, match="made by another state of the run"):
+        embed_query(atlas, checkpoint(tmp_path / "query.pt"), mechanistic)
+
+
+def test_predictions_of_zoo_and_file(model, zoo, tmp_path):
+    found, left_out = predict(model, [zoo.path, checkpoint(tmp_path / "one.pt")])
+    assert left_out == []
+    assert len(found) == len(zoo) + 1
+    assert set(found[0]) == {"id", "task", "performance", "step"}
+
+
+def test_embedding_does_not_depend_on_company(model, zoo):
+    alone = model.embed(zoo.population([3]))
+    together = model.embed(zoo.population([1, 2, 3]))
+    assert torch.allclose(alone[0], together[2], atol=1e-6)
+    assert load(model.path).embed(zoo.population([3])).equal(alone)

@@ -1,0 +1,128 @@
+"""The map is one safe file that holds what readers can ask for."""
+
+import base64
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rnnatlas.atlas import colours
+from rnnatlas.atlas.index import Atlas
+from rnnatlas.atlas.map import colour_columns, document, write_map
+from rnnatlas.errors import OutputExists, UnknownName
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def data_of(text: str) -> dict:
+    """What the page's script reads."""
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert match
+    return json.loads(match[1])
+
+
+def test_holds_everything_and_loads_nothing(atlas):
+    text = document(atlas)
+    data = data_of(text)
+    assert data["ids"] == atlas.ids
+    vectors = np.frombuffer(base64.b64decode(data["embedding"]), "<f4").reshape(len(atlas), 16)
+    assert np.array_equal(vectors, atlas.embeddings)
+    keys = {column["key"] for column in data["columns"]}
+    assert {"label", "metrics.performance", "step", "split", "task.b", "task.c", "spec"} <= keys
+    assert not {"id", "x", "y", "embedding", "samples"} & keys
+    assert data["color"] == "label"
+    own = text[: text.index("plotly.js")] + text[text.rindex('id="data"') :]
+    assert "http" not in own.replace("http-equiv", "")
+    assert "default-src 'none'" in text
+
+
+def test_hostile_texts_do_not_become_markup(atlas):
+    hostile = pa.array([HOSTILE] * len(atlas))
+    table = atlas.table
+    for name in ("id", "label", "source", "split"):
+        table = table.set_column(table.column_names.index(name), name, hostile)
+    samples = pa.array([[HOSTILE]] * len(atlas))
+    table = table.set_column(table.column_names.index("samples"), "samples", samples)
+    text = document(Atlas({**atlas.card, "encoder": HOSTILE}, table))
+    assert HOSTILE not in text
+    assert data_of(text)["ids"][0] == HOSTILE
+
+
+@pytest.mark.parametrize("column", ["performance", "metrics.performance", "step", "task: b", "architecture"])
+def test_colour_by_full_or_short_name(atlas, column):
+    data = data_of(document(atlas, column))
+    chosen = next(own for own in data["columns"] if own["key"] == data["color"])
+    assert column in (chosen["key"], chosen["name"])
+
+
+def test_unknown_column_names_the_nearest(atlas):
+    with pytest.raises(UnknownName, match="no column 'performnce' to colour by; did you mean 'performance'"):
+        document(atlas, "performnce")
+
+
+def test_kinds_of_columns(atlas):
+    columns = {column["key"]: column for column in colour_columns(atlas.table)}
+    assert columns["metrics.performance"]["kind"] == "number"
+    assert columns["step"]["kind"] == "ordered"
+    assert columns["step"]["categories"] == ["0", "100", "200", "500"]
+    assert columns["split"]["kind"] == "category"
+    label = columns["label"]
+    decoded = [label["categories"][code] for code in label["values"]]
+    assert decoded == atlas.table["label"].to_pylist()
+    tasks = {
+        name: (task["b"], task["c"])
+        for name, task in zip(decoded, atlas.table["task"].to_pylist(), strict=True)
+    }
+    assert label["categories"] == sorted(tasks, key=lambda name: tasks[name])
+    assert len(set(label["colors"])) == len(label["categories"])
+
+
+def test_angles_are_cyclic_and_missing_values_stay_missing():
+    angles = [10.5, None, float("nan"), 300.0] * 5
+    (column,) = colour_columns(pa.table({"angle": angles}))
+    assert column["cyclic"]
+    assert column["values"][:4] == [10.5, None, None, 300.0]
+
+
+def test_atlas_of_checkpoints_alone_has_a_map():
+    vectors = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+    table = pa.table(
+        {
+            "id": ["a.pt", "b.pt", "c.pt"],
+            "source": ["a.pt", "b.pt", "c.pt"],
+            "spec": ["lstm-5-16x1-5"] * 3,
+            "samples": pa.array([[], [], []], pa.list_(pa.string())),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 16),
+            "x": pa.array([0.0, 1.0, 0.5], pa.float32()),
+            "y": pa.array([0.0, 1.0, 0.5], pa.float32()),
+        }
+    )
+    data = data_of(document(Atlas({"encoder": "interactive", "layout": "pca"}, table)))
+    assert data["columns"][0]["categories"] == ["LSTM 5→16→5"]
+
+
+def test_nothing_is_overwritten(atlas, tmp_path):
+    (tmp_path / "map.html").write_text("mine")
+    with pytest.raises(OutputExists, match="exists already"):
+        write_map(atlas, tmp_path / "map.html")
+    assert (tmp_path / "map.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 40])
+def test_categorical_colours_are_distinct(count):
+    found = colours.categorical(count)
+    assert len(set(found)) == count
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in found)
+
+
+def test_near_tasks_get_near_colours():
+    grid = [(b, c) for b in range(-3, 3) for c in range(-3, 3)]
+    found = dict(zip(grid, colours.by_numbers(grid), strict=True))
+
+    def distance(a, b):
+        return sum((int(found[a][i : i + 2], 16) - int(found[b][i : i + 2], 16)) ** 2 for i in (1, 3, 5))
+
+    assert distance((0, 0), (0, 1)) < distance((-3, -3), (2, 2))
+    assert len(set(found.values())) == len(grid)

@@ -1,0 +1,100 @@
+"""The report is made from result files alone, holds every section, and escapes what it quotes."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from rnnatlas.atlas.diagnostics import examples, question_differences, same_task
+from rnnatlas.atlas.experiment import Experiment, Results
+from rnnatlas.atlas.index import Atlas
+from rnnatlas.atlas.report import contents, write_report
+from rnnatlas.encoders.probing import Probing
+from rnnatlas.errors import RunFormatError
+
+
+def test_report_of_a_tiny_experiment(experiment):
+    out = write_report(experiment)
+    text = out.read_text()
+    for heading in ("In short", "What was done", "Emulation", "The interview", "What embeddings tell",
+                    "Neighbours", "How long it took", "How to read this"):  # fmt: skip
+        assert f"<h2>{heading}</h2>" in text
+    match = re.search(r'<script type="application/json" id="charts">(.*?)</script>', text, re.S)
+    assert match
+    drawn = json.loads(match[1])
+    assert set(drawn) == {"map", "losses", "curves", "emulated", "probing", "task"}
+    assert all(f'id="chart-{name}"' in text for name in drawn)
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_sentences_follow_the_intervals(experiment):
+    results = Results(experiment, Experiment.load(experiment))
+    shown = contents(results)
+    (_, emulated), (_, predicted) = shown["headlines"]["findings"]
+    assert [finding.encoder for finding in emulated] == ["statistics", "interactive"]
+    assert len(predicted) == 2
+    split = results.splits[0]
+    for finding in emulated:
+        figures = {f.of: f.interval for f in results.losses[finding.encoder]
+                   if (f.name, f.split) == (f"emulation loss, {results.divergence}", split)}  # fmt: skip
+        clearly = figures["own"].high < figures["zero"].low
+        assert (finding.outcome == "yes") == clearly
+        assert str(figures["own"]) in finding.text
+
+
+def test_run_that_was_not_evaluated_is_named(experiment, tmp_path):
+    values = Experiment.load(experiment)
+    (tmp_path / "empty").mkdir()
+    Experiment(zoo=values.zoo, runs={"statistics": {0: "empty"}}).save(tmp_path)
+    with pytest.raises(RunFormatError, match=r"empty should hold losses\.parquet, found none; evaluate it"):
+        write_report(tmp_path)
+
+
+def test_missing_or_damaged_experiment(tmp_path):
+    with pytest.raises(RunFormatError, match=r"no experiment: it has no experiment\.json"):
+        write_report(tmp_path)
+    (tmp_path / "experiment.json").write_text('{"zoo": 1}')
+    with pytest.raises(RunFormatError, match=r"experiment\.json is damaged"):
+        write_report(tmp_path)
+
+
+def test_question_differences_are_mean_total_variations():
+    same = torch.full((3, 1, 2, 4), 0.25)
+    assert question_differences(Probing(inputs=same, outputs=same)).abs().max() == 0
+    opposed = torch.zeros(2, 1, 1, 4)
+    opposed[0, ..., 0] = opposed[1, ..., 1] = 1
+    assert question_differences(Probing(inputs=opposed, outputs=opposed)).item() == pytest.approx(1)
+
+
+def test_nearest_of_the_same_task_counts_other_runs_only(atlas):
+    found = same_task(atlas, "train")
+    assert found is not None
+    share, chance = found
+    assert 0 <= chance < 0.3
+    assert share > chance
+    # an RNN's own snapshots would always share its task
+    labels = atlas.table["label"].to_pylist()
+    alone = {label for label in labels if labels.count(label) == 4}
+    if len(alone) == len(set(labels)):
+        assert share == 0
+
+
+def test_examples_come_from_all_splits_and_leave_the_own_run_out(atlas):
+    found = examples(atlas, 4)
+    assert [one["entry"]["split"] for one in found] == ["new-runs", "validation", "ood", "train"]
+    assert len({one["entry"]["label"] for one in found}) == 4
+    for one in found:
+        run = one["entry"]["id"].partition("-")[0]
+        assert all(not near["id"].startswith(f"{run}-") for near in one["neighbours"])
+        similarity = [near["similarity"] for near in one["neighbours"]]
+        assert similarity == sorted(similarity, reverse=True)
+
+
+def test_atlas_of_checkpoints_has_no_examples(atlas):
+    bare = Atlas(atlas.card, atlas.table.select(["id", "embedding", "x", "y", "samples"]))
+    assert examples(bare) == []
+    assert same_task(bare, "train") is None
+    assert np.isfinite(bare.embeddings).all()

@@ -1,0 +1,132 @@
+"""Sentences say what the figures say: won, lost, tied, and never a ranking where intervals overlap."""
+
+import pytest
+
+from rnnatlas.atlas.words import compare, emulation, prediction, ranking
+from rnnatlas.intervals import Interval
+from rnnatlas.properties.figures import Figure
+
+
+def interval(mean: float, half: float = 0.01) -> Interval:
+    return Interval(mean, mean - half, mean + half, 20)
+
+
+def figures(name: str, split: str = "new-runs", **values: Interval) -> list[Figure]:
+    return [
+        Figure(name=name, split=split, of=of, interval=own, snapshots=60, definition="")
+        for of, own in values.items()
+    ]
+
+
+def loss(own: float, zero: float, shuffled: float) -> dict[str, list[Figure]]:
+    found = figures(
+        "emulation loss, total-variation", own=interval(own), zero=interval(zero), shuffled=interval(shuffled)
+    )
+    return {"interactive": found}
+
+
+def say(losses, **extra) -> tuple[str, str]:
+    (finding,) = emulation(losses, "total-variation", "new-runs", **extra)
+    return finding.outcome, finding.text
+
+
+def test_encoder_that_wins():
+    outcome, text = say(loss(0.12, 0.18, 0.24))
+    assert outcome == "yes"
+    assert text.startswith("emulation loss 0.120 (0.110–0.130), clearly below the 0.180 (0.170–0.190)")
+    assert "rises to 0.240" in text
+
+
+def test_encoder_that_loses():
+    outcome, text = say(loss(0.20, 0.17, 0.24))
+    assert outcome == "no"
+    assert "clearly above" in text
+    assert "did not help" in text
+    assert "clearly below" not in text
+
+
+def test_tie_says_so_and_mentions_the_paired_difference():
+    outcome, text = say(loss(0.17, 0.18, 0.175))
+    assert outcome == "open"
+    assert "not to be told apart" in text
+    assert "hardly uses what it is told" in text
+    lower = say(loss(0.17, 0.18, 0.175), differences={"interactive": Interval(-0.01, -0.015, -0.005, 20)})
+    assert lower[0] == "open"
+    assert (
+        "though lower when the two are compared RNN by RNN: difference −0.010 (−0.015 to −0.005)" in lower[1]
+    )
+    neither = say(loss(0.17, 0.18, 0.175), differences={"interactive": Interval(-0.01, -0.02, 0.005, 20)})
+    assert "nor when the two are compared RNN by RNN" in neither[1]
+
+
+def test_touching_intervals_are_a_tie():
+    assert compare(Interval(0.1, 0.05, 0.15, 9), Interval(0.2, 0.15, 0.25, 9)) == "open"
+
+
+def test_undefined_intervals_are_a_tie():
+    nan = float("nan")
+    assert compare(Interval(0.1, nan, nan, 1), Interval(0.9, nan, nan, 1)) == "open"
+
+
+def test_prediction_must_beat_every_trivial_predictor():
+    wins = figures(
+        "task accuracy",
+        embedding=interval(0.6, 0.05),
+        untrained=interval(0.3, 0.05),
+        norms=interval(0.25, 0.05),
+        constant=interval(0.17, 0.02),
+    )
+    (better,) = prediction({"interactive": wins}, "new-runs")
+    assert better.outcome == "yes"
+    assert "clearly above every trivial predictor (the best: weight norms, 0.250" in better.text
+    assert "Training clearly improved" in better.text
+
+
+def test_prediction_that_one_baseline_matches_is_open():
+    ties = figures(
+        "task accuracy",
+        embedding=interval(0.3, 0.05),
+        untrained=interval(0.33, 0.05),
+        norms=interval(0.25, 0.05),
+        constant=interval(0.17, 0.02),
+    )
+    (better,) = prediction({"statistics": ties}, "new-runs")
+    assert better.outcome == "open"
+    assert "not to be told apart from weight norms, 0.250 (0.200–0.300)." in better.text
+    assert "constant" not in better.text
+    assert "Whether training improved" in better.text
+    assert "cannot be told" in better.text
+
+
+def test_prediction_below_a_baseline_says_so():
+    loses = figures(
+        "task accuracy",
+        embedding=interval(0.1),
+        untrained=interval(0.4),
+        norms=interval(0.3),
+        constant=interval(0.1),
+    )
+    (better,) = prediction({"statistics": loses}, "new-runs")
+    assert better.outcome == "no"
+    assert "clearly below weight norms, 0.300 (0.290–0.310)." in better.text
+    assert "made it worse" in better.text
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_ranks_only_where_intervals_part(lower):
+    values = {"interactive": 0.1, "noninteractive": 0.105, "statistics": 0.2}
+    if not lower:
+        values = {key: 1 - value for key, value in values.items()}
+    parted, open_ = ranking({key: interval(value) for key, value in values.items()}, "loss", lower)
+    assert parted == (
+        "By loss: interactive probing before layer-wise statistics and "
+        "non-interactive probing before layer-wise statistics."
+    )
+    assert open_.startswith("Not ranked")
+    assert open_.endswith("interactive probing and non-interactive probing.")
+
+
+def test_all_tied_ranks_nothing():
+    sentences = ranking({"interactive": interval(0.1), "statistics": interval(0.1)}, "loss")
+    assert len(sentences) == 1
+    assert "before" not in sentences[0]

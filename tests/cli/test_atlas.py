@@ -1,0 +1,162 @@
+"""`rnnatlas evaluate | embed | search | predict | map`, from a trained run to a page."""
+
+import json
+
+import pytest
+import torch
+
+from rnnatlas.atlas.index import Atlas
+from rnnatlas.cli import main
+from rnnatlas.emulation.emulator import EmulatorSettings
+from rnnatlas.emulation.model import EmulationSettings
+from rnnatlas.emulation.training import train
+from rnnatlas.properties import evaluate as evaluation
+from rnnatlas.tasks.formal_languages import FormalLanguages
+from rnnatlas.zoo.build import build
+from rnnatlas.zoo.splits import SplitSettings
+from rnnatlas.zoo.train import ZooSettings
+
+
+def call(capsys, *tokens):
+    with pytest.raises(SystemExit) as ended:
+        main([str(token) for token in tokens])
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Holds a zoo and a run of interactive probing that was trained on it."""
+    folder = tmp_path_factory.mktemp("cli")
+    task = FormalLanguages.from_settings(
+        {"tokens": 2, "length": 12, "largest_n": 4, "performance_samples": 20}
+    )
+    split = SplitSettings(train=0.5, validation=0.2, ood=0.3, new_runs=0.3)
+    settings = ZooSettings(runs=20, hidden=4, layers=1, batch=4, snapshots=(0, 40), rollouts=4, split=split)
+    emulation = EmulationSettings(
+        steps=4, rnns=4, validate_every=2, validation_rollouts=2, emulator=EmulatorSettings(width=8, layers=1)
+    )
+    zoo = build(task, settings, folder / "zoo", workers=1)
+    probing = {"sequences": 1, "steps": 4, "width": 8, "hidden": 8, "layers": 1}
+    train(zoo, "interactive", folder / "run", encoder_settings=probing, settings=emulation, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(folder):
+    """The same after evaluation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "STRINGS", 8)
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", str(folder / "run"), "--json"])
+    assert not ended.value.code
+    return folder
+
+
+@pytest.fixture
+def atlas(evaluated, tmp_path, capsys):
+    """An atlas of the zoo."""
+    status, out, err = call(
+        capsys, "embed", evaluated / "run", evaluated / "zoo", "--out", tmp_path / "atlas"
+    )
+    assert (status, out) == (0, "")
+    assert "40 RNNs in" in err
+    return tmp_path / "atlas"
+
+
+@pytest.fixture
+def checkpoint(folder, tmp_path):
+    """One RNN of the zoo as someone else would have saved it."""
+    from rnnatlas.zoo.store import Zoo
+
+    (module,) = Zoo.open(folder / "zoo").population([7]).to_modules()
+    torch.save(module.state_dict(), tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def test_evaluate_prints_tables_or_json(folder, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation, "STRINGS", 8)
+    status, out, _ = call(capsys, "evaluate", folder / "run", "--json")
+    records = json.loads(out)
+    assert status == 0
+    assert {"emulation loss, total-variation", "task accuracy"} <= {record["name"] for record in records}
+    status, out, _ = call(capsys, "evaluate", folder / "run", "--zoo", folder / "zoo")
+    assert status == 0
+    for word in ("emulation loss, total-variation", "task accuracy", "new-runs", "zero", "untrained"):
+        assert word in out
+
+
+def test_search_by_id_and_by_file(atlas, checkpoint, capsys):
+    id = Atlas.open(atlas).ids[7]
+    status, out, _ = call(capsys, "search", atlas, id, "-k", "3", "--where", "step = 40", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert len(found) == 3
+    assert id not in [row["id"] for row in found]
+    assert {row["step"] for row in found} == {40}
+    status, out, _ = call(capsys, "search", atlas, checkpoint, "-k", "1", "--json")
+    assert json.loads(out)[0]["id"] == id
+    status, out, _ = call(capsys, "search", atlas, id)
+    assert status == 0
+    assert "similarity" in out
+
+
+def test_predict_as_table_and_json(evaluated, checkpoint, capsys):
+    status, out, _ = call(capsys, "predict", evaluated / "run", checkpoint, "--json")
+    (found,) = json.loads(out)
+    assert status == 0
+    assert found["performance"]["low"] <= found["performance"]["high"]
+    assert set(found["task"]["value"]) == {"b"}
+    status, out, _ = call(capsys, "predict", evaluated / "run", checkpoint)
+    assert status == 0
+    assert "performance" in out
+    assert "%" in out
+
+
+def test_map_is_written_once(atlas, tmp_path, capsys):
+    out = tmp_path / "map.html"
+    status, _, err = call(capsys, "map", atlas, "--out", out, "--color", "performance", "--layout", "pca")
+    assert status == 0
+    assert "map.html in a browser" in err
+    assert out.stat().st_size > 1_000_000
+    status, _, err = call(capsys, "map", atlas, "--out", out)
+    assert status == 1
+    assert "exists already" in err
+
+
+def test_mistakes_are_one_sentence_and_status_1(atlas, evaluated, tmp_path, capsys):
+    run, zoo = evaluated / "run", evaluated / "zoo"
+    for tokens, words in (
+        (("evaluate", tmp_path / "nothing"), "expected a trained run at"),
+        (("embed", tmp_path / "nothing", zoo, "--out", tmp_path / "a"), "expected a trained run at"),
+        (("embed", run, zoo, "--out", atlas), "exists already"),
+        (("embed", run, tmp_path / "nothing.pt", "--out", tmp_path / "b"), "there is no file"),
+        (("embed", run, zoo, "--layout", "tsn", "--out", tmp_path / "c"), "did you mean 'tsne'"),
+        (("search", tmp_path, "x"), "is not an atlas"),
+        (("search", atlas, "run-0000"), "nearest are"),
+        (("search", atlas, Atlas.open(atlas).ids[0], "--where", "nonsense = 1"), "no such column"),
+        (("predict", run, tmp_path / "nothing.pt"), "there is no file"),
+        (("map", atlas, "--out", tmp_path / "m.html", "--color", "performnce"), "did you mean 'performance'"),
+    ):
+        status, out, err = call(capsys, *tokens)
+        assert (status, out) == (1, ""), tokens
+        assert err.startswith("error: ")
+        assert words in err
+        assert err.count("\n") == 1, err
+
+
+def test_atlas_whose_run_is_gone_takes_another_place(atlas, evaluated, checkpoint, tmp_path, capsys):
+    card = json.loads((atlas / "atlas.json").read_text())
+    (atlas / "atlas.json").write_text(json.dumps({**card, "run": str(tmp_path / "gone")}))
+    status, _, err = call(capsys, "search", atlas, checkpoint)
+    assert status == 1
+    assert "gone" in err
+    status, _, _ = call(capsys, "search", atlas, checkpoint, "--run", evaluated / "run")
+    assert status == 0
+
+
+@pytest.mark.parametrize("command", ["evaluate", "embed", "search", "predict", "map"])
+def test_help_has_an_example(command, capsys):
+    status, out, _ = call(capsys, command, "--help")
+    assert status == 0
+    assert f"rnnatlas {command}" in out

@@ -1,0 +1,158 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rnnatlas.cli import main
+
+SET = [
+    f"--set={change}"
+    for change in (
+        "emulation.steps=30",
+        "emulation.rnns=4",
+        "emulation.validate_every=5",
+        "emulation.emulator.width=8",
+        "encoders.statistics.width=8",
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zoo") / "zoo"
+    changes = ["task.tokens=2", "task.length=12", "task.largest_n=4", "task.performance_samples=10"]
+    changes += ["zoo.hidden=4", "zoo.layers=1", "zoo.batch=4", "zoo.snapshots=[0, 5]", "zoo.rollouts=4"]
+    flags = [f"--set={change}" for change in changes]
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "zoo",
+                "build",
+                "formal-languages",
+                "--out",
+                str(folder),
+                "--runs=16",
+                "--workers=1",
+                *flags,
+                "--quiet",
+            ]
+        )
+    return folder
+
+
+def call(capsys, *tokens):
+    with pytest.raises(SystemExit) as end:
+        main(["train", *map(str, tokens)])
+    return end.value.code, *capsys.readouterr()
+
+
+def test_trains(zoo, tmp_path, capsys):
+    status, out, err = call(
+        capsys, zoo, "--encoder=statistics", "--out", tmp_path / "run", *SET, "--divergence=kl"
+    )
+    assert status == 0
+    assert out == ""
+    assert "best validation loss (kl)" in err
+    assert json.loads((tmp_path / "run/metrics.json").read_text())[0]["divergence"] == "kl"
+    assert call(capsys, zoo, "--encoder=statistics", "--out", tmp_path / "run", *SET) == (
+        1,
+        "",
+        f"error: {tmp_path}/run holds a run already; go on with it with --resume, or choose another --out\n",
+    )
+
+
+def test_prints_its_settings_and_takes_them_back(zoo, tmp_path, capsys):
+    status, out, err = call(
+        capsys, zoo, "--encoder=statistics", "--out", tmp_path / "run", *SET, "--seed=3", "--print-config"
+    )
+    assert (status, err) == (0, "")
+    (tmp_path / "config.yaml").write_text(out)
+    assert not (tmp_path / "run").exists()
+    status, again, err = call(capsys, zoo, "--config", tmp_path / "config.yaml", "--print-config")
+    assert (status, again, err) == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--encoder=statistic"], "no encoder is called 'statistic'; did you mean 'statistics'?"),
+        (["--encoder=statistics", "--divergence=kll"], "no divergence is called 'kll'; did you mean 'kl'?"),
+        (
+            ["--encoder=statistics", "--set=emulation.step=3"],
+            "unknown setting emulation.step; did you mean 'steps'?",
+        ),
+        (
+            ["--encoder=statistics", "--set=emulatio.steps=3"],
+            "unknown section of settings 'emulatio'; did you mean 'emulation'?",
+        ),
+    ],
+)
+def test_says_what_is_wrong(zoo, tmp_path, capsys, flags, message):
+    assert call(capsys, zoo, "--out", tmp_path / "run", *flags) == (1, "", f"error: {message}\n")
+    assert not (tmp_path / "run").exists()
+
+
+def start(zoo, out, *flags):
+    command = [
+        sys.executable,
+        "-m",
+        "rnnatlas",
+        "train",
+        zoo,
+        "--encoder=statistics",
+        "--out",
+        out,
+        *SET,
+        *flags,
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, process):
+    while process.poll() is None and not path.exists():
+        time.sleep(0.02)
+    assert process.poll() is None, process.stderr.read()
+
+
+LONGER = ["--set=emulation.steps=150", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def whole(zoo, tmp_path_factory):
+    """A run that was not stopped."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    assert start(zoo, out, *LONGER).communicate()[1] == ""
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_for_real_and_resumed_is_as_not_stopped(zoo, whole, tmp_path, how):
+    flags = [*LONGER, "--control", whole]
+    parts = start(zoo, tmp_path / "parts", *flags)
+    wait_for(tmp_path / "parts/resume.ckpt", parts)
+    parts.send_signal(how)
+    error = parts.communicate()[1]
+    assert parts.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert error == (
+        "error: interrupted; what was finished is kept, and commands with --resume go on from there\n"
+        if how == signal.SIGINT
+        else ""
+    )
+    assert not (tmp_path / "parts/model.safetensors").exists()
+    assert start(zoo, tmp_path / "parts", *flags, "--resume").communicate()[1] == ""
+    for name in (
+        "model.safetensors",
+        "history.csv",
+        "metrics.json",
+        "settings.yaml",
+        "zero/model.safetensors",
+    ):
+        assert (tmp_path / "parts" / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not (tmp_path / "parts/resume.ckpt").exists()

@@ -1,0 +1,112 @@
+"""Divergences against their textbook formulas in double precision."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from rnnatlas.emulation import divergences
+from rnnatlas.emulation.divergence import masked_mean
+
+
+def relative_entropy(p, q):
+    return sum(a * (np.log(a) - np.log(b)) for a, b in zip(p, q))
+
+
+TEXTBOOK = {
+    "total-variation": lambda p, q: max(abs((p - q)[list(event)].sum()) for event in events(len(p))),
+    "kl": relative_entropy,
+    "reverse-kl": lambda p, q: relative_entropy(q, p),
+    "jensen-shannon": lambda p, q: (
+        relative_entropy(p, (p + q) / 2) / 2 + relative_entropy(q, (p + q) / 2) / 2
+    ),
+    "cross-entropy": lambda p, q: relative_entropy(p, q) - sum(p * np.log(p)),
+    "cosine": lambda p, q: 1 - (p @ q) / np.sqrt((p @ p) * (q @ q)),
+    "l2": lambda p, q: np.linalg.norm(p - q) ** 2,
+}
+
+
+def events(size):
+    """All subsets of outcomes."""
+    return ([i for i in range(size) if number >> i & 1] for number in range(2**size))
+
+
+logits = arrays(np.float64, (2, 5), elements=st.floats(-8, 8))
+NAMES = pytest.mark.parametrize("name", sorted(divergences))
+
+
+def log_probs(values):
+    return torch.from_numpy(values).log_softmax(-1)
+
+
+def test_all_have_a_textbook():
+    assert set(TEXTBOOK) == set(divergences)
+
+
+@NAMES
+@given(logits)
+def test_equals_the_textbook(name, values):
+    target, prediction = log_probs(values)
+    p, q = (np.exp(x.numpy()) for x in (target, prediction))
+    found = divergences[name](target, prediction)
+    assert float(found) == pytest.approx(TEXTBOOK[name](p, q), abs=1e-12, rel=1e-9)
+    single = divergences[name](target.float(), prediction.float())
+    assert float(single) == pytest.approx(float(found), abs=2e-6, rel=2e-5)
+
+
+@NAMES
+@given(logits)
+def test_is_least_where_both_agree(name, values):
+    target, prediction = log_probs(values)
+    divergence = divergences[name]
+    least = float(divergence(target, target))
+    assert least <= float(divergence(target, prediction)) + 1e-12
+    if name != "cross-entropy":  # which is least at the entropy
+        assert least == pytest.approx(0, abs=1e-12)
+
+
+@given(logits)
+def test_kl_and_reverse_kl_swap_their_arguments(values):
+    target, prediction = log_probs(values)
+    assert divergences["kl"](target, prediction) == divergences["reverse-kl"](prediction, target)
+
+
+@pytest.mark.parametrize("name", ["total-variation", "jensen-shannon", "cosine", "l2"])
+@given(logits)
+def test_symmetric_ones_are(name, values):
+    target, prediction = log_probs(values)
+    there, back = divergences[name](target, prediction), divergences[name](prediction, target)
+    assert float(there) == pytest.approx(float(back), abs=1e-12)
+
+
+@NAMES
+def test_has_finite_slopes_even_where_probabilities_vanish_or_agree(name):
+    target = torch.tensor([[0.0, -80.0, -300.0], [0.0, -1.0, -2.0]]).log_softmax(-1)
+    prediction = torch.tensor([[-300.0, 0.0, -80.0], [0.0, -1.0, -2.0]], requires_grad=True)
+    values = divergences[name](target, prediction.log_softmax(-1))
+    values.sum().backward()
+    assert values.shape == (2,)
+    assert values.isfinite().all()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
+
+
+@NAMES
+def test_is_described(name):
+    assert divergences.description(name)
+    assert inspect.getdoc(divergences[name])
+
+
+def test_the_masked_mean_leaves_padding_out_for_each_rnn():
+    values = torch.tensor([[[1.0, 2.0, 300.0], [4.0, 500.0, 600.0]], [[7.0, 8.0, 9.0], [1.0, 1.0, 1.0]]])
+    mask = torch.tensor([[[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]], [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]])
+    torch.testing.assert_close(masked_mean(values, mask), torch.tensor([7 / 3, 8.0]))
+    torch.testing.assert_close(masked_mean(values, None), values.flatten(1).mean(1))
+
+
+def test_rollouts_of_padding_alone_count_for_nothing():
+    assert masked_mean(torch.ones(1, 1, 3), torch.zeros(1, 1, 3)) == 0

@@ -1,0 +1,72 @@
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
+from rnnatlas.encoders.base import EMBED
+
+
+@pytest.fixture
+def emulator():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Emulator(6, 6, EmulatorSettings(width=12, layers=2))
+
+
+def z(count, seed=0):
+    drawn = torch.randn(count, EMBED, generator=torch.Generator().manual_seed(seed))
+    return drawn / drawn.norm(dim=1, keepdim=True)
+
+
+def inputs(rnn=3, rollout=2, time=7):
+    drawn = torch.randint(6, (rnn, rollout, time), generator=torch.Generator().manual_seed(1))
+    return one_hot(drawn, 6).float()
+
+
+def test_gives_log_probabilities(emulator):
+    outputs = emulator(z(3), inputs())
+    assert outputs.shape == (3, 2, 7, 6)
+    torch.testing.assert_close(outputs.exp().sum(-1), torch.ones(3, 2, 7))
+
+
+def test_each_rnn_and_rollout_is_emulated_by_itself(emulator):
+    together = emulator(z(3), inputs())
+    apart = emulator(z(3)[1:2], inputs()[1:2, 1:])
+    torch.testing.assert_close(apart[0, 0], together[1, 1])
+
+
+def test_outputs_depend_on_inputs_so_far_only(emulator):
+    other = inputs()
+    other[:, :, 4] = other[:, :, 4].roll(1, -1)
+    before, after = emulator(z(3), inputs()), emulator(z(3), other)
+    torch.testing.assert_close(before[:, :, :4], after[:, :, :4])
+    assert (before[:, :, 4:] - after[:, :, 4:]).abs().amax((0, 1, 3)).min() > 0
+
+
+def test_the_embedding_enters_at_the_first_step(emulator):
+    plain = emulator.input(inputs(1, 1, 1)[0, 0]) + emulator.embedding(z(1))
+    expected = emulator.output(emulator.lstm(plain)[0]).log_softmax(-1)
+    torch.testing.assert_close(emulator(z(1), inputs(1, 1, 1))[0, 0], expected)
+    assert (emulator(z(3), inputs()) - emulator(z(3, seed=5), inputs())).abs().max() > 1e-3
+
+
+def test_every_parameter_gets_a_gradient(emulator):
+    emulator(z(3), inputs())[..., 0].sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in emulator.parameters())
+
+
+def test_samples_from_the_distributions_it_gives(emulator):
+    uniforms = torch.rand(3, 4, 9, generator=torch.Generator().manual_seed(2))
+    tokens, log_probs = emulator.sample(z(3), uniforms, start=4)
+    read = torch.cat([torch.full((3, 4, 1), 4), tokens[..., :-1].long()], -1)
+    torch.testing.assert_close(log_probs, emulator(z(3), one_hot(read, 6).float()))
+    cumulative = log_probs.exp().cumsum(-1)
+    above = cumulative.gather(-1, tokens.long().unsqueeze(-1)).squeeze(-1)
+    below = above - log_probs.exp().gather(-1, tokens.long().unsqueeze(-1)).squeeze(-1)
+    assert ((below <= uniforms + 1e-6) & (uniforms <= above + 1e-6)).all()
+
+
+def test_the_published_size():
+    size = sum(p.numel() for p in Emulator(6, 6, EmulatorSettings()).parameters())
+    lstm = 2 * 4 * 256 * (256 + 256 + 2)
+    assert size == (6 + 1) * 256 + (EMBED + 1) * 256 + lstm + 257 * 6

@@ -1,0 +1,114 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rnnatlas.emulation import divergences
+from rnnatlas.emulation.evaluate import derangement, emulated_performance, losses
+from rnnatlas.emulation.training import train
+from rnnatlas.errors import ZooFormatError
+
+from .conftest import PROBING, SMALL
+
+
+@pytest.fixture(scope="module")
+def model(zoo, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    settings = dataclasses.replace(SMALL, divergence="kl")
+    return train(zoo, "interactive", out, encoder_settings=PROBING, settings=settings, progress=False)
+
+
+def of(table, divergence):
+    return table.filter(np.asarray(table["divergence"].to_pylist()) == divergence)
+
+
+def test_has_a_row_for_each_snapshot_and_divergence(zoo, model):
+    rows = zoo.snapshots(split="ood")
+    table = losses(model, zoo, rows)
+    assert table["divergence"].unique().to_pylist() == ["kl", "total-variation", "reverse-kl"]
+    for name in table["divergence"].unique().to_pylist():
+        assert of(table, name)["id"].equals(rows["id"])
+    told = {"own", "shuffled", "zero"}
+    keys = {"id", "run", "step", "split", "divergence"}
+    assert set(table.column_names) == keys | told | {f"{name}_unmasked" for name in told}
+
+
+def test_losses_by_hand(zoo, model):
+    rows = zoo.snapshots(split="validation")
+    table = of(losses(model, zoo, rows), "total-variation")
+    rollouts = zoo.rollouts(rows)
+    stored = torch.from_numpy(rollouts.inputs)
+    targets = torch.from_numpy(rollouts.outputs).float().log_softmax(-1)
+    z = model.embed(zoo.population(rows))
+    told = {
+        "own": model.emulate(z, zoo.task.encode_inputs(stored)),
+        "shuffled": model.emulate(z[derangement(len(z))], zoo.task.encode_inputs(stored)),
+        "zero": model.zero(torch.zeros_like(z), zoo.task.encode_inputs(stored)).detach(),
+    }
+    for name, predictions in told.items():
+        values = divergences["total-variation"](targets, predictions).numpy()
+        for number in range(len(rows)):
+            inside = zoo.task.mask(stored)[number].numpy() == 1
+            assert table[name][number].as_py() == pytest.approx(values[number][inside].mean(), abs=1e-6)
+            unmasked = table[f"{name}_unmasked"][number].as_py()
+            assert unmasked == pytest.approx(values[number].mean(), abs=1e-6)
+
+
+def test_fewer_rollouts_are_the_first_ones(zoo, model):
+    rows = zoo.snapshots(split="new-runs")
+    assert losses(model, zoo, rows, rollouts=6).equals(losses(model, zoo, rows))
+    assert not losses(model, zoo, rows, rollouts=2).equals(losses(model, zoo, rows))
+
+
+def test_batches_do_not_matter(zoo, model, monkeypatch):
+    rows = zoo.snapshots()
+    whole = losses(model, zoo, rows)
+    monkeypatch.setattr("rnnatlas.emulation.evaluate.BATCH", 13)
+    apart = losses(model, zoo, rows)
+    for name in ("own", "zero_unmasked"):
+        np.testing.assert_allclose(apart[name].to_numpy(), whole[name].to_numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 101])
+def test_shuffling_leaves_nothing_in_its_place(count):
+    order = derangement(count)
+    assert sorted(order) == list(range(count))
+    assert (order != np.arange(count)).all()
+    assert (derangement(count) == order).all()
+
+
+def test_emulated_performance_is_that_of_strings_the_emulator_writes(zoo, model, monkeypatch):
+    rows = zoo.snapshots(split="train")
+    table = emulated_performance(model, zoo, rows, strings=50)
+    assert table["original"].to_pylist() == [
+        metrics["performance"] for metrics in rows["metrics"].to_pylist()
+    ]
+    assert ((table["emulated"].to_numpy() >= 0) & (table["emulated"].to_numpy() <= 1)).all()
+    assert table.equals(emulated_performance(model, zoo, rows, strings=50))
+    monkeypatch.setattr("rnnatlas.emulation.evaluate.BATCH", 120)
+    assert table.equals(emulated_performance(model, zoo, rows, strings=50))
+
+
+def test_an_emulator_that_is_perfect_performs_like_the_original(zoo, model, monkeypatch):
+    """The RNN itself in the emulator's place: performances differ by sampling alone."""
+    from rnnatlas.rnn import sample
+
+    rows = zoo.snapshots(split="train")
+    population = zoo.population(rows)
+    monkeypatch.setattr(
+        model.emulator, "sample", lambda z, uniforms, start: sample(population, uniforms, start)
+    )
+    table = emulated_performance(model, zoo, rows, strings=200)
+    original = table["original"].to_numpy()  # of 20 strings
+    spread = np.sqrt(np.maximum(original * (1 - original), 0.05) * (1 / 20 + 1 / 200))
+    assert (np.abs(original - table["emulated"].to_numpy()) < 4.5 * spread).all()
+
+
+def test_imported_rnns_have_nothing_to_emulate(zoo, model, monkeypatch):
+    rows = zoo.snapshots()
+    monkeypatch.setitem(zoo.card, "task", None)
+    monkeypatch.delitem(zoo.__dict__, "task", raising=False)
+    with pytest.raises(ZooFormatError, match="was imported; make one with: rnnatlas zoo build"):
+        losses(model, zoo, rows)
+    zoo.__dict__.pop("task")

@@ -1,0 +1,327 @@
+import csv
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+from torch.nn.functional import dropout
+
+from rnnatlas import encoders
+from rnnatlas.emulation import divergences
+from rnnatlas.emulation.data import Snapshots
+from rnnatlas.emulation.emulator import EmulatorSettings
+from rnnatlas.emulation.fit import RESUME, learning_rate
+from rnnatlas.emulation.model import EmulationSettings, Model, read_metrics
+from rnnatlas.emulation.training import train
+from rnnatlas.errors import (
+    OutputExists,
+    RunFormatError,
+    SettingsError,
+    TrainingDiverged,
+    UnknownName,
+    ZooFormatError,
+)
+from rnnatlas.rnn import Population
+
+from .conftest import PROBING, SMALL
+
+FILES = ("settings.yaml", "model.safetensors", "history.csv", "metrics.json")
+
+
+def small(zoo, out, encoder="interactive", **changes):
+    own = PROBING if encoder.endswith("interactive") else {}
+    arguments = {"encoder_settings": own, "settings": SMALL, "progress": False} | changes
+    return train(zoo, encoder, out, **arguments)
+
+
+@pytest.fixture(scope="module")
+def run(zoo, tmp_path_factory):
+    """A run that was not interrupted."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    small(zoo, out)
+    return out
+
+
+def contents(out):
+    return {name: (out / part / name).read_bytes() for part in ("", "zero") for name in FILES}
+
+
+DRAW = Snapshots.draw
+
+
+def stop_at(monkeypatch, step):
+    """Interrupts training when it asks for the batch of a step."""
+
+    def until(self, rnns, rollouts, seed, number):
+        if number == step:
+            raise KeyboardInterrupt
+        return DRAW(self, rnns, rollouts, seed, number)
+
+    monkeypatch.setattr(Snapshots, "draw", until)
+
+
+def test_leaves_what_the_interface_says_and_nothing_pickled(run):
+    for folder in (run, run / "zero"):
+        names = {path.name for path in folder.iterdir()} - {"zero"}
+        events = {name for name in names if name.startswith("events.out.tfevents")}
+        assert names - events == set(FILES)
+        assert len(events) == 1
+
+
+def test_history_covers_training_and_validation(run):
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [3, 6, 9, 10]
+    for row in rows:
+        assert 0 < float(row["train_loss"]) < 1
+        assert 0 < float(row["validation_loss"]) < 1
+
+
+def test_keeps_the_weights_that_were_best_on_validation(zoo, run):
+    record = read_metrics(run)[0]
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    best = min(rows, key=lambda row: float(row["validation_loss"]))
+    assert record["value"] == float(best["validation_loss"])
+    assert record["step"] == int(best["step"])
+
+
+def test_training_lowers_the_loss(zoo, tmp_path):
+    settings = dataclasses.replace(SMALL, steps=100, validate_every=5, learning_rate=1e-2)
+    small(zoo, tmp_path / "run", "zero", settings=settings)
+    with (tmp_path / "run" / "history.csv").open() as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(zoo, run, tmp_path):
+    small(zoo, tmp_path / "again", control=run)
+    assert contents(tmp_path / "again") == contents(run)
+    small(zoo, tmp_path / "other", seed=1)
+    assert (tmp_path / "other/model.safetensors").read_bytes() != (run / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 5, 9])
+def test_interrupted_and_resumed_is_as_uninterrupted(zoo, run, tmp_path, monkeypatch, step):
+    out = tmp_path / "run"
+    for encoder_after_control in (False, True):  # stop the control first, then the encoder itself
+        stop_at(monkeypatch, step)
+        with pytest.raises(KeyboardInterrupt):
+            small(zoo, out, resume=encoder_after_control)
+        with pytest.raises(RunFormatError, match="not finished; finish it with: rnnatlas train … --resume"):
+            Model.load(out)
+        if not encoder_after_control:
+            monkeypatch.undo()
+            finish_control(zoo, out, monkeypatch)
+    monkeypatch.undo()
+    small(zoo, out, resume=True)
+    assert contents(out) == contents(run)
+    assert not (out / RESUME).exists()
+
+
+def finish_control(zoo, out, monkeypatch):
+    """Resumes until the control is finished and the encoder is about to start."""
+    from rnnatlas.emulation import training
+
+    own = training._train
+
+    def only_control(folder, run, *arguments, **options):
+        if run.encoder != "zero":
+            raise KeyboardInterrupt
+        own(folder, run, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_train", only_control)
+        with pytest.raises(KeyboardInterrupt):
+            small(zoo, out, resume=True)
+
+
+@pytest.mark.parametrize("encoder", sorted(encoders.registry))
+def test_all_encoders_resume_exactly(zoo, run, tmp_path, monkeypatch, encoder):
+    kind = encoders.registry[encoder]
+    read = kind.read  # what is random while an encoder learns comes again, too
+    monkeypatch.setattr(kind, "read", lambda self, rnns: dropout(read(self, rnns), training=self.training))
+    small(zoo, tmp_path / "whole", encoder, control=run)
+    stop_at(monkeypatch, 7)
+    with pytest.raises(KeyboardInterrupt):
+        small(zoo, tmp_path / "parts", encoder, control=run)
+    monkeypatch.setattr(Snapshots, "draw", DRAW)
+    small(zoo, tmp_path / "parts", encoder, control=run, resume=True)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_what_resuming_needs_holds_no_code(zoo, run, tmp_path, monkeypatch):
+    stop_at(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt):
+        small(zoo, tmp_path / "run", control=run)
+    state = torch.load(tmp_path / "run" / RESUME, weights_only=True)
+    assert state["done"] == 3
+
+
+def test_resuming_a_finished_run_changes_nothing(zoo, run):
+    before = contents(run)
+    small(zoo, run, resume=True)
+    assert contents(run) == before
+
+
+def test_patience_ends_training_early(zoo, run, tmp_path):
+    settings = dataclasses.replace(SMALL, steps=40, learning_rate=0.0, patience=2)
+    small(zoo, tmp_path / "run", settings=settings)
+    with (tmp_path / "run/history.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [3, 6, 9]
+
+
+def test_the_control_is_the_emulator_alone(run, zoo):
+    model = Model.load(run)
+    assert model.zero is not None
+    control = Model.load(run / "zero")
+    assert control.settings.encoder == "zero"
+    assert control.zero is None
+    for name, tensor in model.zero.state_dict().items():
+        assert torch.equal(tensor, control.emulator.state_dict()[name])
+
+
+def test_nothing_global_is_changed(zoo, run, tmp_path):
+    import logging
+    import signal
+    import warnings
+
+    before = torch.random.get_rng_state(), signal.getsignal(signal.SIGINT), warnings.filters[:]
+    level = logging.getLogger("lightning.pytorch").level
+    small(zoo, tmp_path / "run", control=run)
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert signal.getsignal(signal.SIGINT) == before[1]
+    assert warnings.filters == before[2]
+    assert logging.getLogger("lightning.pytorch").level == level
+
+
+def test_quiet_training_says_nothing(zoo, run, tmp_path, capfd):
+    small(zoo, tmp_path / "run", control=run)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", sorted(divergences))
+def test_trains_on_every_divergence(zoo, tmp_path, name):
+    settings = dataclasses.replace(SMALL, steps=2, divergence=name, mask_padding=False)
+    small(zoo, tmp_path / "run", "zero", settings=settings)
+    assert math.isfinite(read_metrics(tmp_path / "run")[0]["value"])
+
+
+# --- batches and learning rate -------------------------------------------------------------------
+
+
+def test_a_batch_depends_on_seed_and_step_alone(zoo):
+    data = Snapshots.of(zoo, zoo.snapshots(split="train"))
+    again = Snapshots.of(zoo, zoo.snapshots(split="train"))
+    for step in (5, 2):
+        for name, tensor in data.draw(4, 2, 0, step).items():
+            assert torch.equal(tensor, again.draw(4, 2, 0, step)[name])
+    assert not torch.equal(data.draw(4, 2, 0, 1)["weights"], data.draw(4, 2, 0, 2)["weights"])
+    assert not torch.equal(data.draw(4, 2, 0, 1)["weights"], data.draw(4, 2, 1, 1)["weights"])
+
+
+def test_batches_hold_each_rnns_own_rollouts(zoo):
+    rows = zoo.snapshots(split="train")
+    batch = Snapshots.of(zoo, rows).draw(6, 3, 0, 0)
+    population = Population.unflatten(zoo.specs[0], batch["weights"])
+    answers = zoo.task.answers(population, batch["stored"])
+    torch.testing.assert_close(answers, batch["targets"].float(), atol=5e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("decay", [False, True])
+def test_learning_rate_rises_then_falls_or_stays(decay):
+    settings = EmulationSettings(steps=100, warmup=10, learning_rate=1.0, decay=decay)
+    rates = [learning_rate(settings, step) for step in range(100)]
+    assert all(a < b for a, b in itertools.pairwise(rates[:10]))
+    assert rates[10] == 1
+    assert rates[-1] == pytest.approx(1 / 90 if decay else 1)
+    assert max(rates) == 1
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def test_refuses_an_output_that_exists(zoo, run, tmp_path):
+    with pytest.raises(OutputExists, match="holds a run already; go on with it with --resume"):
+        small(zoo, run)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").touch()
+    with pytest.raises(OutputExists, match="exists already"):
+        small(zoo, tmp_path / "other")
+
+
+def test_refuses_to_resume_with_other_settings(zoo, run):
+    with pytest.raises(SettingsError, match=r"started with emulation\.rnns = 4, now it is 5"):
+        small(zoo, run, settings=dataclasses.replace(SMALL, rnns=5), resume=True)
+    with pytest.raises(SettingsError, match="started with seed = 0, now it is 1"):
+        small(zoo, run, seed=1, resume=True)
+
+
+def test_refuses_a_control_that_was_trained_otherwise(zoo, run, tmp_path):
+    with pytest.raises(SettingsError, match="started with seed = 0, now it is 1"):
+        small(zoo, tmp_path / "run", seed=1, control=run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_says_where_the_loss_was_lost(zoo, run, tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"stopped being finite at step .*learning rate below"):
+        small(
+            zoo,
+            tmp_path / "run",
+            settings=dataclasses.replace(SMALL, learning_rate=1e38, clip=1e38, warmup=0),
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"encoder": "interactiv"}, UnknownName, "did you mean 'interactive'"),
+        (
+            {"encoder_settings": {"step": 3}},
+            SettingsError,
+            "unknown setting encoder.step; did you mean 'steps'",
+        ),
+        (
+            {"settings": dataclasses.replace(SMALL, where="step > 99")},
+            ZooFormatError,
+            "with step > 99, found none",
+        ),
+        ({"settings": dataclasses.replace(SMALL, where="stp > 9")}, UnknownName, "stp"),
+    ],
+)
+def test_says_what_is_wrong_before_it_makes_anything(zoo, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        small(zoo, tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("hardware", [{"device": "cuda"}, {"devices": 0}])
+def test_refuses_hardware_that_is_not_there(zoo, tmp_path, monkeypatch, hardware):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match=f"{next(iter(hardware))} should be"):
+        small(zoo, tmp_path / "run", **hardware)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tells_a_function_of_each_step(zoo, run, tmp_path):
+    told = []
+    small(zoo, tmp_path / "run", control=run, progress=told.append)
+    assert sum(told) == SMALL.steps
+
+
+def test_shows_progress_on_stderr(zoo, run, tmp_path, capfd):
+    small(zoo, tmp_path / "run", control=run, progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "training InteractiveProbing" in err
+    assert "validation" in err
+
+
+def test_settings_are_checked():
+    with pytest.raises(SettingsError, match=r"emulation\.emulator\.width should be 1 or more"):
+        EmulatorSettings(width=0)
+    with pytest.raises(SettingsError, match=r"emulation\.steps should be 1 or more, found 0"):
+        EmulationSettings(steps=0)
+    with pytest.raises(UnknownName, match="did you mean 'reverse-kl'"):
+        EmulationSettings(divergence="reversekl")

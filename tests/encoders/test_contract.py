@@ -1,0 +1,206 @@
+"""What every registered encoder promises."""
+
+import copy
+
+import pytest
+import torch
+
+from rnnatlas import encoders
+from rnnatlas.encoders.base import EMBED, Encoder
+from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.rnn import Population, RNNSpec, permute_hidden, random_permutations
+from rnnatlas.settings import build
+
+SMALL = {
+    "statistics": {"width": 24},
+    "noninteractive": {"sequences": 2, "steps": 5, "width": 16, "hidden": 12},
+    "interactive": {"sequences": 2, "steps": 5, "width": 16, "hidden": 12, "step_embedding": True},
+}
+"""Small settings for each encoder; an encoder without any is tested at its published size."""
+SPECS = [
+    RNNSpec(cell="lstm", input=5, hidden=6, layers=2, output=5),
+    RNNSpec(cell="gru", input=3, hidden=4, output=3),
+    RNNSpec(cell="elman-relu", input=3, hidden=5, layers=2, output=4, bias=False),
+]
+ENCODERS = pytest.mark.parametrize("name", sorted(encoders.registry))
+
+
+def make(name, spec=SPECS[0], seed=0, **changes):
+    kind = encoders.registry[name]
+    settings = build(kind.Settings, SMALL.get(name, {}) | changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = kind(spec, "tokens", "tokens", settings)
+    encoder.calibrate(some(spec, 8, seed=99))
+    return encoder
+
+
+def generators(count, seed=0):
+    return [torch.Generator().manual_seed(1000 * seed + i) for i in range(count)]
+
+
+def some(spec=SPECS[0], count=5, seed=0):
+    return Population.initialise(spec, generators(count, seed))
+
+
+def permuted(population):
+    return permute_hidden(
+        population, random_permutations(population.spec, generators(len(population), seed=7))
+    )
+
+
+def bias_shifted(population):
+    """Something added to `bias_ih` and taken from `bias_hh`, but for the GRU's candidate gate."""
+    weights = dict(population.weights)
+    for suffix in population.spec.suffixes if population.spec.bias else ():
+        shift = torch.randn(weights[f"bias_ih_{suffix}"].shape, generator=torch.Generator().manual_seed(3))
+        if population.spec.cell == "gru":
+            shift.unflatten(1, (3, -1))[:, 2] = 0
+        weights[f"bias_ih_{suffix}"] = weights[f"bias_ih_{suffix}"] + shift
+        weights[f"bias_hh_{suffix}"] = weights[f"bias_hh_{suffix}"] - shift
+    return Population(population.spec, weights)
+
+
+SYMMETRIES = {"hidden-permutation": permuted, "bias-shift": bias_shifted}
+
+
+def check_symmetries(encoder, population):
+    """A declared symmetry holds, and one that is not declared does not."""
+    z = encoder(population)
+    for name, change in SYMMETRIES.items():
+        changed = change(population)
+        alike = torch.allclose(encoder(changed), z, atol=2e-5)
+        moved = not torch.equal(changed.flatten(), population.flatten())
+        assert alike == (name in encoder.symmetries or not moved), name
+
+
+class Flat(Encoder):
+    """Declares what it likes; reads the weights as they come."""
+
+    Settings = object
+    reads_weights = True
+    symmetries = frozenset()
+
+    def __init__(self, spec, symmetries):
+        super().__init__(spec, "tokens", "tokens", None)
+        self.layer = torch.nn.Linear(spec.parameters, EMBED)
+        self.symmetries = frozenset(symmetries)
+
+    def read(self, population):
+        return self.layer(population.flatten())
+
+
+@ENCODERS
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_embeds_at_unit_length(name, spec):
+    z = make(name, spec)(some(spec))
+    assert z.shape == (5, EMBED)
+    torch.testing.assert_close(z.norm(dim=1), torch.ones(5))
+
+
+@ENCODERS
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_symmetries_are_as_declared(name, spec):
+    assert make(name).symmetries <= set(SYMMETRIES)
+    check_symmetries(make(name, spec), some(spec))
+
+
+@pytest.mark.parametrize("claimed", [["hidden-permutation"], ["bias-shift"]])
+def test_a_symmetry_that_is_claimed_wrongly_is_found(claimed):
+    check_symmetries(Flat(SPECS[0], []), some())
+    with pytest.raises(AssertionError):
+        check_symmetries(Flat(SPECS[0], claimed), some())
+
+
+def test_a_symmetry_that_is_not_declared_is_found():
+    encoder = make("statistics")
+    encoder.symmetries = frozenset({"bias-shift"})
+    with pytest.raises(AssertionError):
+        check_symmetries(encoder, some())
+
+
+@ENCODERS
+def test_every_parameter_gets_a_gradient(name):
+    encoder = make(name)
+    encoder(some())[:, 0].sum().backward()
+    for parameter_name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@ENCODERS
+def test_gradients_reach_the_weights_of_the_rnns(name):
+    population = some().requires_grad_()
+    make(name)(population)[:, 0].sum().backward()
+    for weight_name, weight in population.weights.items():
+        assert weight.grad is not None, weight_name
+        assert weight.grad.isfinite().all(), weight_name
+
+
+@ENCODERS
+def test_saved_and_loaded_it_embeds_alike(name):
+    encoder, other = make(name), make(name, seed=1)
+    assert not torch.equal(encoder(some()), other(some()))
+    other.load_state_dict(copy.deepcopy(encoder.state_dict()))
+    assert torch.equal(encoder(some()), other(some()))
+
+
+@ENCODERS
+def test_an_embedding_does_not_depend_on_the_rest_of_the_batch(name):
+    encoder, population = make(name), some(count=6)
+    together = encoder(population)
+    apart = torch.cat([encoder(population.select([i])) for i in (5, 0, 3)])
+    torch.testing.assert_close(apart, together[[5, 0, 3]], atol=1e-6, rtol=1e-5)
+
+
+@ENCODERS
+def test_changes_neither_its_arguments_nor_itself(name):
+    encoder, population = make(name), some()
+    before, state = population.clone(), copy.deepcopy(encoder.state_dict())
+    encoder(population)
+    assert torch.equal(population.flatten(), before.flatten())
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+@ENCODERS
+def test_draws_no_random_numbers(name):
+    encoder = make(name)
+    before = torch.random.get_rng_state()
+    encoder(some())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@ENCODERS
+def test_refuses_rnns_of_another_architecture(name):
+    encoder = make(name)
+    other = RNNSpec(cell="lstm", input=4, hidden=6, layers=2, output=4)
+    with pytest.raises(RNNSpecMismatch, match=r"built for .*found LSTM 4→6×2→4; train one on"):
+        encoder(some(other))
+
+
+@ENCODERS
+def test_only_mechanistic_encoders_mind_hidden_sizes(name):
+    encoder = make(name)
+    wider = RNNSpec(cell="gru", input=5, hidden=9, output=5)
+    if encoder.reads_weights:
+        with pytest.raises(RNNSpecMismatch, match="found GRU"):
+            encoder(some(wider))
+    else:
+        assert encoder(some(wider)).shape == (5, EMBED)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("statistics", 1.25e6), ("noninteractive", 1.15e6), ("interactive", 1.15e6)]
+)
+def test_sizes_are_the_published_ones(name, size):
+    kind = encoders.registry[name]
+    encoder = kind(RNNSpec.from_slug("lstm-6-32x2-6"), "tokens", "tokens", kind.Settings())
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(size, rel=0.05)
+
+
+def test_the_zero_control_tells_nothing():
+    kind = encoders.controls["zero"]
+    encoder = kind(SPECS[0], "tokens", "tokens", kind.Settings())
+    assert not encoder(some()).any()
+    assert not list(encoder.parameters())

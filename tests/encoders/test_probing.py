@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from rnnatlas.encoders.interactive import InteractiveProbing, InteractiveSettings
+from rnnatlas.encoders.noninteractive import NonInteractiveProbing
+from rnnatlas.encoders.probing import ProbingSettings, Reader
+from rnnatlas.errors import RNNSpecMismatch, SettingsError
+from rnnatlas.rnn import Population, RNNSpec, run
+
+SPEC = RNNSpec(cell="lstm", input=5, hidden=6, output=4)
+SIZE = {"sequences": 3, "steps": 6, "width": 16, "hidden": 12}
+
+
+def some(count=4, spec=SPEC):
+    return Population.initialise(spec, [torch.Generator().manual_seed(i) for i in range(count)])
+
+
+def interactive(signal="tokens", outcome="tokens", spec=SPEC, **changes):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return InteractiveProbing(
+            spec, signal, outcome, InteractiveSettings(**SIZE | {"logit_scale": 20.0} | changes)
+        )
+
+
+def noninteractive(signal="tokens", outcome="tokens", spec=SPEC, **changes):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return NonInteractiveProbing(spec, signal, outcome, ProbingSettings(**SIZE | changes))
+
+
+MAKERS = pytest.mark.parametrize("make", [interactive, noninteractive])
+
+
+@MAKERS
+@pytest.mark.parametrize("reader", ["lstm", "gru"])
+def test_answers_are_the_rnns_own(make, reader):
+    probing = make(reader=reader).probe(some())
+    assert probing.inputs.shape == (4, 3, 6, 5)
+    assert probing.outputs.shape == (4, 3, 6, 4)
+    outputs, _ = run(some(), probing.inputs)
+    torch.testing.assert_close(probing.outputs, outputs.softmax(-1))
+
+
+@MAKERS
+def test_probing_inputs_are_distributions_over_tokens(make):
+    inputs = make().probe(some()).inputs
+    torch.testing.assert_close(inputs.sum(-1), torch.ones(4, 3, 6))
+    assert (inputs >= 0).all()
+
+
+@MAKERS
+def test_values_are_asked_between_0_and_1_and_heard_as_they_are(make):
+    probing = make("values", "values").probe(some())
+    assert ((probing.inputs > 0) & (probing.inputs < 1)).all()
+    torch.testing.assert_close(probing.outputs, run(some(), probing.inputs)[0])
+
+
+def test_noninteractive_questions_are_the_same_for_all():
+    inputs = noninteractive().probe(some()).inputs
+    assert torch.equal(inputs, inputs[:1].expand_as(inputs))
+
+
+def test_interactive_questions_depend_on_answers_from_the_second_on():
+    inputs = interactive().probe(some()).inputs
+    assert torch.equal(inputs[:, :, 0], inputs[:1, :, 0].expand(4, -1, -1))
+    assert (inputs[:, :, 1:] - inputs[:1, :, 1:]).abs().amax((1, 3))[1:].min() > 1e-6
+
+
+@pytest.mark.parametrize("step_embedding", [False, True])
+def test_without_interaction_answers_do_not_reach_questions(step_embedding):
+    cut = interactive(interaction=False, step_embedding=step_embedding)
+    whole = interactive(step_embedding=step_embedding)
+    inputs = cut.probe(some()).inputs
+    assert torch.equal(inputs, inputs[:1].expand_as(inputs))
+    assert {name: p.shape for name, p in cut.named_parameters()} == {
+        name: p.shape for name, p in whole.named_parameters()
+    }
+    torch.testing.assert_close(inputs[:, :, 0], whole.probe(some()).inputs[:, :, 0])
+    cut(some())[:, 0].sum().backward()
+    assert all(parameter.grad is not None for parameter in cut.parameters())
+
+
+def test_the_logit_scale_sharpens_questions():
+    flat, sharp = (noninteractive(logit_scale=scale).probe(some(1)).inputs for scale in (1.0, 50.0))
+    assert sharp.amax(-1).mean() > flat.amax(-1).mean() + 0.2
+
+
+@pytest.mark.parametrize("name", ["sequences", "steps", "width", "layers", "hidden"])
+def test_refuses_sizes_of_nothing(name):
+    with pytest.raises(SettingsError, match=rf"encoder\.{name} should be 1 or more, found 0"):
+        ProbingSettings(**{name: 0})
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_reader_reads_alike_at_once_and_step_by_step(cell, layers):
+    reader, inputs = Reader(cell, 8, layers), torch.randn(5, 4, 8)
+    state, steps = reader.start(inputs[0]), []
+    for signal in inputs.unbind():
+        output, state = reader.step(signal, state)
+        steps.append(output)
+    torch.testing.assert_close(torch.stack(steps), reader(inputs))
+
+
+def test_bidirectional_rnns_can_be_probed_in_whole_sequences_only():
+    spec = RNNSpec(cell="gru", input=5, hidden=3, output=4, bidirectional=True)
+    assert noninteractive(spec=spec)(some(spec=spec)).shape == (4, 16)
+    assert interactive(spec=spec, interaction=False)(some(spec=spec)).shape == (4, 16)
+    with pytest.raises(RNNSpecMismatch, match="one step at a time"):
+        interactive(spec=spec)
+    with pytest.raises(RNNSpecMismatch, match="both ends"):
+        interactive()(some(spec=RNNSpec(cell="gru", input=5, hidden=3, output=4, bidirectional=True)))

@@ -1,0 +1,127 @@
+"""Evaluation: every figure beside its controls, on splits that do not leak, written where others find it."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from rnnatlas.errors import RunFormatError, ZooFormatError
+from rnnatlas.properties import evaluate as module
+from rnnatlas.properties.evaluate import by_performance, evaluate
+from rnnatlas.properties.features import TRIVIAL, features
+from rnnatlas.properties.figures import property_figures
+from rnnatlas.properties.model import load
+from rnnatlas.properties.predictors import PredictorSettings
+from rnnatlas.zoo.splits import ood_half
+
+QUICK = PredictorSettings(steps=20, width=8)
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, zoo, tmp_path_factory):
+    """The run after evaluation, and what that returned."""
+    run = shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STRINGS", 8)
+        return run, evaluate(run, zoo, QUICK)
+
+
+def test_writes_figures_predictions_and_predictors(evaluated):
+    run, records = evaluated
+    assert json.loads((run / "metrics.json").read_text()) == records
+    figures = [record for record in records if "of" in record]
+    names = {(record["name"], record["of"]) for record in figures}
+    assert {("emulation loss, total-variation", told) for told in ("own", "shuffled", "zero")} <= names
+    assert {("task accuracy", of) for of in ("embedding", "untrained", "norms", "step", "constant")} <= names
+    assert ("step accuracy", "step") not in names
+    assert {record["split"] for record in figures} == {"new-runs", "validation", "ood"}
+    assert all(record["definition"] and record["n_snapshots"] >= record["n_runs"] > 0 for record in figures)
+    assert all(record["low"] is None or record["low"] <= record["high"] for record in figures)
+    assert [record["name"] for record in records if "of" not in record] == ["best validation loss"]
+    emulated = pq.read_table(run / "emulated.parquet")
+    assert set(emulated["split"].to_pylist()) == {"new-runs", "validation", "ood"}
+    assert list(load(run).predictors) == ["task", "performance", "step"]
+
+
+def test_evaluating_again_gives_the_same(evaluated, monkeypatch):
+    run, records = evaluated
+    monkeypatch.setattr(module, "STRINGS", 8)
+    assert evaluate(run, settings=QUICK) == records
+
+
+def test_predictions_hold_no_snapshot_that_was_trained_on(zoo, evaluated):
+    run, _ = evaluated
+    rows = pq.read_table(run / "predictions.parquet")
+    ids = set(rows["id"].to_pylist())
+    table = zoo.snapshots()
+    joins = ood_half(zoo.task, table["task"].to_pylist())
+    split = np.array(table["split"].to_pylist())
+    trained = set(np.array(table["id"].to_pylist())[(split == "train") | ((split == "ood") & joins)])
+    assert not ids & trained
+    assert "train" not in rows["split"].to_pylist()
+    per_predictor = rows.filter(pa.array([p == "task" for p in rows["property"].to_pylist()]))
+    assert per_predictor.num_rows == len(ids) * 5
+
+
+def test_figures_over_two_seeds_rest_on_both(evaluated):
+    run, _ = evaluated
+    table = pq.read_table(run / "predictions.parquet")
+    worse = table.set_column(
+        table.column_names.index("loss"), "loss", pa.array(np.array(table["loss"].to_numpy()) + 1)
+    )
+    one, both = (
+        {(figure.name, figure.of, figure.split): figure.interval for figure in property_figures(tables)}
+        for tables in ([table], [table, worse])
+    )
+    key = ("step loss", "constant", "new-runs")
+    assert both[key].mean == pytest.approx(one[key].mean + 0.5)
+    assert both[key].high - both[key].low > 0.9
+
+
+def test_features_are_one_row_a_snapshot_and_untrained_differs(zoo, trained):
+    model = load(trained)
+    table = zoo.snapshots()
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    found = features(model, zoo, table)
+    assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture"}
+    assert all(len(own) == table.num_rows and own.isfinite().all() for own in found.values())
+    assert not torch.allclose(found["embedding"], found["untrained"])
+    assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
+
+
+def test_predict_says_how_sure_it_is(zoo, evaluated):
+    run, _ = evaluated
+    first, second = load(run).predict(zoo.population([0, 1]))
+    assert set(first) == set(second) == {"task", "performance", "step"}
+    assert first["performance"]["low"] <= first["performance"]["value"] <= first["performance"]["high"]
+    assert sum(first["step"]["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    json.dumps(first)
+
+
+def test_predict_needs_an_evaluated_run(zoo, trained):
+    with pytest.raises(RunFormatError, match="rnnatlas evaluate"):
+        load(trained).predict(zoo.population([0, 1]))
+
+
+def test_emulated_performance_looks_at_all_levels():
+    performance = np.linspace(0, 1, 3000) ** 3
+    table = pa.table({"metrics": [{"performance": float(value)} for value in performance]})
+    chosen = np.array([row["performance"] for row in by_performance(table)["metrics"].to_pylist()])
+    assert len(chosen) == 240
+    levels = np.histogram(chosen, bins=16, range=(0, 1))[0]
+    assert levels.min() >= 5
+
+
+def test_zoo_without_task_is_refused(trained, zoo, monkeypatch):
+    monkeypatch.setitem(zoo.card, "task", None)
+    monkeypatch.delitem(zoo.__dict__, "task", raising=False)
+    try:
+        with pytest.raises(ZooFormatError, match="needs a zoo with a task"):
+            evaluate(trained, zoo)
+    finally:
+        monkeypatch.undo()
+        zoo.__dict__.pop("task", None)

@@ -1,0 +1,173 @@
+"""Predictors learn what there is to learn, stop on validation, and come back from disk as they were."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from rnnatlas import properties
+from rnnatlas.errors import RunFormatError
+from rnnatlas.properties.predictors import Predictor, PredictorSettings, fit, load, save
+from rnnatlas.properties.scalar import Performance
+from rnnatlas.properties.step import TrainingStep
+from rnnatlas.properties.task import TaskProperty
+from rnnatlas.tasks.formal_languages import FormalLanguages
+
+TASK = FormalLanguages.from_settings({"tokens": 3})
+STEPS = (0, 100, 200)
+
+
+def known(kind, table: pa.Table) -> Any:
+    """The property as these snapshots have it."""
+    prop = kind.fit(TASK, table)
+    assert prop is not None
+    return prop
+
+
+def snapshots(runs: int = 40, seed: int = 0) -> pa.Table:
+    """A table with the columns that properties read."""
+    random = np.random.default_rng(seed)
+    shifts = random.integers(-3, 3, (runs, 2)).repeat(len(STEPS), axis=0)
+    return pa.table(
+        {
+            "run": np.arange(runs).repeat(len(STEPS)),
+            "step": np.tile(STEPS, runs),
+            "task": pa.array([{"b": int(b), "c": int(c)} for b, c in shifts], TASK.struct),
+            "metrics": [{"performance": float(p)} for p in random.uniform(0, 1, runs * len(STEPS))],
+        }
+    )
+
+
+def split(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Three quarters of the runs to learn from, the rest to stop on."""
+    train = table["run"].to_numpy() % 4 != 0
+    return train, ~train
+
+
+@pytest.mark.parametrize("name", list(properties.registry))
+def test_each_property_is_learned_from_features_that_hold_it(name):
+    table = snapshots()
+    prop = known(properties.registry[name], table)
+    target = prop.target(TASK, table)
+    assert target.shape == (table.num_rows, prop.width)
+    train, validation = split(table)
+    features = torch.cat(
+        [target * 3, torch.randn(len(target), 4, generator=torch.Generator().manual_seed(1))], 1
+    )
+    brief = PredictorSettings(steps=200)
+    predictor = fit(prop, features, target, train, validation, 0, brief)
+    blind = fit(prop, torch.ones(len(target), 1), target, train, validation, 0, brief)
+    held_out = torch.from_numpy(validation)
+    seeing, guessing = (
+        prop.score(one(x[held_out]), target[held_out])
+        for one, x in ((predictor, features), (blind, torch.ones(len(target), 1)))
+    )
+    assert set(seeing) == set(prop.scores)
+    assert all(values.shape == (validation.sum(),) for values in seeing.values())
+    assert seeing["loss"].mean() < 0.5 * guessing["loss"].mean()
+    if "accuracy" in seeing:
+        assert seeing["accuracy"].mean() > 0.9
+        assert guessing["accuracy"].mean() < 0.6
+
+
+@pytest.mark.parametrize("name", list(properties.registry))
+def test_saved_predictors_say_the_same(name, tmp_path):
+    table = snapshots(20)
+    prop = known(properties.registry[name], table)
+    target = prop.target(TASK, table)
+    train, validation = split(table)
+    predictor = fit(prop, target, target, train, validation, seed=0, settings=PredictorSettings(steps=20))
+    save(tmp_path / "predictors.safetensors", {name: (prop, predictor)})
+    again, same = load(tmp_path / "predictors.safetensors")[name]
+    assert torch.equal(same(target), predictor(target))
+    assert again.describe(same(target), same.half_width.item()) == prop.describe(
+        predictor(target), predictor.half_width.item()
+    )
+
+
+def test_task_values_follow_the_one_hot_order():
+    prop = known(TaskProperty, snapshots())
+    assert prop.values == {"b": [-3, -2, -1, 0, 1, 2], "c": [-3, -2, -1, 0, 1, 2]}
+    described = prop.describe(10 * TASK.target([{"b": -1, "c": 2}]) - 5, math.inf)[0]
+    assert described["value"] == {"b": -1, "c": 2}
+    assert sum(described["probabilities"]["b"].values()) == pytest.approx(1, abs=1e-3)
+    assert described["probabilities"]["b"]["-1"] > 0.9
+
+
+def test_uniform_guess_has_the_known_loss():
+    """Method 6: a uniform guess gives a binary cross-entropy of .451 on six values."""
+    prop = known(TaskProperty, snapshots())
+    target = prop.target(TASK, snapshots())
+    guess = torch.full_like(target, math.log(1 / 5))
+    assert prop.score(guess, target)["loss"].mean() == pytest.approx(0.451, abs=0.001)
+
+
+def test_absent_properties_are_none():
+    imported = pa.table({"step": [-1, -1], "task": pa.nulls(2), "metrics": pa.nulls(2)})
+    assert TaskProperty.fit(None, imported) is None
+    assert Performance.fit(None, imported) is None
+    assert TrainingStep.fit(None, imported) is None
+
+
+def test_conformal_interval_covers_about_nine_in_ten():
+    random = np.random.default_rng(0)
+    n = 1200
+    table = pa.table(
+        {"run": np.arange(n), "metrics": [{"performance": float(p)} for p in random.uniform(0, 1, n)]}
+    )
+    prop = known(Performance, table)
+    target = prop.target(None, table)
+    features = target + 0.1 * torch.randn(n, 1, generator=torch.Generator().manual_seed(0))
+    third = np.arange(n) % 3
+    predictor = fit(prop, features, target, third == 0, third == 1, seed=0)
+    test = torch.from_numpy(third == 2)
+    inside = ((predictor(features[test]) - target[test]).abs() <= predictor.half_width).float().mean().item()
+    assert 0.85 <= inside <= 0.95
+    described = prop.describe(torch.tensor([[0.98]]), 0.1)[0]
+    assert described == {"value": 0.98, "low": 0.88, "high": 1.0}
+
+
+def test_same_seed_same_predictor_and_global_stream_untouched():
+    table = snapshots(12)
+    prop = known(Performance, table)
+    target = prop.target(None, table)
+    train, validation = split(table)
+    state = torch.random.get_rng_state()
+    first, second, other = (
+        fit(prop, target, target, train, validation, seed, PredictorSettings(steps=5)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(first(target), second(target))
+    assert not torch.equal(first(target), other(target))
+
+
+def test_training_stops_where_validation_was_best():
+    """Labels of the validation RNNs are noise, so nothing learned helps: the start or nearly so is kept."""
+    random = torch.Generator().manual_seed(0)
+    prop = TrainingStep([0, 1])
+    target = torch.nn.functional.one_hot(torch.randint(2, (80,), generator=random), 2).float()
+    features = torch.randn(80, 10, generator=random)
+    train = np.arange(80) < 40
+    predictor = fit(prop, features, target, train, ~train, seed=0)
+    held_out = prop.loss(predictor(features[40:]), target[40:]).mean().item()
+    assert held_out < math.log(2) + 0.05
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    path = tmp_path / "predictors.safetensors"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(RunFormatError, match="cannot be read"):
+        load(path)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, path, metadata={"format": "9"})
+    with pytest.raises(RunFormatError, match="format version 1, found 9; evaluate the run again"):
+        load(path)
+
+
+def test_features_without_spread_stay_harmless():
+    predictor = Predictor(2, 1, PredictorSettings())
+    assert torch.isfinite(predictor(torch.tensor([[0.0, 1e6]]))).all()

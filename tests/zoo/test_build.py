@@ -1,0 +1,195 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError, UnknownName
+from rnnatlas.settings import as_dict
+from rnnatlas.zoo.build import build
+from rnnatlas.zoo.executors import Heartbeats, Local
+from rnnatlas.zoo.store import Zoo
+
+from .conftest import SETTINGS, TASK
+
+LONGER = dataclasses.replace(
+    SETTINGS, runs=40, snapshots=(0, 40), learning_rate=((0, 0.01),), runs_per_shard=2
+)
+
+PROGRAM = """
+import sys
+from rnnatlas.settings import build as make
+from rnnatlas.tasks.formal_languages import FormalLanguages
+from rnnatlas.zoo.build import build
+from rnnatlas.zoo.train import ZooSettings
+
+if __name__ == "__main__":
+    task = FormalLanguages.from_settings({task!r})
+    build(task, make(ZooSettings, {settings!r}), {out!r}, seed=7, workers={workers}, resume=True)
+"""
+
+
+def started(folder, workers):
+    """A process that builds LONGER, and has written at least two of its 20 shards."""
+    program = PROGRAM.format(
+        task=as_dict(TASK.settings), settings=as_dict(LONGER), out=str(folder / "zoo"), workers=workers
+    )
+    (folder / "program.py").write_text(program)
+    process = subprocess.Popen([sys.executable, str(folder / "program.py")], stderr=subprocess.PIPE)
+    give_up = time.monotonic() + 60
+    while len(list((folder / "zoo").glob("data/*/part-*.parquet"))) < 2:
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    return process
+
+
+def children(process):
+    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(pid) for pid in text.split()]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone_soon(pids):
+    give_up = time.monotonic() + 20
+    while any(map(alive, pids)) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    return not any(map(alive, pids))
+
+
+def same(zoo, other):
+    return zoo.table.equals(other.table) and torch.equal(
+        zoo.population(range(len(zoo))).flatten(), other.population(range(len(other))).flatten()
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_build_is_resumed_to_the_same_zoo(tmp_path):
+    process = started(tmp_path, workers=2)
+    workers_alive = children(process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert gone_soon(workers_alive)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("zoo/data/*/part-*.parquet")}
+    assert 2 <= len(kept) < 20
+    with pytest.raises(RNNAtlasError, match="--resume"):
+        Zoo.open(tmp_path / "zoo")
+    resumed = build(TASK, LONGER, tmp_path / "zoo", seed=7, workers=1, resume=True)
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+    assert same(resumed, build(TASK, LONGER, tmp_path / "uninterrupted", seed=7, workers=1))
+    assert not list((tmp_path / "zoo").rglob(".*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_workers_at_once_and_keeps_what_is_done(tmp_path):
+    process = started(tmp_path, workers=2)
+    workers = children(process)
+    before = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert b"KeyboardInterrupt" in process.communicate()[1]
+    assert time.monotonic() - before < 5
+    assert gone_soon(workers)
+    assert len(list(tmp_path.glob("zoo/data/*/part-*.parquet"))) >= 2
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path, monkeypatch):
+    written = []
+
+    def write(path, table):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        original(path, table)
+
+    from rnnatlas.zoo import build as module
+
+    original = module.write_shard
+    monkeypatch.setattr(module, "write_shard", write)
+    with pytest.raises(RNNAtlasError, match="full; finished parts of the zoo are safe"):
+        build(TASK, SETTINGS, tmp_path / "zoo", seed=7, workers=1)
+    monkeypatch.undo()
+    assert len(build(TASK, SETTINGS, tmp_path / "zoo", seed=7, workers=1, resume=True)) == 42
+
+
+def test_an_output_folder_that_exists_is_left_alone(zoo_folder, tmp_path):
+    with pytest.raises(OutputExists, match="--resume"):
+        build(TASK, SETTINGS, zoo_folder, seed=7)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(OutputExists):
+        build(TASK, SETTINGS, tmp_path / "other", seed=7, resume=True)
+
+
+def test_resuming_a_complete_zoo_changes_nothing(zoo_folder):
+    before = {path: path.stat().st_mtime_ns for path in zoo_folder.rglob("*.parquet")}
+    build(TASK, SETTINGS, zoo_folder, seed=7, resume=True)
+    assert before == {path: path.stat().st_mtime_ns for path in zoo_folder.rglob("*.parquet")}
+
+
+def test_a_zoo_is_not_resumed_with_other_settings(zoo_folder):
+    with pytest.raises(SettingsError, match=r"another seed .7 then, 8 now"):
+        build(TASK, SETTINGS, zoo_folder, seed=8, resume=True)
+    with pytest.raises(SettingsError, match=r"another settings .batch: 8 then, 9 now"):
+        build(TASK, dataclasses.replace(SETTINGS, batch=9), zoo_folder, seed=7, resume=True)
+
+
+def test_unknown_executor_and_no_workers(tmp_path):
+    with pytest.raises(UnknownName, match="known are local"):
+        build(TASK, SETTINGS, tmp_path / "zoo", executor="cloud")
+    with pytest.raises(SettingsError, match="workers"):
+        build(TASK, SETTINGS, tmp_path / "zoo", workers=0)
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_progress_goes_to_stderr_and_only_when_asked(tmp_path, capsys):
+    few = dataclasses.replace(SETTINGS, runs=2)
+    build(TASK, few, tmp_path / "quiet", workers=1)
+    assert capsys.readouterr() == ("", "")
+    build(TASK, few, tmp_path / "loud", workers=1, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "RNN-steps/s" in err
+
+
+def test_heartbeats_tell_how_far_units_are(tmp_path):
+    beats = Heartbeats(tmp_path)
+    first, second = beats.of(0), beats.of(1)
+    assert beats.total() == 0
+    first(3)
+    second(4)
+    first(1)  # too soon after the last to be written
+    assert beats.total() == 7
+    time.sleep(beats.INTERVAL + 0.05)
+    first(2)
+    assert beats.total() == 10
+
+
+def _square(unit, beat):
+    number, folder = unit
+    beat(1)
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    (folder / f"square-{number}-{os.getpid()}").write_text(str(number**2))
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_local_does_each_unit_once_and_passes_errors_on(tmp_path, workers):
+    units = [(number, tmp_path) for number in range(5)]
+    assert sorted(Local(workers).run(_square, units, Heartbeats(tmp_path))) == [0, 1, 2, 3, 4]
+    written = list(tmp_path.glob("square-*"))
+    assert len(written) == 5
+    assert (workers == 1) == any(path.name.endswith(str(os.getpid())) for path in written)
+    with pytest.raises(ValueError, match="-1 is negative"):
+        list(Local(workers).run(_square, [(1, tmp_path), (-1, tmp_path)], Heartbeats(tmp_path)))

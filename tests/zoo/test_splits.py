@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from rnnatlas.errors import SettingsError
+from rnnatlas.tasks.formal_languages import FormalLanguages
+from rnnatlas.zoo.splits import SPLITS, SplitSettings, assign, ood_half
+
+TASK = FormalLanguages()
+
+
+def assigned(runs, seed=0, **settings):
+    instances = [TASK.instance(run, seed) for run in range(runs)]
+    return [TASK.key(instance) for instance in instances], assign(
+        TASK, instances, seed, SplitSettings(**settings)
+    )
+
+
+def tasks_of(keys, splits, split):
+    return {key for key, own in zip(keys, splits, strict=True) if own == split}
+
+
+@pytest.mark.parametrize(("runs", "new_runs"), [(1000, 0.0), (1000, 0.2), (40, 0.2)])
+def test_no_task_is_in_two_splits(runs, new_runs):
+    keys, splits = assigned(runs, new_runs=new_runs)
+    train, validation, ood = (tasks_of(keys, splits, split) for split in ("train", "validation", "ood"))
+    assert len(train) + len(validation) + len(ood) == len(set(keys))
+    assert train | validation | ood == set(keys)
+    assert tasks_of(keys, splits, "new-runs") <= train
+
+
+def test_shares_of_tasks_are_the_papers():
+    keys, splits = assigned(1000)
+    counts = [len(tasks_of(keys, splits, split)) for split in ("train", "validation", "ood")]
+    assert counts == [152, 32, 32]
+    assert "new-runs" not in splits
+
+
+def test_new_runs_are_a_share_of_the_runs_of_training_tasks():
+    _, splits = assigned(1000, new_runs=0.2)
+    of_training_tasks = splits.count("train") + splits.count("new-runs")
+    assert splits.count("new-runs") == round(0.2 * of_training_tasks)
+    assert set(splits) == set(SPLITS)
+
+
+def test_seed_decides_validation_but_not_ood():
+    keys, first = assigned(216, seed=0)
+    instances = [dict(zip("bcd", key, strict=True)) for key in keys]
+    again, other = (assign(TASK, instances, seed, SplitSettings()) for seed in (0, 1))
+    assert first == again
+    assert first != other
+    assert [split == "ood" for split in first] == [split == "ood" for split in other]
+
+
+def test_half_of_the_ood_tasks_joins_the_predictors():
+    keys, splits = assigned(1000)
+    ood = [
+        dict(zip("bcd", key, strict=True)) for key, split in zip(keys, splits, strict=True) if split == "ood"
+    ]
+    joins = ood_half(TASK, ood)
+    inside = {TASK.key(instance) for instance, join in zip(ood, joins, strict=True) if join}
+    outside = {TASK.key(instance) for instance, join in zip(ood, joins, strict=True) if not join}
+    assert len(inside) == len(outside) == 16
+    assert not inside & outside
+    order = np.random.default_rng(0).permutation(len(ood))
+    assert np.array_equal(ood_half(TASK, [ood[i] for i in order]), joins[order])
+
+
+@pytest.mark.parametrize(
+    "shares", [{"train": 0.5}, {"train": 0.9, "validation": 0.3, "ood": -0.2}, {"new_runs": 1.0}]
+)
+def test_shares_have_to_make_sense(shares):
+    with pytest.raises(SettingsError, match=r"zoo\.split"):
+        SplitSettings(**shares)

@@ -1,0 +1,126 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from rnnatlas.errors import SettingsError
+from rnnatlas.rnn import Population
+from rnnatlas.zoo.build import build
+from rnnatlas.zoo.store import Zoo
+from rnnatlas.zoo.train import Chunk, ZooSettings, initialise, train
+
+from .conftest import SETTINGS, TASK
+
+
+def chunk(*runs, settings=SETTINGS, seed=7):
+    return Chunk(TASK, settings, seed, runs, ["train"] * len(runs))
+
+
+def test_initialisation_and_batches_do_not_depend_on_the_chunk():
+    together, alone = chunk(0, 3, 9), chunk(9)
+    assert torch.equal(initialise(together).flatten()[2], initialise(alone).flatten()[0])
+    many = TASK.batches(together.instances, 8, together.streams("batches"))
+    one = TASK.batches(alone.instances, 8, alone.streams("batches"))
+    for _ in range(5):
+        ours, own = next(many), next(one)
+        assert torch.equal(ours.inputs[2], own.inputs[0])
+        assert torch.equal(ours.targets[2], own.targets[0])
+        assert torch.equal(ours.weights[2], own.weights[0])
+
+
+def test_runs_have_initialisations_of_their_own():
+    flat = initialise(chunk(*range(6))).flatten()
+    assert len(torch.unique(flat, dim=0)) == 6
+    assert not torch.equal(initialise(chunk(0, seed=8)).flatten()[0], flat[0])
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_training_is_torchs_adamw_on_a_torch_module(layers):
+    """One run of a chunk against `nn.LSTM`, `AdamW` and the strings drawn one by one."""
+    settings = dataclasses.replace(SETTINGS, layers=layers)
+    both = chunk(2, 5, settings=settings)
+    snapshots = dict(train(both))
+    alone = chunk(5, settings=settings)
+    [module] = initialise(alone).to_modules()
+    optimiser = torch.optim.AdamW(module.parameters(), lr=1.0, weight_decay=settings.weight_decay)
+    batches = TASK.batches(alone.instances, settings.batch, alone.streams("batches"))
+    strings = torch.from_numpy(TASK.strings(alone.instances[0]))
+    for step in range(settings.steps):
+        optimiser.param_groups[0]["lr"] = np.interp(step, [0, 10], [0.02, 0.01])
+        counts = (next(batches).weights[0, : len(strings)] * settings.batch).round().long()
+        drawn = strings.repeat_interleave(counts, 0)
+        outputs, _ = module(TASK.encode_inputs(drawn))
+        optimiser.zero_grad()
+        cross_entropy(outputs.flatten(0, 1), drawn[:, 1:].long().flatten()).backward()
+        optimiser.step()
+        if step + 1 in settings.snapshots:
+            expected = Population.from_modules([module]).flatten()[0]
+            assert torch.allclose(snapshots[step + 1].flatten()[1], expected, atol=1e-4)
+    assert torch.equal(snapshots[0].flatten(), initialise(both).flatten())
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_zoo_does_not_depend_on_chunks_and_workers(zoo_folder, tmp_path, workers):
+    settings = dataclasses.replace(SETTINGS, runs_per_shard=7)
+    other = build(TASK, settings, tmp_path / "other", seed=7, workers=workers)
+    zoo = Zoo.open(zoo_folder)
+    small = ["id", "run", "step", "task", "split", "seed", "health"]
+    assert zoo.table.select(small).equals(other.table.select(small))
+    rows = range(len(zoo))
+    ours, theirs = zoo.population(rows).flatten(), other.population(rows).flatten()
+    start = zoo.table["step"].to_numpy() == 0
+    assert torch.equal(ours[start], theirs[start])
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    assert (zoo.rollouts(rows).inputs == other.rollouts(rows).inputs).mean() > 0.995
+
+
+def test_rows_say_what_they_are(zoo_folder):
+    zoo = Zoo.open(zoo_folder)
+    assert len(zoo) == 14 * 3
+    assert zoo.table["run"].to_pylist() == sorted([*range(14)] * 3)
+    assert zoo.table["step"].to_pylist() == [0, 4, 12] * 14
+    assert zoo.table["task"].to_pylist() == [TASK.instance(run, 7) for run in range(14) for _ in range(3)]
+    assert len(set(zoo.table["id"].to_pylist())) == len(zoo)
+    assert set(zoo.table["health"].to_pylist()) == {"ok"}
+
+
+def test_a_run_that_diverges_is_kept_counted_and_left_out(tmp_path):
+    settings = dataclasses.replace(
+        SETTINGS, runs=3, learning_rate=((0, 1e38),), snapshots=(0, 3), weight_decay=0.0
+    )
+    zoo = build(TASK, settings, tmp_path / "zoo", workers=1)
+    assert len(zoo) == 6
+    assert zoo.table["health"].to_pylist() == ["ok", "diverged"] * 3
+    assert zoo.snapshots()["step"].to_pylist() == [0, 0, 0]
+    assert len(zoo.snapshots(diverged=True)) == 6
+
+
+def test_learning_rate_is_linear_between_its_points():
+    rates = [ZooSettings().rate(step) for step in (0, 5000, 10_000, 15_000, 20_000, 30_000)]
+    assert np.allclose(rates, [0.01, 0.0065, 0.003, 0.00165, 0.0003, 0.0003])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"runs": 0}, r"zoo\.runs"),
+        ({"snapshots": ()}, r"zoo\.snapshots"),
+        ({"snapshots": (5, 3)}, r"zoo\.snapshots"),
+        ({"learning_rate": ((0, -1.0),)}, "negative"),
+        ({"learning_rate": ((5, 0.1), (5, 0.2))}, r"zoo\.learning_rate"),
+    ],
+)
+def test_settings_refuse_what_cannot_be_trained(values, message):
+    with pytest.raises(SettingsError, match=message):
+        ZooSettings(**values)
+
+
+def test_threads_are_left_as_they_were(tmp_path):
+    torch.set_num_threads(2)
+    try:
+        build(TASK, dataclasses.replace(SETTINGS, runs=1), tmp_path / "zoo", workers=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
