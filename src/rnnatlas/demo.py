@@ -117,10 +117,8 @@ def demo(
     seeds = range(seed, seed + resolved["experiment"]["seeds"])
     controls = [_job(out, "zero", one, resolved) for one in seeds]
     runs = [_job(out, name, one, resolved) for name in resolved["encoders"] for one in seeds]
-    with record.timing("controls"):
-        _train(controls, workers, "training the zero-embedding controls", progress)
-    with record.timing("encoders"):
-        _train(runs, workers, "training and evaluating encoders", progress)
+    with record.timing("encoders and controls"):
+        _train(controls + runs, workers, progress)
     best = min(runs, key=_validation_loss)
     with record.timing("atlas and map"):
         _draw(out, best.folder)
@@ -179,12 +177,14 @@ def _job(out: Path, encoder: str, seed: int, resolved: Mapping[str, Any]) -> Job
     )
 
 
-def _train(jobs: Sequence[Job], workers: int | None, title: str, progress: bool) -> None:
+def _train(jobs: Sequence[Job], workers: int | None, progress: bool) -> None:
+    """Trains controls, which come first, and encoders, and evaluates the encoders."""
     from rnnatlas.zoo.executors import Local, run_all
 
     waiting = [job for job in jobs if not _done(job)]
     updates = sum(job.emulation.steps for job in waiting)
-    run_all(Local(workers), _train_one, waiting, updates, title, "steps/s" if progress else None)
+    rate = "steps/s" if progress else None
+    run_all(Local(workers), _train_one, waiting, updates, "training encoders", rate)
 
 
 def _done(job: Job) -> bool:
@@ -197,6 +197,9 @@ def _train_one(job: Job, beat: Callable[[int], None]) -> None:
     from rnnatlas.properties.evaluate import evaluate
     from rnnatlas.zoo.store import Zoo
 
+    while job.control is not None and not (job.control / "model.safetensors").is_file():
+        time.sleep(0.2)  # another process is at it, since controls come first
+        beat(0)
     zoo = Zoo.open(job.zoo)
     if not (job.folder / "model.safetensors").is_file():
         train(

@@ -4,6 +4,7 @@ import itertools
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +15,9 @@ from rnnatlas.tasks.base import Signal
 
 EMBED = 16
 """Size of an embedding (Herrmann et al. 2024, section 3)."""
+
+FLOOR = 0.03
+"""Least spread that whitening assumes, as a share of the largest: narrower directions stay narrower."""
 
 
 class Encoder(nn.Module, ABC):
@@ -57,8 +61,32 @@ class Encoder(nn.Module, ABC):
         self.check(population.spec)
         return F.normalize(self.read(population), dim=-1)
 
+    @property
+    def last(self) -> nn.Linear | None:
+        """The layer that gives out embeddings before they are scaled to unit length; None for controls."""
+        return None
+
+    @torch.no_grad()
     def calibrate(self, population: Population) -> None:
-        """Called once before training with all training snapshots; mechanistic encoders set scales here."""
+        """Whitens embeddings over the training snapshots: mean 0, equal spread in all directions.
+
+        As drawn, embeddings of different RNNs point in nearly the same direction, so the emulator learns
+        to do without them and may never start to use them (docs/decisions/0006-initialisation.md).
+
+        Args:
+            population: All training snapshots.
+        """
+        if self.last is None:
+            return
+        chunks = range(0, len(population), 256)
+        raw = torch.cat([self.read(population.select(slice(i, i + 256))) for i in chunks])
+        centre = raw.mean(0)
+        _, spread, directions = torch.linalg.svd((raw - centre) / len(raw) ** 0.5, full_matrices=False)
+        if spread[0] < 1e-7:  # all alike: nothing to spread out
+            return
+        whiten = directions / spread.clamp_min(spread[0] * FLOOR).unsqueeze(1)
+        self.last.weight.copy_(whiten @ self.last.weight)
+        self.last.bias.copy_(whiten @ (self.last.bias - centre))
 
     def check(self, spec: RNNSpec) -> None:
         """Makes sure that RNNs of this architecture can be embedded.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -108,6 +108,11 @@ class ProbingEncoder(Encoder):
     @abstractmethod
     def _ask(self, population: Population) -> tuple[Probing, Float[Tensor, "rnn width"]]:
         """The whole interview, and what the reader gives out at its end."""
+
+    @property
+    def last(self) -> nn.Linear:
+        """See `Encoder.last`."""
+        return cast(nn.Linear, self.conclude[-1])
 
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
         """The MLP's conclusion from what the reader gives out last."""

@@ -1,10 +1,10 @@
 """Layer-wise statistics: the weights of each gate, summarised."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
 from rnnatlas.rnn import Population, RNNSpec
@@ -55,18 +55,24 @@ class Statistics(Encoder):
         self.register_buffer("scale", torch.ones(features))
         self.mlp = mlp(features, *[settings.width] * settings.layers, EMBED)
 
+    @property
+    def last(self) -> nn.Linear:
+        """See `Encoder.last`."""
+        return cast(nn.Linear, self.mlp[-1])
+
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
         """The MLP's answer to the standardised statistics."""
         return self.mlp((statistics(population) - self.centre) / self.scale)
 
     @torch.no_grad()
     def calibrate(self, population: Population) -> None:
-        """Takes each feature's mean and spread over the training snapshots."""
+        """Takes each feature's mean and spread over the training snapshots, then spreads embeddings out."""
         chunks = range(0, len(population), 256)
         features = torch.cat([statistics(population.select(slice(i, i + 256))) for i in chunks])
         spread = features.std(0, correction=0)
         self.centre.copy_(features.mean(0))
         self.scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+        super().calibrate(population)
 
 
 def statistics(population: Population) -> Float[Tensor, "rnn feature"]:

@@ -34,11 +34,11 @@ class PredictorSettings:
         every: Steps between two looks at the validation loss.
     """
 
-    width: int = 128
+    width: int = 64
     dropout: float = 0.2
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
-    batch: int = 1024
+    batch: int = 256
     steps: int = 1000
     patience: int = 100
     every: int = 10
@@ -126,7 +126,10 @@ def _train(
     settings: PredictorSettings,
 ) -> None:
     optimiser = torch.optim.AdamW(
-        predictor.layers.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        predictor.layers.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     best, best_step, kept = math.inf, 0, {}
     for step in range(settings.steps + 1):
