@@ -81,10 +81,11 @@ class Encoder(nn.Module, ABC):
         chunks = range(0, len(population), 256)
         raw = torch.cat([self.read(population.select(slice(i, i + 256))) for i in chunks])
         centre = raw.mean(0)
-        _, spread, directions = torch.linalg.svd((raw - centre) / len(raw) ** 0.5, full_matrices=False)
-        if spread[0] < 1e-7:  # all alike: nothing to spread out
+        variances, directions = torch.linalg.eigh((raw - centre).double().T.cov(correction=0))
+        if variances[-1] < 1e-14:  # all alike: nothing to spread out
             return
-        whiten = directions / spread.clamp_min(spread[0] * FLOOR).unsqueeze(1)
+        spread = variances.clamp_min(variances[-1] * FLOOR**2).sqrt()
+        whiten = (directions / spread).T.to(raw)
         self.last.weight.copy_(whiten @ self.last.weight)
         self.last.bias.copy_(whiten @ (self.last.bias - centre))
 
