@@ -26,6 +26,10 @@ class ExperimentSettings:
 
     seeds: int = 3
 
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise SettingsError(f"experiment.seeds should be 1 or more, found {self.seeds}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -64,7 +68,8 @@ class Record:
         for part in ("seed", "settings"):
             if before.get(part) != self._document[part]:
                 raise OutputExists(
-                    f"{out} holds a demo with another {part}; choose another --out, or remove it first"
+                    f"{out} holds a demo with {'another seed' if part == 'seed' else 'other settings'}; "
+                    "choose another --out, or remove it first"
                 )
         self._document = before
 
@@ -231,7 +236,7 @@ def _draw(out: Path, run: Path) -> None:
     from rnnatlas.atlas.map import write_map
     from rnnatlas.properties.model import load
 
-    if not (out / "atlas").is_dir():
+    if not (out / "atlas").is_dir():  # it appears whole
         embed(load(run), [out / "zoo"]).save(out / "atlas")
     if not (out / "map.html").is_file():
         write_map(Atlas.open(out / "atlas"), out / "map.html")

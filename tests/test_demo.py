@@ -1,0 +1,57 @@
+"""A tiny demo: goes on after a stop, refuses other settings, ends with a report."""
+
+import json
+
+import pytest
+
+from rnnatlas import demo as experiment
+from rnnatlas.errors import OutputExists, SettingsError
+
+TINY = {
+    "experiment": {"seeds": 2},
+    "zoo": {"runs": 72, "hidden": 4, "snapshots": [2, 4], "rollouts": 8, "learning_rate": [[0, 0.01]]},
+    "task": {"performance_samples": 20},
+    "emulation": {"steps": 4, "validate_every": 2, "rnns": 4, "rollouts": 2, "emulator": {"width": 8}},
+    "encoders": {name: {"width": 8} for name in ("interactive", "noninteractive", "statistics")},
+}
+
+
+@pytest.mark.slow
+def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment, "_draw", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.demo(tmp_path / "demo", changes=TINY, workers=1, progress=False)
+    trained = {path: path.read_bytes() for path in (tmp_path / "demo" / "runs").rglob("*.safetensors")}
+    assert len(trained) == 2 + 3 * 2 * 3  # controls; model, its copy of the control, and predictors
+
+    report = experiment.demo(tmp_path / "demo", changes=TINY, workers=1, progress=False)
+    assert report == tmp_path / "demo" / "report.html"
+    assert "interactive probing" in report.read_text(encoding="utf-8")
+    assert (tmp_path / "demo" / "map.html").is_file()
+    assert all(path.read_bytes() == before for path, before in trained.items())
+    seconds = json.loads((tmp_path / "demo" / experiment.RECORD).read_text())["seconds"]
+    assert list(seconds) == ["zoo", "encoders and controls", "atlas and map"]
+
+    with pytest.raises(OutputExists, match="another seed"):
+        experiment.demo(tmp_path / "demo", seed=1, changes=TINY)
+    with pytest.raises(OutputExists, match="other settings"):
+        experiment.demo(tmp_path / "demo", changes=TINY | {"experiment": {"seeds": 3}})
+
+
+def test_other_folders_and_unknown_settings_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExists, match="exists already"):
+        experiment.demo(tmp_path, changes=TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    for wrong in (
+        {"zo": {}},
+        {"zoo": {"rnus": 3}},
+        {"experiment": {"seeds": 0}},
+        {"encoders": {"nosuch": {}}},
+    ):
+        with pytest.raises((SettingsError, LookupError)):
+            experiment.resolve(wrong)
