@@ -11,7 +11,7 @@ import torch
 
 from rnnatlas.errors import RunFormatError, ZooFormatError
 from rnnatlas.properties import evaluate as module
-from rnnatlas.properties.evaluate import by_performance, evaluate
+from rnnatlas.properties.evaluate import by_performance, evaluate, predictions
 from rnnatlas.properties.features import TRIVIAL, features
 from rnnatlas.properties.figures import property_figures
 from rnnatlas.properties.model import load
@@ -58,13 +58,41 @@ def test_predictions_hold_no_snapshot_that_was_trained_on(zoo, evaluated):
     rows = pq.read_table(run / "predictions.parquet")
     ids = set(rows["id"].to_pylist())
     table = zoo.snapshots()
-    joins = ood_half(zoo.task, table["task"].to_pylist())
     split = np.array(table["split"].to_pylist())
-    trained = set(np.array(table["id"].to_pylist())[(split == "train") | ((split == "ood") & joins)])
+    joins = ood_half(zoo.task, table["task"].to_pylist(), split.tolist(), zoo.card["seed"])
+    trained = set(np.array(table["id"].to_pylist())[(split == "train") | joins])
     assert not ids & trained
     assert "train" not in rows["split"].to_pylist()
     per_predictor = rows.filter(pa.array([p == "task" for p in rows["property"].to_pylist()]))
     assert per_predictor.num_rows == len(ids) * 5
+
+
+def test_half_of_the_ood_languages_is_tested_and_the_other_half_joins(zoo, trained, monkeypatch):
+    """Seen from what predictors are trained on and what is written, whatever `ood_half` says."""
+    table = zoo.snapshots()
+    trained_on = []
+    fit = module.predictors.fit
+
+    def spy(prop, own, target, train, *rest):
+        trained_on.append(train)
+        return fit(prop, own, target, train, *rest)
+
+    monkeypatch.setattr(module.predictors, "fit", spy)
+    rows, _ = predictions(load(trained), zoo, table, PredictorSettings(steps=1, width=4))
+    keys = [zoo.task.key(instance) for instance in table["task"].to_pylist()]
+    language = dict(zip(table["id"].to_pylist(), keys, strict=True))
+    ood = np.array(table["split"].to_pylist()) == "ood"
+    joining = {keys[i] for i in np.flatnonzero(trained_on[0] & ood)}
+    tested = {
+        language[id]
+        for id, split in zip(rows["id"].to_pylist(), rows["split"].to_pylist(), strict=True)
+        if split == "ood"
+    }
+    assert all(np.array_equal(trained_on[0], train) for train in trained_on)
+    assert joining
+    assert not joining & tested
+    assert joining | tested == {keys[i] for i in np.flatnonzero(ood)}
+    assert abs(len(joining) - len(tested)) <= 1
 
 
 def test_figures_over_two_seeds_rest_on_both(evaluated):

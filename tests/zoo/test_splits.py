@@ -53,16 +53,26 @@ def test_seed_decides_validation_but_not_ood():
 
 def test_half_of_the_ood_tasks_joins_the_predictors():
     keys, splits = assigned(1000)
-    ood = [
-        dict(zip("bcd", key, strict=True)) for key, split in zip(keys, splits, strict=True) if split == "ood"
-    ]
-    joins = ood_half(TASK, ood)
-    inside = {TASK.key(instance) for instance, join in zip(ood, joins, strict=True) if join}
-    outside = {TASK.key(instance) for instance, join in zip(ood, joins, strict=True) if not join}
+    instances = [dict(zip("bcd", key, strict=True)) for key in keys]
+    joins = ood_half(TASK, instances, splits, 0)
+    ood = np.array(splits) == "ood"
+    inside, outside = ({keys[i] for i in np.flatnonzero(mask)} for mask in (joins, ood & ~joins))
+    assert not (joins & ~ood).any()
     assert len(inside) == len(outside) == 16
     assert not inside & outside
-    order = np.random.default_rng(0).permutation(len(ood))
-    assert np.array_equal(ood_half(TASK, [ood[i] for i in order]), joins[order])
+    order = np.random.default_rng(0).permutation(len(keys))
+    again = ood_half(TASK, [instances[i] for i in order], [splits[i] for i in order], 0)
+    assert np.array_equal(again, joins[order])
+    assert not np.array_equal(ood_half(TASK, instances, splits, 1), joins)
+
+
+def test_the_joining_half_is_not_told_by_one_number():
+    """Alternating sorted keys puts one value of the last number into one half, another into the other."""
+    keys, splits = assigned(1000)
+    joins = ood_half(TASK, [dict(zip("bcd", key, strict=True)) for key in keys], splits, 0)
+    ood = np.array(splits) == "ood"
+    last = np.array([key[-1] for key in keys])
+    assert set(last[joins]) & set(last[ood & ~joins])
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def predictions(
 ) -> tuple[pa.Table, dict[str, tuple[Property, Predictor]]]:
     """Trains a predictor of every property on every kind of features.
 
-    Training RNNs are those of the split "train" and of every other OOD task; the validation split
-    says when to stop. Figures are of new runs, validation and the other OOD tasks.
+    Training RNNs are those of the split "train" and of half of the OOD tasks (`ood_half`); the
+    validation split says when to stop. Figures are of new runs, validation and the other OOD tasks.
 
     Returns:
         A row for each held-out snapshot, property and kind of features; and the predictors that read
@@ -96,7 +96,7 @@ def predictions(
     """
     assert zoo.task is not None, "evaluate refuses zoos without a task"
     split = np.asarray(snapshots["split"].to_pylist())
-    joins = (split == "ood") & ood_half(zoo.task, snapshots["task"].to_pylist())
+    joins = ood_half(zoo.task, snapshots["task"].to_pylist(), split.tolist(), zoo.card["seed"])
     train, validation = (split == "train") | joins, split == "validation"
     held_out = np.isin(split, HELD_OUT) & ~joins
     found = features(model, zoo, snapshots)

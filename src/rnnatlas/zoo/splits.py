@@ -71,11 +71,22 @@ def _new_runs(keys: Sequence, splits: Sequence[str], seed: int, share: float) ->
     return chosen
 
 
-def ood_half(task: Task, instances: Sequence[Instance]) -> Bool[np.ndarray, " rnn"]:
-    """Which snapshots of OOD tasks join a property predictor's training set; the others are its OOD test.
+def ood_half(
+    task: Task, instances: Sequence[Instance], splits: Sequence[str], seed: int
+) -> Bool[np.ndarray, " rnn"]:
+    """Which snapshots of OOD tasks join a property predictor's training set; the other OOD ones are its test.
 
-    Every other task in sorted order joins (Herrmann et al. 2024, section 5: half of the OOD tasks).
+    Half of the OOD tasks joins, rounded down (Herrmann et al. 2024, section 5). They are drawn at random:
+    in sorted order neighbours differ in one number alone, so every other task would be a biased half.
+
+    Args:
+        task: What the RNNs were trained on.
+        instances: One a snapshot.
+        splits: One a snapshot; those that are not "ood" never join.
+        seed: The zoo's, so that all predictors of a zoo share the halves.
     """
     keys = [task.key(instance) for instance in instances]
-    joins = set(sorted(set(keys))[::2])
+    ood = sorted({key for key, split in zip(keys, splits, strict=True) if split == "ood"})
+    stream(seed, "ood-half").shuffle(ood)
+    joins = set(ood[: len(ood) // 2])
     return np.array([key in joins for key in keys], dtype=bool)
