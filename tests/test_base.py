@@ -13,7 +13,7 @@ from rnnatlas import files
 from rnnatlas.errors import OutputExists, SettingsError, UnknownName
 from rnnatlas.registry import Registry
 from rnnatlas.seeds import stream, torch_generator
-from rnnatlas.settings import as_dict, build, merge, preset, presets, settings
+from rnnatlas.settings import as_dict, build, check_sections, merge, preset, presets, settings
 from rnnatlas.tables import rows_where
 
 
@@ -46,6 +46,12 @@ class TestSettings:
     def test_refuse_what_is_wrong(self, values, sentence):
         with pytest.raises(SettingsError, match=sentence):
             build(Outer, values)
+
+    def test_refuse_what_is_no_mapping(self):
+        with pytest.raises(SettingsError, match=r"zoo should hold settings by name, such as zoo\.NAME=VALUE"):
+            build(Outer, 5, "zoo")
+        with pytest.raises(SettingsError, match=r"zoo should hold settings by name, .*found 5"):
+            check_sections({"zoo": 5}, ["zoo"])
 
     def test_later_layers_lie_on_top(self):
         assert merge({"a": {"b": 1, "c": 2}}, None, {"a": {"c": 3}}, {"d": 4}) == {
@@ -85,6 +91,15 @@ class TestSeeds:
         paths = [("batches", 3), ("batches", 4), ("rollouts", 3), ("batches", 3, 0), ("batches",)]
         names = [(seed, *path) for seed in (1, 2) for path in paths]
         assert len({stream(*name).random() for name in names}) == len(names)
+
+    @pytest.mark.parametrize("seed", [-1, 2**63])
+    def test_refuse_what_a_zoo_cannot_keep(self, seed):
+        for make in (stream, torch_generator):
+            with pytest.raises(
+                SettingsError, match=rf"a seed should be a whole number from 0 .*found {seed}"
+            ):
+                make(seed, "batches")
+        stream(2**63 - 1, "batches")
 
     def test_torch_generators_too(self):
         draws = {float(torch.rand(1, generator=torch_generator(0, "init", run))) for run in range(20)}
@@ -132,6 +147,8 @@ class TestTables:
             ("accuracy > 0.2", [1]),
             ('"metrics.accuracy" IS NULL', [2]),
             ("step < 0", []),
+            ('"METRICS.accuracy" > 0.2 AND "Accuracy" < 1', [1]),
+            ('split = \'the "tran" split\' OR "step" = 0', [0]),
         ],
     )
     def test_conditions_choose_rows(self, condition, rows):
@@ -140,6 +157,11 @@ class TestTables:
     @pytest.mark.parametrize("condition", ["stpe > 1", "step >", "1; DROP TABLE rows", "step > 0) --"])
     def test_bad_conditions_are_one_sentence(self, condition):
         with pytest.raises(UnknownName, match=r"it may use step, split, metrics\.accuracy"):
+            rows_where(self.TABLE, condition)
+
+    @pytest.mark.parametrize("condition", ['"metrics.acuracy" > 0.9', 'split = "train" OR "acuracy" > 1'])
+    def test_unknown_names_in_double_quotes_are_refused(self, condition):
+        with pytest.raises(UnknownName, match=r"no column is called .*single quotes"):
             rows_where(self.TABLE, condition)
 
 

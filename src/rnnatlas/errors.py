@@ -1,7 +1,8 @@
 """Everything that can go wrong with what comes from outside, one class a kind.
 
 Each message is one sentence: what was expected, what was found, what to do. The command line prints
-that sentence and exits with 1; anything else that reaches it is a defect of ours.
+that sentence and exits with 2 where a name or a setting was given wrongly, else with 1; any other
+exception that reaches it is a defect of ours.
 """
 
 

@@ -9,8 +9,24 @@ import zlib
 import numpy as np
 import torch
 
+from rnnatlas.errors import SettingsError
+
+END = 2**63
+"""Seeds are below this, because zoos keep them as 64-bit whole numbers."""
+
+
+def check(seed: int) -> None:
+    """Makes sure that a seed can be used.
+
+    Raises:
+        SettingsError: It cannot.
+    """
+    if not 0 <= seed < END:
+        raise SettingsError(f"a seed should be a whole number from 0 to {END - 1}, found {seed}")
+
 
 def _sequence(seed: int, path: tuple[int | str, ...]) -> np.random.SeedSequence:
+    check(seed)
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in path]
     return np.random.SeedSequence(entropy=seed, spawn_key=tuple(words))
 

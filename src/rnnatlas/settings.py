@@ -36,14 +36,18 @@ def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
     return result
 
 
-def build(cls: type[T], values: Mapping[str, Any], what: str = "settings") -> T:
-    """Makes settings of class `cls` from plain values, defaults elsewhere.
+def build(cls: type[T], values: Any, what: str = "settings") -> T:
+    """Makes settings of class `cls` from plain values by name, defaults elsewhere.
 
     Raises:
-        SettingsError: Unknown key (with the nearest known one) or a value of the wrong kind.
+        SettingsError: Unknown key (with the nearest known one), a value of the wrong kind, or no mapping.
     """
     import pydantic
 
+    if not isinstance(values, Mapping):
+        raise SettingsError(
+            f"{what} should hold settings by name, such as {what}.NAME=VALUE, found {values!r}"
+        )
     try:
         return pydantic.TypeAdapter(cls).validate_python(dict(values))
     except pydantic.ValidationError as error:
@@ -72,11 +76,15 @@ def check_sections(values: Mapping[str, Any], known: Sequence[str]) -> None:
     """Makes sure that settings have no other sections than those known.
 
     Raises:
-        SettingsError: They have; says which known one is nearest.
+        SettingsError: They have (says which known one is nearest), or a section is not a mapping.
     """
-    for section in values:
+    for section, value in values.items():
         if section not in known:
-            raise SettingsError(f"unknown section of settings {section!r}; {nearest(section, known)}")
+            raise SettingsError(f"unknown section of settings {section!r}; {nearest(str(section), known)}")
+        if not isinstance(value, Mapping):
+            raise SettingsError(
+                f"{section} should hold settings by name, such as {section}.NAME=VALUE, found {value!r}"
+            )
 
 
 def as_dict(value: Any) -> dict[str, Any]:

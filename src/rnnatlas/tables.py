@@ -1,6 +1,7 @@
 """Choosing rows of an Arrow table with an SQL condition."""
 
 import json
+import re
 import sqlite3
 from typing import Any
 
@@ -8,6 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from rnnatlas.errors import UnknownName
+from rnnatlas.registry import nearest
+
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)\"""")
+"""A string of SQL, or a quoted identifier with the name in it."""
 
 
 def flat(table: pa.Table) -> pa.Table:
@@ -29,11 +34,12 @@ def rows_where(table: pa.Table, condition: str) -> np.ndarray:
     table = flat(table)
     names = [name for name in table.column_names if not _is_bulk(table.schema.field(name).type)]
     short = [name.rpartition(".")[2] for name in names]
-    aliases = [
-        f"{_quoted(name)} AS {_quoted(last)}"
+    aliases = {
+        last: name
         for name, last in zip(names, short, strict=True)
         if name != last and short.count(last) == 1 and last not in names
-    ]
+    }
+    _check_quoted(condition, [*names, *aliases])
     database = sqlite3.connect(":memory:")
     try:
         database.execute(f"CREATE TABLE rows (position, {', '.join(map(_quoted, names))})")
@@ -42,7 +48,7 @@ def rows_where(table: pa.Table, condition: str) -> np.ndarray:
             f"INSERT INTO rows VALUES ({', '.join('?' * (len(names) + 1))})",
             zip(range(table.num_rows), *columns, strict=True),
         )
-        view = ", ".join(["*", *aliases])
+        view = ", ".join(["*", *(f"{_quoted(name)} AS {_quoted(last)}" for last, name in aliases.items())])
         query = f"SELECT position FROM (SELECT {view} FROM rows) WHERE {condition} ORDER BY position"
         database.execute("PRAGMA query_only = 1")
         return np.array([position for (position,) in database.execute(query)], dtype=np.int64)
@@ -52,6 +58,16 @@ def rows_where(table: pa.Table, condition: str) -> np.ndarray:
         ) from None
     finally:
         database.close()
+
+
+def _check_quoted(condition: str, known: list[str]) -> None:
+    """Refuses unknown names in double quotes, which SQLite would take for strings."""
+    for match in _QUOTED.finditer(condition):
+        name = match[1] and match[1].replace('""', '"')
+        if name is not None and name.lower() not in map(str.lower, known):
+            raise UnknownName(
+                f"no column is called {name!r}; {nearest(name, known)} (a string stands in single quotes)"
+            )
 
 
 def _is_bulk(kind: pa.DataType) -> bool:

@@ -90,10 +90,44 @@ def test_prints_its_settings_and_takes_them_back(zoo, tmp_path, capsys):
             ["--encoder=statistics", "--set=emulatio.steps=3"],
             "unknown section of settings 'emulatio'; did you mean 'emulation'?",
         ),
+        (
+            ["--encoder=statistics", "--preset=demo", "--set=zoo.hidden=99"],
+            "unknown section of settings 'zoo'; known are emulation, encoders",
+        ),
+        (
+            ["--encoder=statistics", "--set=encoders.statistic.width=9"],
+            "no encoder is called 'statistic'; did you mean 'statistics'?",
+        ),
+        (
+            ["--encoder=statistics", "--set=encoders.interactive.widht=9"],
+            "unknown setting encoders.interactive.widht; did you mean 'width'?",
+        ),
+        (
+            ["--encoder=statistics", "--set=emulation=5"],
+            "emulation should hold settings by name, such as emulation.NAME=VALUE, found 5",
+        ),
     ],
 )
 def test_says_what_is_wrong(zoo, tmp_path, capsys, flags, message):
-    assert call(capsys, zoo, "--out", tmp_path / "run", *flags) == (1, "", f"error: {message}\n")
+    assert call(capsys, zoo, "--out", tmp_path / "run", *flags) == (2, "", f"error: {message}\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_holds_what_the_command_uses(zoo, tmp_path, capsys):
+    flags = [zoo, "--encoder=statistics", "--out", tmp_path / "run", "--preset=demo"]
+    for text, message in (("settings: {task: {tokens: 3}}", "'task'"), ("settings: 5", "found 5")):
+        (tmp_path / "config.yaml").write_text(text)
+        status, out, err = call(capsys, *flags, "--config", tmp_path / "config.yaml")
+        assert (status, out) == (2, "")
+        assert message in err
+
+
+@pytest.mark.parametrize("flag", ["--seed=-1", f"--seed={2**63}", "--sed=3", "--devices=two"])
+def test_wrong_usage_is_status_2(zoo, tmp_path, capsys, flag):
+    status, _, err = call(capsys, zoo, "--encoder=statistics", "--out", tmp_path / "run", flag)
+    assert status == 2
+    assert "Error" in err
+    assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
 
 

@@ -113,11 +113,16 @@ def test_existing_output_and_resume(zoo, capsys):
         (["zoo", "build", "formal-languages", "--set", "zoo.cell=lstn"], "did you mean 'lstm'"),
         (["zoo", "build", "formal-languages", "--executor", "cloud"], "no executor"),
         (["zoo", "build", "formal-languages", "--workers", "0"], "workers"),
+        (["zoo", "build", "formal-languages", "--set", "zoo=5"], "zoo should hold settings by name"),
+        (
+            ["zoo", "build", "formal-languages", "--preset", "demo", "--set", "emulation.steps=1"],
+            "'emulation'",
+        ),
     ],
 )
 def test_wrong_names_are_named(tmp_path, capsys, tokens, message):
     status, out, err = call(capsys, *tokens, "--out", tmp_path / "zoo")
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert message in err
     assert not (tmp_path / "zoo").exists()
 

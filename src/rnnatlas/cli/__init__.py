@@ -16,7 +16,7 @@ from cyclopts import App
 
 from rnnatlas import __version__
 from rnnatlas.cli.common import Common
-from rnnatlas.errors import RNNAtlasError
+from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName
 from rnnatlas.settings import read_yaml, to_yaml
 
 COMMANDS = {
@@ -77,7 +77,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
         if "--debug" in tokens:
             raise
         print(f"error: {_sentence(error)}", file=sys.stderr)
-        status = 130 if isinstance(error, KeyboardInterrupt) else 1
+        status = _status(error)
     sys.exit(status)
 
 
@@ -108,6 +108,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 2 if isinstance(error, (SettingsError, UnknownName)) else 1
 
 
 def _sentence(error: BaseException) -> str:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, validators
 
 from rnnatlas.errors import SettingsError
-from rnnatlas.settings import merge, read_yaml, to_yaml
+from rnnatlas.settings import check_sections, merge, read_yaml, to_yaml
 
 _GROUP = Group("Common", sort_key=100)
+
+Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=2**63))]
+"""Seeds that `rnnatlas.seeds` takes, said here again because that imports torch."""
 
 
 @Parameter(name="*", group=_GROUP)
@@ -41,11 +44,25 @@ class Common:
             print(text, file=sys.stderr)
 
     def layered(
-        self, preset: Mapping[str, Any], flags: Mapping[str, Any], changes: Sequence[str]
+        self,
+        preset: Mapping[str, Any],
+        flags: Mapping[str, Any],
+        changes: Sequence[str],
+        sections: Sequence[str],
     ) -> dict[str, Any]:
-        """Settings as preset < file < --set < flags; flags that are None were not given."""
-        in_file = read_yaml(self.config).get("settings", {}) if self.config else {}
-        return merge(preset, in_file, _changes(changes), _given(flags))
+        """Settings as preset < file < --set < flags; flags that are None were not given.
+
+        Raises:
+            SettingsError: The file or --set has other sections than those that the command uses.
+        """
+        in_file = (read_yaml(self.config).get("settings") or {}) if self.config else {}
+        if not isinstance(in_file, Mapping):
+            raise SettingsError(
+                f"{self.config} should hold sections of settings under `settings`, found {in_file!r}"
+            )
+        own = merge(in_file, _changes(changes))
+        check_sections(own, sections)
+        return merge(preset, own, _given(flags))
 
     def show(self, flags: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Prints what --print-config promises."""

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common
+from rnnatlas.cli.common import Common, Seed
 
 
 def demo(
     *,
     out: Path = Path("demo"),
-    seed: int = 0,
+    seed: Seed = 0,
     workers: int | None = None,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: Common | None = None,
@@ -35,7 +35,8 @@ def demo(
     from rnnatlas import demo as experiment
 
     common = common or Common()
-    changes = common.layered({}, {}, set or [])
+    sections = ["experiment", "task", "zoo", "emulation", "encoders"]
+    changes = common.layered({}, {}, set or [], sections)
     if common.print_config:
         common.show({"out": out, "seed": seed, "workers": workers}, experiment.resolve(changes))
         return

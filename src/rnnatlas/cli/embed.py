@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common
+from rnnatlas.cli.common import Common, Seed
 
 
 def embed(
@@ -15,7 +15,7 @@ def embed(
     *,
     out: Path,
     layout: str = "tsne",
-    seed: int = 0,
+    seed: Seed = 0,
     common: Common | None = None,
 ) -> None:
     """Embed RNNs of zoos and checkpoints into an atlas.

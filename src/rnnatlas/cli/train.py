@@ -5,18 +5,18 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common
+from rnnatlas.cli.common import Common, Seed
 
 
 def train(
-    zoo: Path,
+    zoo: str,
     /,
     *,
     encoder: str,
     out: Path,
     preset: str | None = None,
     divergence: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     control: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     devices: int = 1,
@@ -34,7 +34,7 @@ def train(
     ```
 
     Args:
-        zoo: Folder of the zoo.
+        zoo: The zoo's folder, or its address (s3://…).
         encoder: What embeds the RNNs; `rnnatlas encoders` lists the encoders.
         out: The run's folder.
         preset: demo, small or paper; without one, everything is as in the paper.
@@ -52,18 +52,23 @@ def train(
     from rnnatlas.zoo.store import Zoo
 
     common = common or Common()
-    kind = encoders.registry[encoder]
+    encoders.registry.description(encoder)  # raises for an unknown name
     opened = Zoo.open(zoo)
     below = settings.preset(preset, opened.task.name) if preset and opened.task else {}
-    resolved = common.layered(below, {"emulation": {"divergence": divergence}}, set or [])
-    settings.check_sections(resolved, ["emulation", "encoders", *below])
+    flags = {"emulation": {"divergence": divergence}}
+    resolved = common.layered(below, flags, set or [], ["emulation", "encoders"])
     emulation = settings.build(EmulationSettings, resolved.get("emulation", {}), "emulation")
-    own = resolved.get("encoders", {}).get(encoder, {})
+    built = {
+        name: settings.as_dict(
+            settings.build(encoders.registry[name].Settings, values or {}, f"encoders.{name}")
+        )
+        for name, values in {encoder: {}, **resolved.get("encoders", {})}.items()
+    }
     if common.print_config:
         flags = {"zoo": zoo, "encoder": encoder, "out": out, "seed": seed, "control": control}
         flags |= {"device": device, "devices": devices}
-        built = settings.as_dict(settings.build(kind.Settings, own, f"encoders.{encoder}"))
-        common.show(flags, {"emulation": settings.as_dict(emulation), "encoders": {encoder: built}})
+        own = {"emulation": settings.as_dict(emulation), "encoders": {encoder: built[encoder]}}
+        common.show(flags, own)
         return
     from rnnatlas.emulation.training import train as train_run
 
@@ -72,7 +77,7 @@ def train(
         encoder,
         out,
         seed,
-        encoder_settings=own,
+        encoder_settings=built[encoder],
         settings=emulation,
         control=control,
         resume=resume,

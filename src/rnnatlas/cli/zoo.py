@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common, print_json, print_table
+from rnnatlas.cli.common import Common, Seed, print_json, print_table
 
 
 def build(
@@ -16,7 +16,7 @@ def build(
     out: Path,
     preset: str | None = None,
     runs: int | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     executor: str = "local",
     workers: int | None = None,
     resume: bool = False,
@@ -47,10 +47,9 @@ def build(
     common = common or Common()
     kind = tasks.registry[task]
     below = settings.preset(preset, task) if preset else {}
-    resolved = common.layered(below, {"zoo": {"runs": runs}}, set or [])
+    resolved = common.layered(below, {"zoo": {"runs": runs}}, set or [], ["task", "zoo"])
     from rnnatlas.zoo.train import ZooSettings
 
-    settings.check_sections(resolved, ["task", "zoo", *below])
     made = kind.from_settings(resolved.get("task", {}))
     zoo_settings = settings.build(ZooSettings, resolved.get("zoo", {}), "zoo")
     if common.print_config:

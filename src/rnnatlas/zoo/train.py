@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnatlas.errors import SettingsError
+from rnnatlas.registry import nearest
 from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.rnn.spec import GATES
 from rnnatlas.seeds import stream, torch_generator
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Instance, Task
@@ -53,7 +55,9 @@ class ZooSettings:
     split: SplitSettings = SplitSettings()
 
     def __post_init__(self) -> None:
-        for name in ("runs", "batch", "rollouts", "runs_per_shard"):
+        if self.cell not in GATES:
+            raise SettingsError(f"zoo.cell {self.cell!r} is unknown; {nearest(self.cell, GATES)}")
+        for name in ("runs", "hidden", "layers", "batch", "rollouts", "runs_per_shard"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"zoo.{name} should be 1 or more, found {getattr(self, name)}")
         for name, steps in (
@@ -119,7 +123,7 @@ def train(
 ) -> Iterator[tuple[int, Population]]:
     """Trains the runs; yields (updates done, population) for each snapshot.
 
-    The loss is the mean over runs' own losses in sum, so no run's gradient touches another run.
+    The loss is the sum of the runs' own losses, so no run's gradient depends on another run.
 
     Args:
         chunk: The runs.
