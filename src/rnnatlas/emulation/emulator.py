@@ -43,6 +43,8 @@ class Emulator(nn.Module):
         self.embedding = nn.Linear(EMBED, settings.width)
         self.lstm = nn.LSTM(settings.width, settings.width, settings.layers)
         self.output = nn.Linear(settings.width, output)
+        with torch.no_grad():  # as if numbers of an embedding had sd 1, for z to be heard from the start
+            self.embedding.weight.mul_(EMBED**0.5)
 
     def forward(
         self, z: Float[Tensor, "rnn embed"], inputs: Float[Tensor, "rnn rollout time input"]
