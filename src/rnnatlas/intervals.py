@@ -1,7 +1,8 @@
 """How sure a mean is: bootstrap intervals that respect what belongs together.
 
-Snapshots of one run are not independent, so whole runs are resampled; where several seeds trained the
-same encoder, seeds are resampled as well (method 8.7).
+Snapshots of one run are not independent, so whole runs are resampled. Where several seeds trained the same
+encoder, Student's t says how sure the mean over seeds is, because two or three of them are too few to
+resample; the two half-widths are put together as a root of squares (method 8.7).
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ RESAMPLES = 2000
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % bootstrap interval.
+    """A figure with its 95 % interval.
 
     Attributes:
         mean: The figure on the data as they are.
@@ -57,11 +58,13 @@ def bootstrap(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Percentile bootstrap interval of a mean, or of a smooth function of several means.
+    """Interval of a mean, or of a smooth function of several means, over runs and seeds.
 
-    Runs and seeds are crossed: every seed saw every run, so both are drawn independently. Of n runs
-    (or seeds) n − 1 are drawn with replacement, which makes the variance right for few of them
-    (Rao & Wu 1988); with two seeds the interval then spans both at least.
+    Over runs: percentile bootstrap, all seeds together; of n runs n − 1 are drawn with replacement, which
+    makes the variance right for few of them (Rao & Wu 1988). Over seeds: t with S − 1 degrees of freedom
+    times the standard error of the seeds' figures. Limits that far from the figure on either side are
+    combined as a root of squares (Zou & Donner 2008), so seeds that agree hardly widen the interval, and
+    two or three that disagree widen it by as much as so few can tell.
 
     Args:
         values: One figure an item (snapshot) and seed; with a leading axis where `function` combines
@@ -74,13 +77,12 @@ def bootstrap(
     columns = values if values.ndim == 3 else values[None]
     function = function or _first
     sums, counts = _by_cluster(columns, clusters)
-    random = np.random.default_rng(seed)
-    seeds = _draws(random, sums.shape[1], resamples)
-    runs = _draws(random, sums.shape[2], resamples)
+    runs = _draws(np.random.default_rng(seed), len(counts), resamples)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = function(sums.mean(axis=1).sum(axis=1)[:, None] / counts.sum())
-        figures = function(_resampled(sums, counts, seeds, runs))
-    return _interval(float(mean[0]), figures, sums.shape[2])
+        figures = function(_resampled(sums, counts, runs))
+        each = function(sums.sum(axis=2) / counts.sum())
+    return _interval(float(mean[0]), figures, _over_seeds(each), len(counts))
 
 
 def difference(
@@ -91,18 +93,15 @@ def difference(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Bootstrap interval of mean(a) − mean(b) on the same items.
+    """Interval of mean(a) − mean(b) on the same items.
 
-    Both sides see the same draw of runs (paired); their seeds are drawn independently of one another.
+    Both sides see the same draw of runs (paired); their seeds are independent of one another.
     """
     (sums_a, counts), (sums_b, _) = _by_cluster(a[None], clusters), _by_cluster(b[None], clusters)
-    random = np.random.default_rng(seed)
-    runs = _draws(random, len(counts), resamples)
-    sides = [
-        _resampled(sums, counts, _draws(random, sums.shape[1], resamples), runs)[0]
-        for sums in (sums_a, sums_b)
-    ]
-    return _interval(float(np.mean(a) - np.mean(b)), sides[0] - sides[1], len(counts))
+    runs = _draws(np.random.default_rng(seed), len(counts), resamples)
+    figures = _resampled(sums_a, counts, runs)[0] - _resampled(sums_b, counts, runs)[0]
+    over_seeds = np.hypot(_over_seeds(a.mean(axis=1)), _over_seeds(b.mean(axis=1)))
+    return _interval(float(np.mean(a) - np.mean(b)), figures, float(over_seeds), len(counts))
 
 
 def correlation(
@@ -111,7 +110,7 @@ def correlation(
     clusters: Shaped[np.ndarray, " item"],
     within: Shaped[np.ndarray, " item"] | None = None,
 ) -> Interval:
-    """Bootstrap interval of Pearson's correlation.
+    """Interval of Pearson's correlation, within [−1, 1].
 
     Args:
         x: Predictions.
@@ -123,7 +122,9 @@ def correlation(
     if within is not None:
         _, groups = np.unique(within, return_inverse=True)
         x, y = _centred(x, groups), _centred(y, groups)
-    return bootstrap(np.stack([x, y, x * x, y * y, x * y]), clusters, _pearson)
+    found = bootstrap(np.stack([x, y, x * x, y * y, x * y]), clusters, _pearson)
+    low, high = (float(np.clip(end, -1, 1)) for end in (found.low, found.high))
+    return dataclasses.replace(found, low=low, high=high)
 
 
 def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -161,16 +162,31 @@ def _draws(random: np.random.Generator, n: int, resamples: int) -> np.ndarray:
     return random.multinomial(n - 1, np.full(n, 1 / n), size=resamples).astype(np.float64)
 
 
-def _resampled(sums: np.ndarray, counts: np.ndarray, seeds: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """Means [column, resample] under the draws of seeds and runs."""
-    totals = np.einsum("csr,br->csb", sums, runs, optimize=True)
-    return np.einsum("csb,bs->cb", totals, seeds) / ((runs @ counts) * seeds.sum(axis=1))
+def _resampled(sums: np.ndarray, counts: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Means over seeds [column, resample] under the draws of runs."""
+    return sums.mean(axis=1) @ runs.T / (runs @ counts)
 
 
-def _interval(mean: float, figures: np.ndarray, n: int) -> Interval:
+def _over_seeds(figures: np.ndarray) -> float:
+    """Half-width of the t interval of the mean over seeds; 0 for one seed, which cannot tell."""
+    from scipy.special import stdtrit
+
+    count = len(figures)
+    if count == 1:
+        return 0.0
+    return float(stdtrit(count - 1, (1 + COVERAGE) / 2) * figures.std(ddof=1) / np.sqrt(count))
+
+
+def _interval(mean: float, figures: np.ndarray, over_seeds: float, n: int) -> Interval:
+    """Limits over runs, widened by the half-width over seeds."""
     tail = (1 - COVERAGE) / 2
     figures = figures[np.isfinite(figures)]
     if n < 2 or not np.isfinite(mean) or len(figures) == 0:
         return Interval(mean, float("nan"), float("nan"), n)
     low, high = np.quantile(figures, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high), n)
+    return Interval(
+        mean,
+        mean - float(np.hypot(mean - low, over_seeds)),
+        mean + float(np.hypot(high - mean, over_seeds)),
+        n,
+    )
