@@ -47,7 +47,14 @@ def stepper(name: str, data: Snapshots, chosen: dict[str, Any], device: str) -> 
     task = TaskSettings(name=data.task.name, settings=as_dict(data.task.settings))
     own = chosen["encoders"].get(name, {})
     run = RunSettings(
-        encoder=name, seed=0, zoo="", spec=data.spec.slug, task=task, encoder_settings=own, emulation=settings
+        encoder=name,
+        seed=0,
+        zoo="",
+        zoo_identity="",
+        spec=data.spec.slug,
+        task=task,
+        encoder_settings=own,
+        emulation=settings,
     )
     encoder, emulator = (part.to(device) for part in make_parts(data.spec, data.task, run))
     groups = [group for part in (encoder, emulator) if (group := list(part.parameters()))]

@@ -1,11 +1,14 @@
 """Embedding zoos and checkpoints: what fits is embedded, what does not is named."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from rnnatlas.atlas import embed as embedding
 from rnnatlas.atlas.embed import embed, embed_query, predict
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
@@ -47,6 +50,18 @@ def test_functionalist_encoder_takes_any_architecture_that_fits(model, zoo, tmp_
     again = embed(model, [lstm])
     assert again.table["samples"].to_pylist()[0] == added[1]["samples"]
     assert np.allclose(again.embeddings[0], atlas.embeddings[-1], atol=1e-6)
+
+
+def test_a_relu_encoder_reads_files_with_one_gate_as_relu(model, tmp_path, monkeypatch):
+    elman = checkpoint(tmp_path / "elman.pt", cell=nn.RNN)
+    lstm = checkpoint(tmp_path / "lstm.pt")
+    monkeypatch.setattr(model, "spec", dataclasses.replace(model.spec, cell="elman-relu"))
+    assert embed(model, [elman, lstm]).table["spec"].to_pylist() == ["elman-relu-4-6x1-4", "lstm-4-6x1-4"]
+
+
+def test_a_zoo_at_an_address(model, zoo, monkeypatch):
+    monkeypatch.setattr(embedding.Zoo, "open", lambda path: zoo if path == "s3://bucket/zoo" else None)
+    assert embed(model, ["s3://bucket/zoo"]).ids == zoo.table["id"].to_pylist()
 
 
 def test_sizes_that_do_not_fit_are_named(model, tmp_path):

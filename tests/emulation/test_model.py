@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rnnatlas.emulation.model import Model, make_parts
+from rnnatlas.emulation.model import Model, make_parts, read_metrics
 from rnnatlas.emulation.training import train
 from rnnatlas.errors import RNNSpecMismatch, RunFormatError
 from rnnatlas.rnn import Population, RNNSpec
@@ -132,3 +132,10 @@ def test_figures_say_what_they_are(run):
     assert record["split"] == "validation"
     assert record["n"] > 0
     assert "chose the weights" in record["definition"]
+
+
+@pytest.mark.parametrize("text", ["[{", '{"name": 1}', '[{"value": 1}]', "3"])
+def test_damaged_figures_are_one_sentence(run, text):
+    (run / "metrics.json").write_text(text)
+    with pytest.raises(RunFormatError, match=r"metrics\.json should hold the run's figures.*train again"):
+        read_metrics(run)

@@ -1,7 +1,9 @@
 import csv
 import dataclasses
 import itertools
+import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from rnnatlas.errors import (
     ZooFormatError,
 )
 from rnnatlas.rnn import Population
+from rnnatlas.zoo.store import Zoo
 
 from .conftest import PROBING, SMALL
 
@@ -296,10 +299,36 @@ def test_says_what_is_wrong_before_it_makes_anything(zoo, tmp_path, changes, err
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("hardware", [{"device": "cuda"}, {"devices": 0}])
+@pytest.fixture
+def other(zoo, tmp_path):
+    """A zoo of another seed."""
+    shutil.copytree(zoo.path, tmp_path / "other")
+    card = json.loads((tmp_path / "other/zoo.json").read_text())
+    (tmp_path / "other/zoo.json").write_text(json.dumps({**card, "seed": card["seed"] + 1}))
+    return Zoo.open(tmp_path / "other")
+
+
+def test_refuses_to_go_on_with_another_zoo(run, other, tmp_path):
+    for flags in ({"out": run, "resume": True}, {"out": tmp_path / "run", "control": run}):
+        with pytest.raises(SettingsError, match=r"was started on the zoo .* is another one"):
+            small(other, flags.pop("out"), **flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_zoo_may_move(zoo, run, tmp_path):
+    shutil.copytree(zoo.path, tmp_path / "moved")
+    small(Zoo.open(tmp_path / "moved"), tmp_path / "run", control=run)
+
+
+@pytest.mark.parametrize("hardware", [{"device": "cuda"}, {"devices": 0}, {"devices": 5}])
 def test_refuses_hardware_that_is_not_there(zoo, tmp_path, monkeypatch, hardware):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SettingsError, match=f"{next(iter(hardware))} should be"):
+    words = (
+        "5 or more, since 5 devices share them"
+        if hardware == {"devices": 5}
+        else f"{next(iter(hardware))} should be"
+    )
+    with pytest.raises(SettingsError, match=words):
         small(zoo, tmp_path / "run", **hardware)
     assert not (tmp_path / "run").exists()
 
@@ -323,5 +352,10 @@ def test_settings_are_checked():
         EmulatorSettings(width=0)
     with pytest.raises(SettingsError, match=r"emulation\.steps should be 1 or more, found 0"):
         EmulationSettings(steps=0)
+    for name, value in (("clip", 0.0), ("learning_rate", -1e-3), ("weight_decay", -1.0), ("warmup", -1)):
+        with pytest.raises(SettingsError, match=rf"emulation\.{name} should be .*found {value}"):
+            EmulationSettings(**{name: value})
+    with pytest.raises(SettingsError, match=r"emulation\.patience should be 1 or more"):
+        EmulationSettings(patience=0)
     with pytest.raises(UnknownName, match="did you mean 'reverse-kl'"):
         EmulationSettings(divergence="reversekl")

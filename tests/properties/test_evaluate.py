@@ -47,6 +47,21 @@ def test_writes_figures_predictions_and_predictors(evaluated):
     assert list(load(run).predictors) == ["task", "performance", "step"]
 
 
+def test_predictors_are_written_last(trained, zoo, tmp_path, monkeypatch):
+    run = shutil.copytree(trained, tmp_path / "run")
+    monkeypatch.setattr(module, "STRINGS", 8)
+    monkeypatch.setattr(module, "write_metrics", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(run, zoo, QUICK)
+    assert not (run / "predictors.safetensors").exists()
+
+
+def test_another_zoo_is_refused(trained, zoo, monkeypatch):
+    monkeypatch.setitem(zoo.card, "seed", 9)
+    with pytest.raises(ZooFormatError, match=r"was trained on the zoo .* is another one .*give the same zoo"):
+        evaluate(trained, zoo)
+
+
 def test_evaluating_again_gives_the_same(evaluated, monkeypatch):
     run, records = evaluated
     monkeypatch.setattr(module, "STRINGS", 8)

@@ -166,6 +166,10 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, path, metadata={"format": "9"})
     with pytest.raises(RunFormatError, match="format version 1, found 9; evaluate the run again"):
         load(path)
+    for text in ("{", '{"tsak": {}}', '{"step": {}}', '{"step": {"steps": [0, 1]}}'):
+        save_file({"a": torch.zeros(1)}, path, metadata={"format": "1", "properties": text})
+        with pytest.raises(RunFormatError, match=r"is damaged \(.*evaluate the run again"):
+            load(path)
 
 
 def test_features_without_spread_stay_harmless():

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from rnnatlas.errors import CheckpointError, RNNSpecMismatch
-from rnnatlas.rnn import GATES, Population, RNNSpec, find_rnn, run, sample, step
+from rnnatlas.rnn import GATES, Population, RNNSpec, find_rnn, find_rnns, run, sample, step
 
 LSTM = RNNSpec(cell="lstm", input=6, hidden=32, layers=2, output=6)
 
@@ -113,6 +113,35 @@ def test_state_dicts_are_recognised_under_any_prefix():
     cell = find_rnn({f"cell.{name}": tensor for name, tensor in nn.LSTMCell(3, 4).state_dict().items()})
     assert str(cell.spec) == "LSTM 3→4"
     assert find_rnn(nn.RNN(2, 3).state_dict(), cell="elman-relu").spec.cell == "elman-relu"
+    assert find_rnn(nn.LSTM(2, 3).state_dict(), cell="elman-relu").spec.cell == "lstm"  # the file tells
+    with pytest.raises(CheckpointError, match="not of cell 'lstm'; expected 'gru'"):
+        find_rnn(nn.GRU(2, 3).state_dict(), cell="lstm")
+
+
+def test_a_head_can_be_named_with_or_without_its_dot():
+    module = nn.ModuleDict({"body": nn.GRU(2, 3), "fc": nn.Linear(3, 4), "value": nn.Linear(3, 1)})
+    for head in ("fc", "fc."):
+        found = find_rnn(module.state_dict(), head=head)
+        assert (found.head, str(found.spec)) == ("fc.", "GRU 2→3→4")
+    assert find_rnn(module.state_dict(), head="").head is None
+    with pytest.raises(CheckpointError, match=r"head's weights at fd\.weight, found none"):
+        find_rnn(module.state_dict(), head="fd")
+
+
+def test_an_embedding_is_no_head():
+    module = nn.ModuleDict({"word_embeddings": nn.Embedding(7, 5), "body": nn.LSTM(5, 5)})
+    assert str(find_rnn(module.state_dict()).spec) == "LSTM 5→5"
+    module["out"] = nn.Linear(5, 7, bias=False)
+    assert find_rnn(module.state_dict()).head == "out."
+
+
+def test_a_head_is_not_shared_by_guess():
+    module = nn.ModuleDict({"encoder": nn.GRU(2, 3), "decoder": nn.GRU(2, 3), "fc": nn.Linear(3, 4)})
+    with pytest.raises(
+        CheckpointError, match=r"'fc' fits behind 2 RNNs; name the head .*zoo import FILE --head"
+    ):
+        find_rnns(module.state_dict())
+    assert [one.head for one in find_rnns(module.state_dict(), head="fc")] == ["fc.", "fc."]
 
 
 @pytest.mark.parametrize(

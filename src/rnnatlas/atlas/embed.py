@@ -80,7 +80,7 @@ def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed:
         diverged = len(zoo) - tables[-1].num_rows
         left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
     if files:
-        found = read(files)
+        found = read(files, model.spec.cell)
         tables.append(_from_files(model, found))
         left_out += found.left_out
     table = pa.concat_tables(tables, promote_options="permissive")
@@ -120,7 +120,7 @@ def embed_query(atlas: Atlas, path: Path, model: Model) -> Float[np.ndarray, " e
         raise AtlasFormatError(
             f"the atlas was made by another state of the run {model.path}; embed the RNNs again"
         )
-    found = read([path])
+    found = read([path], model.spec.cell)
     if len(found.rnns) != 1:
         raise CheckpointError(
             f"{path} holds {len(found.rnns)} RNNs, but a search starts from one; "
@@ -136,7 +136,7 @@ def predict(model: Model, paths: Sequence[Path | str]) -> tuple[list[dict[str, A
         For each RNN its `id` and what `Model.predict` gives, and why files were left out.
     """
     zoos, files = _sort(paths)
-    found = [read(files)] if files else []
+    found = [read(files, model.spec.cell)] if files else []
     named = [(one.ids, one.groups(), ", ".join(one.sources)) for one in found]
     for zoo in zoos:
         snapshots = zoo.snapshots()
@@ -162,25 +162,26 @@ def digest(model: Model) -> str:
 
 def _sort(paths: Sequence[Path | str]) -> tuple[list[Zoo], list[Path | str]]:
     """Zoos, and all else."""
-    zoos = [path for path in paths if (Path(path) / "zoo.json").is_file()]
+    zoos = [path for path in paths if "://" in str(path) or (Path(path) / "zoo.json").is_file()]
     return [Zoo.open(path) for path in zoos], [path for path in paths if path not in zoos]
 
 
-def read(paths: Sequence[Path | str]) -> Found:
+def read(paths: Sequence[Path | str], cell: str | None = None) -> Found:
     """All RNNs of checkpoint files.
 
     Args:
         paths: Files, folders with all below them, globs. What cannot be used is left out, unless its
             file was named directly.
+        cell: That of the RNNs that the encoder learned from: "elman-relu" is what files do not tell.
 
     Raises:
         CheckpointError: No file holds an RNN that can be used, or one named directly does not.
     """
     found = Found([], [], [], [])
-    for checkpoint in checkpoints(paths):
+    for checkpoint in checkpoints(paths, cell if cell == "elman-relu" else None):
         reason = checkpoint.skipped or _not_finite(checkpoint)
         if reason:
-            if str(checkpoint.path) in map(str, paths):
+            if checkpoint.path in map(Path, paths):
                 raise CheckpointError(reason)
             found.left_out.append(reason)
             continue

@@ -10,7 +10,7 @@ from rnnatlas.cli.common import Common, Seed
 
 def embed(
     run: Path,
-    paths: Annotated[list[Path], Parameter(negative=())],
+    paths: Annotated[list[str], Parameter(negative=())],
     /,
     *,
     out: Path,
@@ -26,7 +26,7 @@ def embed(
 
     Args:
         run: The trained run's folder.
-        paths: Zoos, checkpoint files, folders of them, globs.
+        paths: Zoos (also s3://…), checkpoint files, folders of them, globs.
         out: The atlas's folder.
         layout: How places on the map are found: pca, tsne, umap or pacmap.
         seed: Of the layout.

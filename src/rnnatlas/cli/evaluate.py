@@ -7,7 +7,7 @@ from rnnatlas.cli.common import Common, print_json, print_table
 
 
 def evaluate(
-    run: Path, /, *, zoo: Path | None = None, json: bool = False, common: Common | None = None
+    run: Path, /, *, zoo: str | None = None, json: bool = False, common: Common | None = None
 ) -> None:
     """Emulation losses and property predictions of held-out RNNs, each beside its controls.
 
@@ -17,13 +17,13 @@ def evaluate(
 
     Args:
         run: The trained run's folder; predictors and all figures are written into it.
-        zoo: The zoo of held-out RNNs, where it is no longer where the run was trained on it.
+        zoo: The run's zoo (a folder or s3://…), where it is no longer where the run was trained on it.
         json: Print one JSON document instead of tables.
     """
     from rnnatlas.properties.evaluate import evaluate as evaluate_run
     from rnnatlas.zoo.store import Zoo
 
-    records = evaluate_run(run, None if zoo is None else Zoo.open(str(zoo)))
+    records = evaluate_run(run, None if zoo is None else Zoo.open(zoo))
     if json:
         print_json(records)
         return

@@ -10,7 +10,7 @@ from rnnatlas.cli.common import Common, print_json, print_table
 
 def predict(
     run: Path,
-    paths: Annotated[list[Path], Parameter(negative=())],
+    paths: Annotated[list[str], Parameter(negative=())],
     /,
     *,
     json: bool = False,
@@ -18,8 +18,8 @@ def predict(
 ) -> None:
     """Predict every property that the run has a predictor for, with its uncertainty.
 
-    Classes come with the probability of the value predicted; numbers with a 90 % interval, which keeps
-    its promise for RNNs like those of the zoo's validation split.
+    Classes come with the probability of the value predicted; numbers with a 90 % interval, which holds
+    approximately, for RNNs like those of the zoo's validation split.
 
     ```
     rnnatlas predict run model.pt
@@ -27,7 +27,7 @@ def predict(
 
     Args:
         run: The trained and evaluated run's folder.
-        paths: Zoos, checkpoint files, folders of them, globs.
+        paths: Zoos (also s3://…), checkpoint files, folders of them, globs.
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.atlas.embed import predict as predict_paths

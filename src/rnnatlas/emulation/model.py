@@ -67,6 +67,12 @@ class EmulationSettings:
     def __post_init__(self) -> None:
         counts = ("steps", "rnns", "rollouts", "validate_every", "validation_rollouts")
         at_least_one(self, "emulation", *counts, *(["patience"] if self.patience is not None else []))
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"emulation.{name} should be above 0, found {getattr(self, name)}")
+        for name in ("weight_decay", "warmup"):
+            if not getattr(self, name) >= 0:
+                raise SettingsError(f"emulation.{name} should be 0 or more, found {getattr(self, name)}")
         divergences.description(self.divergence)  # raises for an unknown name
 
 
@@ -87,6 +93,7 @@ class RunSettings:
     encoder: str
     seed: int
     zoo: str
+    zoo_identity: str
     spec: str
     task: TaskSettings
     encoder_settings: dict[str, Any]
@@ -253,5 +260,18 @@ def write_metrics(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """A run's figures."""
-    return json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    """A run's figures.
+
+    Raises:
+        RunFormatError: There are none, or they are damaged.
+    """
+    try:
+        records = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+        if not all({"name", "value"} <= set(record) for record in records):
+            raise ValueError("a record lacks its name or value")
+    except (OSError, TypeError, ValueError) as error:
+        raise RunFormatError(
+            f"{path / 'metrics.json'} should hold the run's figures, but cannot be read ({error}); "
+            "copy it again, or train again"
+        ) from None
+    return records

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rnnatlas import encoders, files
+from rnnatlas import encoders, files, seeds
 from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.model import (
     EmulationSettings,
@@ -63,19 +63,21 @@ def train(
 
     Raises:
         OutputExists: `out` holds something and `resume` is false.
-        SettingsError: `resume` or `control` with other settings than before.
+        SettingsError: `resume` or `control` with another zoo or other settings than before.
         ZooFormatError: The zoo has no snapshots to train or validate on, or no rollouts.
         TrainingDiverged: The loss stopped being finite.
     """
     out = Path(out)
     kind = encoders.registry[encoder] if encoder != CONTROL else encoders.controls[encoder]
     settings = settings or EmulationSettings()
-    _check_hardware(device, devices)
+    seeds.check(seed)
+    _check_hardware(device, devices, settings.rnns)
     snapshots = {split: _snapshots(zoo, split, settings.where) for split in ("train", "validation")}
     run = RunSettings(
         encoder=encoder,
         seed=seed,
         zoo=str(zoo.path if "://" in str(zoo.path) else Path(zoo.path).resolve()),
+        zoo_identity=zoo.identity,
         spec=snapshots["train"].spec.slug,
         task=TaskSettings(
             name=snapshots["train"].task.name, settings=as_dict(snapshots["train"].task.settings)
@@ -96,7 +98,7 @@ def train(
     return Model.load(out)
 
 
-def _check_hardware(device: str, devices: int) -> None:
+def _check_hardware(device: str, devices: int, rnns: int) -> None:
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise SettingsError("device should be cpu here, found cuda, but there is no CUDA device")
@@ -104,6 +106,10 @@ def _check_hardware(device: str, devices: int) -> None:
     if devices < 1 or (present and devices > present):
         most = f"{present}, the GPUs there are" if present else "the number of cores"
         raise SettingsError(f"devices should be between 1 and {most}, found {devices}")
+    if rnns < devices:
+        raise SettingsError(
+            f"emulation.rnns should be {devices} or more, since {devices} devices share them, found {rnns}"
+        )
 
 
 def _snapshots(zoo: Zoo, split: str, where: str | None) -> Snapshots:
@@ -134,18 +140,24 @@ def _start(out: Path, run: RunSettings, resume: bool) -> None:
 
 
 def _check_same(path: Path, run: RunSettings) -> None:
-    """Makes sure that the run at `path` was started with the settings of `run`.
+    """Makes sure that the run at `path` was started on the zoo and with the settings of `run`.
 
     Raises:
         SettingsError: It was not.
     """
-    before, now = _leaves(as_dict(read_settings(path))), _leaves(as_dict(run))
+    started = read_settings(path)
+    before, now = _leaves(as_dict(started)), _leaves(as_dict(run))
     for name in [*now, *before]:
-        if name != "version" and before.get(name) != now.get(name):
+        if name not in ("version", "zoo", "zoo_identity") and before.get(name) != now.get(name):
             raise SettingsError(
                 f"the run at {path} was started with {name} = {before.get(name)}, now it is {now.get(name)}; "
                 "give the same settings, or choose another --out"
             )
+    if started.zoo_identity != run.zoo_identity:  # a zoo may move
+        raise SettingsError(
+            f"the run at {path} was started on the zoo {started.zoo}, but {run.zoo} is another one (its "
+            "task, settings or seed differ); give the same zoo, or choose another --out"
+        )
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -51,7 +51,8 @@ def evaluate(
 
     Raises:
         RunFormatError: The run is missing, unfinished or damaged.
-        ZooFormatError: The zoo has no task, or none of its snapshots is held out.
+        ZooFormatError: The zoo is not the one that the run was trained on, has no task, or none of its
+            snapshots is held out.
     """
     model = Model.load(path)
     zoo = Zoo.open(model.settings.zoo) if zoo is None else zoo
@@ -59,6 +60,12 @@ def evaluate(
         raise ZooFormatError(
             f"evaluating needs a zoo with a task and rollouts, but {zoo.path} was imported; "
             "use the zoo of the run"
+        )
+    if zoo.identity != model.settings.zoo_identity:
+        raise ZooFormatError(
+            f"the run {path} was trained on the zoo {model.settings.zoo}, but {zoo.path} is another one (its "
+            "task, settings or seed differ), so its held-out RNNs may be of languages that were trained on; "
+            "give the same zoo"
         )
     condition = model.settings.emulation.where
     splits = [zoo.snapshots(split=split, where=condition) for split in HELD_OUT]
@@ -74,11 +81,11 @@ def evaluate(
     if hasattr(zoo.task, "score"):
         chosen = by_performance(pa.concat_tables(splits))
         _write(model.path / EMULATED, emulated_performance(model, zoo, chosen, STRINGS))
-    predictors.save(model.path / PREDICTORS, fitted)
     kept = [record for record in read_metrics(model.path) if record["name"] == "best validation loss"]
     figures = [*loss_figures([lost]), *property_figures([predicted])]
     records = kept + [_record(figure, model.settings.seed) for figure in figures]
     write_metrics(model.path, records)
+    predictors.save(model.path / PREDICTORS, fitted)  # comes last: a run that has them was evaluated
     return records
 
 

@@ -43,8 +43,8 @@ class Model(emulation.Model):
         Returns:
             For each RNN its properties by name, as plain values. `value` is the prediction. Classes
             come with the `probabilities` of their values; numbers with `low` and `high`, a 90 %
-            split-conformal interval from the residuals on the validation split, which promises its
-            coverage for RNNs like those.
+            split-conformal interval from the residuals on the validation split. Its coverage holds
+            approximately, for RNNs like those: the same split chose encoder and predictor.
 
         Raises:
             RunFormatError: The run has no predictors yet.

@@ -155,8 +155,8 @@ def _half_width(residuals: Tensor, coverage: float = 0.9) -> float:
     """Split-conformal half-width: the quantile of |residual| with its finite-sample correction.
 
     Infinite where there are too few residuals to promise the coverage. The promise holds for RNNs
-    exchangeable with the validation split; snapshots of one run are not independent, so it is
-    approximate.
+    exchangeable with the validation split; snapshots of one run are not independent, and the same
+    split chose the weights, so it is approximate.
     """
     sizes = residuals.abs().amax(1).sort().values
     rank = math.ceil((len(sizes) + 1) * coverage)
@@ -198,8 +198,14 @@ def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
             f"{path} should be of format version {FORMAT}, found {metadata.get('format')}; "
             "evaluate the run again"
         )
-    known = json.loads(metadata["properties"])
-    return {name: (properties.registry[name](**known[name]), _rebuild(tensors, name)) for name in known}
+    try:
+        known = json.loads(metadata["properties"])
+        return {name: (properties.registry[name](**known[name]), _rebuild(tensors, name)) for name in known}
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        detail = str(error).strip().splitlines()[0]
+        raise RunFormatError(
+            f"{path} should hold property predictors, but is damaged ({detail}); evaluate the run again"
+        ) from None
 
 
 def _rebuild(tensors: Mapping[str, Tensor], name: str) -> Predictor:

@@ -11,6 +11,8 @@ from rnnatlas.rnn.spec import RNNSpec
 
 _RECURRENT = re.compile(r"(?P<prefix>(?:.*\.)?)weight_hh(?P<layer>_l(?P<number>\d+)(?P<reverse>_reverse)?)?")
 
+_NAME_THE_HEAD = "name the head to use: rnnatlas zoo import FILE --head NAME --out ZOO"
+
 
 @dataclasses.dataclass(frozen=True)
 class FoundRNN:
@@ -36,12 +38,13 @@ def find_rnn(
 
     Args:
         state_dict: Tensors by name.
-        cell: The cell where the file does not tell: "elman-relu" (one gate is read as "elman-tanh").
+        cell: "elman-relu", where RNNs with one gate are such (they are read as "elman-tanh" else); or the
+            only cell to accept.
         rnn: Prefix of the RNN's parameter names, where there are several.
         head: Prefix of the head's, where several linear layers fit; "" for none.
 
     Raises:
-        CheckpointError: There is none, there are several, or the head is not clear.
+        CheckpointError: There is none, there are several, or the head is not clear or not there.
     """
     found = find_rnns(state_dict, cell=cell, head=head)
     if rnn is not None:
@@ -66,7 +69,13 @@ def find_rnns(
     for name in state_dict:
         if match := _RECURRENT.fullmatch(name):
             prefixes.setdefault(match["prefix"], []).append(match)
-    return [_read(state_dict, prefix, matches, cell, head) for prefix, matches in prefixes.items()]
+    found = [_read(state_dict, prefix, matches, cell, head) for prefix, matches in prefixes.items()]
+    heads = [one.head for one in found if one.head]
+    shared = next((name for name in heads if heads.count(name) > 1), None)
+    if head is None and shared:
+        layer, count = shared.rstrip("."), heads.count(shared)
+        raise CheckpointError(f"the linear layer {layer!r} fits behind {count} RNNs; {_NAME_THE_HEAD}")
+    return found
 
 
 def _read(
@@ -86,7 +95,8 @@ def _read(
     if f"{prefix}weight_ih{suffix}" not in state_dict or recurrent.ndim != 2:
         raise CheckpointError(f"{where} has weight_hh{suffix} but no weight_ih{suffix} of two dimensions")
     rows, hidden = recurrent.shape
-    head = _find_head(state_dict, prefix, hidden * (1 + bidirectional), where) if head is None else head
+    width = hidden * (1 + bidirectional)
+    head = _find_head(state_dict, width, where) if head is None else _given_head(state_dict, head)
     spec = RNNSpec(
         cell=_cell(rows, hidden, cell, where),
         input=state_dict[f"{prefix}weight_ih{suffix}"].shape[1],
@@ -117,13 +127,34 @@ def _cell(rows: int, hidden: int, cell: str | None, where: str) -> str:
             "expected 4, 3 or 1 times as many (LSTM, GRU, Elman)"
         )
     found = by_gates[gates]
-    if cell is None or cell == found or (gates == 1 and cell == "elman-relu"):
-        return cell or found
+    if gates == 1 and cell == "elman-relu":
+        return cell
+    if cell in (None, found, "elman-relu"):
+        return found
     raise CheckpointError(f"{where} has {gates} gates, so it is not of cell {cell!r}; expected {found!r}")
 
 
-def _find_head(state_dict: Mapping[str, Tensor], prefix: str, width: int, where: str) -> str | None:
-    """Prefix of the only linear layer that reads `width` numbers; None where there is none."""
+def _given_head(state_dict: Mapping[str, Tensor], head: str) -> str:
+    """The prefix of a head that the user named, with or without its dot; "" for none.
+
+    Raises:
+        CheckpointError: No matrix is there.
+    """
+    prefix = f"{head.rstrip('.')}." if head else ""
+    weight = state_dict.get(f"{prefix}weight")
+    if prefix and (weight is None or weight.ndim != 2):
+        raise CheckpointError(
+            f"expected the head's weights at {prefix}weight, found none; "
+            "give the prefix of a linear layer's names, or an empty one for no head"
+        )
+    return prefix
+
+
+def _find_head(state_dict: Mapping[str, Tensor], width: int, where: str) -> str | None:
+    """Prefix of the only linear layer that reads `width` numbers; None where there is none.
+
+    A matrix without a bias whose name says "emb" is an embedding.
+    """
     candidates = [
         name.removesuffix("weight")
         for name, tensor in state_dict.items()
@@ -133,9 +164,10 @@ def _find_head(state_dict: Mapping[str, Tensor], prefix: str, width: int, where:
         and tuple(state_dict.get(f"{name.removesuffix('weight')}bias", tensor[:, 0]).shape) == (len(tensor),)
     ]
     with_bias = [name for name in candidates if f"{name}bias" in state_dict]
-    if len(candidates) > 1 and len(with_bias) == 1:  # the others are embeddings, which have none
+    if len(with_bias) == 1:  # the others are embeddings, which have none
         return with_bias[0]
+    candidates = [name for name in candidates if name in with_bias or "emb" not in name.lower()]
     if len(candidates) > 1:
         names = ", ".join(repr(name.rstrip(".")) for name in candidates)
-        raise CheckpointError(f"several linear layers fit behind {where}: {names}; name the head to use")
+        raise CheckpointError(f"several linear layers fit behind {where}: {names}; {_NAME_THE_HEAD}")
     return candidates[0] if candidates else None

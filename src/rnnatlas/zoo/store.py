@@ -1,5 +1,7 @@
 """The zoo as Python sees it: a table of snapshots, their weights and their rollouts."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +85,12 @@ class Zoo:
         """What its RNNs were trained on; None for imported ones."""
         task = self.card["task"]
         return None if task is None else tasks.registry[task["name"]].from_settings(task["settings"])
+
+    @property
+    def identity(self) -> str:
+        """Short digest of all that a zoo is made from (task, settings, seed), wherever it lies."""
+        parts = [self.card[part] for part in ("task", "settings", "seed")]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     # --- choosing ----------------------------------------------------------------------------
 
