@@ -1,18 +1,22 @@
 """The report is made from result files alone, holds every section, and escapes what it quotes."""
 
+import dataclasses
 import json
 import re
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import torch
 
+from rnnatlas.atlas import comparison
 from rnnatlas.atlas.diagnostics import examples, question_differences, same_task
 from rnnatlas.atlas.experiment import Experiment, Results
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.atlas.report import contents, write_report
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.errors import RunFormatError
+from rnnatlas.intervals import Interval
 
 
 def test_report_of_a_tiny_experiment(experiment):
@@ -33,16 +37,57 @@ def test_report_of_a_tiny_experiment(experiment):
 def test_sentences_follow_the_intervals(experiment):
     results = Results(experiment, Experiment.load(experiment))
     shown = contents(results)
-    (_, emulated), (_, predicted) = shown["headlines"]["findings"]
+    (_, emulated), (_, predicted) = shown["findings"]
     assert [finding.encoder for finding in emulated] == ["statistics", "interactive"]
     assert len(predicted) == 2
     split = results.splits[0]
     for finding in emulated:
         figures = {f.of: f.interval for f in results.losses[finding.encoder]
                    if (f.name, f.split) == (f"emulation loss, {results.divergence}", split)}  # fmt: skip
-        clearly = figures["own"].high < figures["zero"].low
+        clearly = figures["own"].high < min(figures["zero"].low, figures["shuffled"].low)
         assert (finding.outcome == "yes") == clearly
         assert str(figures["own"]) in finding.text
+
+
+def test_two_seeds_do_not_rank_and_three_do(experiment):
+    results = Results(experiment, Experiment.load(experiment))
+    assert contents(results)["ranking"] == ["Fewer than three seeds: not ranked."]
+    runs = {name: {**own, 2: own[0]} for name, own in results.experiment.runs.items()}
+    three = contents(Results(experiment, dataclasses.replace(results.experiment, runs=runs)))
+    assert all(sentence.startswith(("By ", "Not ranked")) for sentence in three["ranking"])
+
+
+def test_correlation_is_of_the_headline_split_alone(experiment):
+    results = Results(experiment, Experiment.load(experiment))
+    shown = contents(results)["correlations"]
+    assert shown["split"] == "new runs of known languages"
+    own = results.emulated["statistics"][0]
+    rows = own.filter(pc.field("split") == "new-runs")
+    assert shown["snapshots"] == rows.num_rows < own.num_rows
+    assert {interval.n for interval in shown["intervals"].values()} == {len(rows["run"].unique())}
+
+
+def test_no_headline_where_only_validation_is_held_out(experiment, monkeypatch):
+    monkeypatch.setattr(Results, "splits", ["validation"])
+    shown = contents(Results(experiment, Experiment.load(experiment)))
+    assert shown["headline"] is None
+    assert shown["findings"] == shown["ranking"] == []
+    text = write_report(experiment).read_text()
+    assert "which chose nothing" not in text
+    assert "there is no headline" in text
+
+
+def test_mark_stands_where_all_that_it_names_is_beaten():
+    low, high = Interval(0.1, 0.09, 0.11, 9), Interval(0.2, 0.19, 0.21, 9)
+
+    def marked(zero, shuffled, lower=True):
+        rows = {"statistics": {"own": low, "shuffled": shuffled}, "control": {"zero": zero}}
+        return comparison._cell(rows, "statistics", "own", lower, ("zero", "shuffled"))[1]
+
+    assert marked(high, high)
+    assert not marked(high, low)
+    assert not marked(low, high)
+    assert not marked(high, high, lower=False)
 
 
 def test_run_that_was_not_evaluated_is_named(experiment, tmp_path):
@@ -72,7 +117,10 @@ def test_question_differences_are_mean_total_variations():
 def test_nearest_of_the_same_task_counts_other_runs_only(atlas):
     found = same_task(atlas, "train")
     assert found is not None
-    share, chance = found
+    interval, chance = found
+    share = interval.mean
+    assert interval.low <= share <= interval.high
+    assert interval.n == 6
     assert 0 <= chance < 0.3
     assert share > chance
     # an RNN's own snapshots would always share its task

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnnatlas.atlas.words import compare, emulation, prediction, ranking
+from rnnatlas.atlas.words import compare, emulation, headline, prediction, ranking
 from rnnatlas.intervals import Interval
 from rnnatlas.properties.figures import Figure
 
@@ -13,7 +13,7 @@ def interval(mean: float, half: float = 0.01) -> Interval:
 
 def figures(name: str, split: str = "new-runs", **values: Interval) -> list[Figure]:
     return [
-        Figure(name=name, split=split, of=of, interval=own, snapshots=60, definition="")
+        Figure(name=name, split=split, of=of, interval=own, snapshots=60, definition="", lower_is_better=True)
         for of, own in values.items()
     ]
 
@@ -43,6 +43,27 @@ def test_encoder_that_loses():
     assert "clearly above" in text
     assert "did not help" in text
     assert "clearly below" not in text
+
+
+@pytest.mark.parametrize("shuffled", [0.12, 0.125, 0.05])
+def test_beating_zero_does_not_help_where_anothers_embedding_does_as_well(shuffled):
+    outcome, text = say(loss(0.12, 0.18, shuffled))
+    assert outcome == "open"
+    assert "clearly below the 0.180" in text
+    assert "uses what it is told." in text or "should not happen" in text
+    assert "does use" not in text
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        (["new-runs", "validation", "ood"], "new-runs"),
+        (["validation", "ood"], "ood"),
+        (["validation"], None),
+    ],
+)
+def test_headline_is_of_a_split_that_chose_nothing(splits, expected):
+    assert headline(splits) == expected
 
 
 def test_tie_says_so_and_mentions_the_paired_difference():

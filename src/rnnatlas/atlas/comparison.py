@@ -11,9 +11,6 @@ from rnnatlas.intervals import Interval
 from rnnatlas.properties.features import TRIVIAL
 from rnnatlas.properties.figures import Figure, find
 
-HIGHER_IS_BETTER = ("accuracy", "right", "correlation", "step")
-"""Last words of the names of scores that should be high; losses should be low."""
-
 
 def intervals(figures: Sequence[Figure], name: str, split: str) -> dict[str, Interval]:
     """The intervals of one figure on one split, by whose they are."""
@@ -64,26 +61,26 @@ def panels(results: Results, rows: Any, name: str) -> dict[str, Any]:
 def loss_tables(results: Results) -> list[dict[str, Any]]:
     """A table for each emulation loss, the one trained on first."""
     names = dict.fromkeys(figure.name for own in results.losses.values() for figure in own)
-    return [_table(results, name, loss_rows, results.losses) for name in names]
+    return [_table(results, name, loss_rows, results.losses, ("zero", "shuffled")) for name in names]
 
 
 def property_tables(results: Results) -> list[dict[str, Any]]:
     """A table for each score of each property."""
     names = dict.fromkeys(figure.name for own in results.properties.values() for figure in own)
-    return [_table(results, name, property_rows, results.properties) for name in names]
+    return [_table(results, name, property_rows, results.properties, TRIVIAL) for name in names]
 
 
-def _table(results: Results, name: str, rows: Any, figures: Any) -> dict[str, Any]:
-    """Rows for encoders and controls, a column a split; marks what is clearly better than all controls."""
+def _table(results: Results, name: str, rows: Any, figures: Any, beaten: Sequence[str]) -> dict[str, Any]:
+    """Rows for encoders and controls, a column a split; marks what is clearly better than all `beaten`."""
     columns = {split: rows(results, name, split) for split in results.splits}
     every = [figure for own in figures.values() for figure in own if figure.name == name]
     definition = every[0].definition.partition(", given ")[0].partition(", of a predictor")[0]
-    lower = name.split()[-1] not in HIGHER_IS_BETTER
+    lower = every[0].lower_is_better
     groups = []
     for encoder in next(iter(columns.values())):
         lines = []
         for kind in dict.fromkeys(of for own in columns.values() for of in own.get(encoder, {})):
-            cells = [_cell(columns[split], encoder, kind, lower) for split in results.splits]
+            cells = [_cell(columns[split], encoder, kind, lower, beaten) for split in results.splits]
             lines.append((kind, cells))
         groups.append((encoder, lines))
     counts = {figure.split: (figure.interval.n, figure.snapshots) for figure in every}
@@ -96,14 +93,14 @@ def _table(results: Results, name: str, rows: Any, figures: Any) -> dict[str, An
     }
 
 
-def _cell(rows: Any, encoder: str, kind: str, lower: bool) -> tuple[str, bool]:
+def _cell(rows: Any, encoder: str, kind: str, lower: bool, beaten: Sequence[str]) -> tuple[str, bool]:
     interval = rows.get(encoder, {}).get(kind)
     if interval is None:
         return "–", False
     if kind not in ("own", "embedding"):
         return str(interval), False
     beside = [*rows[encoder].items(), *rows.get("control", {}).items(), *rows.get("trivial", {}).items()]
-    controls = [own for of, own in beside if of in ("zero", *TRIVIAL) and np.isfinite(own.mean)]
+    controls = [own for of, own in beside if of in beaten and np.isfinite(own.mean)]
     return str(interval), bool(controls) and all(
         words.compare(interval, own, lower) == "yes" for own in controls
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.encoders.probing import Probing
+from rnnatlas.intervals import Interval, bootstrap
 
 ENOUGH = 128
 """RNNs whose questions are compared with one another."""
@@ -26,7 +27,7 @@ def question_differences(asked: Probing) -> Float[Tensor, "probe time"]:
     return torch.cdist(inputs, inputs, p=1.0).sum((2, 3)) / (2 * count * (count - 1))
 
 
-def same_task(atlas: Atlas, split: str) -> tuple[float, float] | None:
+def same_task(atlas: Atlas, split: str) -> tuple[Interval, float] | None:
     """How often the nearest RNN of another run has the same task, and how often a random one would.
 
     Args:
@@ -34,7 +35,8 @@ def same_task(atlas: Atlas, split: str) -> tuple[float, float] | None:
         split: Whose nearest are looked for, among all snapshots of other runs.
 
     Returns:
-        Both shares; None where tasks or runs are unknown, or the split is empty.
+        Both shares, the first with its interval over RNNs; None where tasks or runs are unknown, or the
+        split is empty.
     """
     table = atlas.table
     if not {"run", "label", "split"} <= set(table.column_names):
@@ -49,7 +51,8 @@ def same_task(atlas: Atlas, split: str) -> tuple[float, float] | None:
     alike = labels[asking][:, None] == labels
     nearest = np.where(others, similarity, -np.inf).argmax(axis=1)
     chance = (alike & others).sum(axis=1) / others.sum(axis=1)
-    return float(alike[np.arange(len(asking)), nearest].mean()), float(chance.mean())
+    share = alike[np.arange(len(asking)), nearest].astype(np.float64)
+    return bootstrap(share[None], runs[asking]), float(chance.mean())
 
 
 def examples(atlas: Atlas, count: int = 4, neighbours: int = 3) -> list[dict[str, Any]]:

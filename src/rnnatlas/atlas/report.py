@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
+import torch
 
 import rnnatlas
 from rnnatlas.atlas import charts, colours, comparison, words
@@ -14,7 +16,7 @@ from rnnatlas.atlas.experiment import Experiment, Results
 from rnnatlas.atlas.map import colour_columns
 from rnnatlas.encoders.probing import ProbingEncoder
 from rnnatlas.files import write_text
-from rnnatlas.intervals import Interval, difference
+from rnnatlas.intervals import Interval, correlation, difference
 from rnnatlas.properties.evaluate import LOSSES
 from rnnatlas.properties.features import DEFINITIONS
 from rnnatlas.properties.figures import EMULATED
@@ -48,7 +50,7 @@ def write_report(folder: Path | str) -> Path:
 
 def contents(results: Results) -> dict[str, Any]:
     """Everything that the report's template shows."""
-    split = results.splits[0]
+    headline = words.headline(results.splits)
     made = {
         "losses": _loss_chart(results),
         "curves": charts.learning_curves(
@@ -66,18 +68,19 @@ def contents(results: Results) -> dict[str, Any]:
     return {
         "experiment": results.experiment,
         "about": about,
-        "headlines": _headlines(results, split),
+        "headline": headline and words.SPLITS[headline],
+        "findings": _findings(results, headline) if headline else [],
+        "ranking": _ranking(results, headline) if headline else [],
         "elsewhere": [
             (words.SPLITS.get(other, other), tasks[other], _findings(results, other))
             for other in results.splits
-            if other != split
+            if other != headline
         ],
-        "split": words.SPLITS.get(split, split),
         "divergence": results.divergence.replace("-", " "),
         "seeds": max(len(own) for own in results.experiment.runs.values()),
         "loss_tables": comparison.loss_tables(results),
         "property_tables": comparison.property_tables(results),
-        "correlations": _correlations(results),
+        "correlations": _correlations(results, headline) if headline else None,
         "probing": probing,
         "atlas": atlas,
         "definitions": {**EMULATED, **DEFINITIONS},
@@ -112,7 +115,7 @@ def _about(results: Results) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(tz=datetime.UTC).strftime("%d %B %Y").lstrip("0"),
         "version": rnnatlas.__version__,
-        "torch": __import__("torch").__version__,
+        "torch": torch.__version__,
         "task": settings.task.name,
         "spec": str(spec),
         "parameters": spec.parameters,
@@ -148,7 +151,11 @@ def _findings(results: Results, split: str) -> list[tuple[str, list[words.Findin
     )
 
 
-def _headlines(results: Results, split: str) -> dict[str, Any]:
+def _ranking(results: Results, split: str) -> list[str]:
+    if len(results.encoders) < 2:
+        return []
+    if min(map(len, results.experiment.runs.values())) < words.ENOUGH_SEEDS:
+        return ["Fewer than three seeds: not ranked."]
     losses = {
         encoder: comparison.intervals(own, f"emulation loss, {results.divergence}", split)["own"]
         for encoder, own in results.losses.items()
@@ -158,10 +165,9 @@ def _headlines(results: Results, split: str) -> dict[str, Any]:
         for encoder, own in results.properties.items()
         if "embedding" in (found := comparison.intervals(own, "task accuracy", split))
     }
-    ranks = words.ranking(losses, "emulation loss") + words.ranking(
+    return words.ranking(losses, "emulation loss") + words.ranking(
         accuracy, "task accuracy", lower_is_better=False
     )
-    return {"findings": _findings(results, split), "ranking": ranks if len(results.encoders) > 1 else []}
 
 
 def _differences(results: Results, split: str) -> dict[str, Interval]:
@@ -188,18 +194,18 @@ def _property_chart(results: Results, made: dict[str, charts.Chart]) -> None:
         made["task"] = charts.dots(panels, "share of m’s right", start_at_zero=True)
 
 
-def _correlations(results: Results) -> list[tuple[str, list[float]]]:
-    """Correlation of original and emulated performance, an encoder and seed each."""
-    found = []
+def _correlations(results: Results, split: str) -> dict[str, Any]:
+    """Correlations of original and emulated performance within training steps, over all seeds."""
+    found, snapshots = {}, 0
     for encoder, tables in results.emulated.items():
-        pairs = [(table["original"].to_numpy(), table["emulated"].to_numpy()) for table in tables]
-        values = [
-            round(float(np.corrcoef(x, y)[0, 1]), 2) + 0.0
-            for x, y in pairs
-            if np.std(x) > 0 and np.std(y) > 0
-        ]
-        found.append((words.name(encoder), values))
-    return found
+        chosen = [table.filter(pc.field("split") == split) for table in tables]
+        if not chosen or chosen[0].num_rows == 0:
+            continue
+        x, y = (np.stack([own[name].to_numpy() for own in chosen]) for name in ("emulated", "original"))
+        runs, steps = (chosen[0][name].to_numpy() for name in ("run", "step"))
+        found[words.name(encoder)] = correlation(x, y, runs, within=steps)
+        snapshots = len(runs)
+    return {"split": words.SPLITS[split], "intervals": found, "snapshots": snapshots}
 
 
 # --- single RNNs -------------------------------------------------------------------------------------
@@ -210,7 +216,8 @@ def _probing(results: Results, made: dict[str, charts.Chart]) -> dict[str, Any] 
     own = results.models.get("interactive")
     if own is None:
         return None
-    table = results.zoo.snapshots(split=results.splits[0])
+    split = words.headline(results.splits) or results.splits[0]
+    table = results.zoo.snapshots(split=split)
     if table.num_rows < 2:
         return None
     performance = [metrics["performance"] for metrics in table["metrics"].to_pylist()]
@@ -235,6 +242,8 @@ def _probing(results: Results, made: dict[str, charts.Chart]) -> dict[str, Any] 
     titles = [html.escape(labels[i]) for i in chosen]
     made["probing"] = charts.probing(asked, sequence, titles, names, names)
     return {
+        "split": words.SPLITS[split],
+        "shown": len(chosen),
         "seed": seed,
         "sequence": sequence + 1,
         "sequences": asked.inputs.shape[1],

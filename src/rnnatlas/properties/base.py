@@ -1,5 +1,6 @@
 """What a property of an RNN is: a target, a loss, scores, and how a prediction reads."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,6 +13,19 @@ from torch import Tensor
 from rnnatlas.tasks.base import Task
 
 
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What a figure is.
+
+    Args:
+        definition: In one line.
+        lower_is_better: Whether a good predictor's is low, as a loss is.
+    """
+
+    definition: str
+    lower_is_better: bool = False
+
+
 class Property(ABC):
     """Something to be predicted from an embedding.
 
@@ -20,8 +34,8 @@ class Property(ABC):
     """
 
     name: ClassVar[str]
-    scores: ClassVar[Mapping[str, str]]
-    """Names of the figures that `score` gives, each with its definition in one line."""
+    scores: ClassVar[Mapping[str, Score]]
+    """The figures that `score` gives, by name."""
 
     @classmethod
     @abstractmethod

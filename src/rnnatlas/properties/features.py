@@ -18,7 +18,8 @@ from rnnatlas.zoo.store import Zoo
 
 DEFINITIONS: Mapping[str, str] = {
     "embedding": "the frozen embedding",
-    "untrained": "the embedding of the same encoder with random weights of its own, never trained",
+    "untrained": "the embedding of the same encoder with random weights of its own, never trained, but "
+    "whitened on training RNNs as the trained encoder was at its start",
     "norms": "the logarithm of the norm of each weight tensor",
     "step": "the training step of the snapshot, one-hot",
     "architecture": "which architecture the RNN has, one-hot",

@@ -8,21 +8,22 @@ import pyarrow as pa
 
 from rnnatlas import properties
 from rnnatlas.intervals import Interval, bootstrap, correlation
+from rnnatlas.properties.base import Score
 from rnnatlas.properties.features import DEFINITIONS
 
 EMULATED = {
     "own": "each RNN's own embedding",
-    "shuffled": "the embedding of another RNN of the same split, chosen at random",
+    "shuffled": "the embedding of a snapshot of another RNN of the same split, chosen at random",
     "zero": "an emulator that was trained with zeros for embeddings",
 }
 """What the emulator is told, and how the columns of losses are called."""
 
 CORRELATIONS = {
-    "correlation": "Pearson correlation of prediction and target",
-    "correlation_within_step": "Pearson correlation of prediction and target, each training step's mean "
-    "subtracted from both",
+    "correlation": Score("Pearson correlation of prediction and target"),
+    "correlation_within_step": Score(
+        "Pearson correlation of prediction and target, each training step's mean subtracted from both"
+    ),
 }
-SCORES = ("loss", "accuracy", "all_right")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Figure:
         interval: The figure with its 95 % interval over runs, and over seeds where there are several.
         snapshots: Snapshots that it rests on.
         definition: What it means, in words.
+        lower_is_better: Whether it should be low, as a loss.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Figure:
     interval: Interval
     snapshots: int
     definition: str
+    lower_is_better: bool
 
 
 def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
@@ -77,6 +80,7 @@ def _means(tables: Sequence[pa.Table], column: str, **about: str) -> list[Figure
             split=split,
             interval=bootstrap(np.stack([table[column].to_numpy()[rows] for table in tables]), runs[rows]),
             snapshots=len(rows),
+            lower_is_better=True,
             **about,
         )
         for split, rows in _splits(tables[0])
@@ -106,27 +110,28 @@ def property_figures(tables: Sequence[pa.Table]) -> list[Figure]:
 def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -> list[Figure]:
     kind = properties.registry[name]
     runs = tables[0]["run"].to_numpy()
-    found: dict[str, tuple[Interval, str]] = {}
-    for score, definition in kind.scores.items():
-        values = np.stack([table[score].to_numpy() for table in tables])
-        found[score] = bootstrap(values, runs), definition
+    found: dict[str, tuple[Interval, Score]] = {}
+    for name_of, score in kind.scores.items():
+        values = np.stack([table[name_of].to_numpy() for table in tables])
+        found[name_of] = bootstrap(values, runs), score
     if len(tables[0]["target"][0]) == 1:
         x, y = (
             np.stack([_numbers(table[column]) for table in tables]) for column in ("prediction", "target")
         )
         steps = tables[0]["step"].to_numpy()
-        for score, within in zip(CORRELATIONS, (None, steps), strict=True):
-            found[score] = correlation(x, y, runs, within), CORRELATIONS[score]
+        for (name_of, score), within in zip(CORRELATIONS.items(), (None, steps), strict=True):
+            found[name_of] = correlation(x, y, runs, within), score
     return [
         Figure(
-            name=f"{name} {score.replace('_', ' ')}",
+            name=f"{name} {name_of.replace('_', ' ')}",
             split=split,
             of=predictor,
             interval=interval,
             snapshots=len(runs),
-            definition=f"{definition}, of a predictor that reads {DEFINITIONS[predictor]}",
+            definition=f"{score.definition}, of a predictor that reads {DEFINITIONS[predictor]}",
+            lower_is_better=score.lower_is_better,
         )
-        for score, (interval, definition) in found.items()
+        for name_of, (interval, score) in found.items()
     ]
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from rnnatlas.properties.base import Property
+from rnnatlas.properties.base import Property, Score
 from rnnatlas.tasks.base import Task
 
 
@@ -26,9 +26,9 @@ class TrainingStep(Property):
     steps: list[int]
 
     name: ClassVar[str] = "step"
-    scores: ClassVar[Mapping[str, str]] = {
-        "loss": "cross-entropy in nats",
-        "accuracy": "share of snapshots whose most probable step is right",
+    scores: ClassVar[Mapping[str, Score]] = {
+        "loss": Score("cross-entropy in nats", lower_is_better=True),
+        "accuracy": Score("share of snapshots whose most probable step is right"),
     }
 
     @classmethod

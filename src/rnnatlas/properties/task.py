@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from rnnatlas.properties.base import Property
+from rnnatlas.properties.base import Property, Score
 from rnnatlas.tasks.base import Task
 
 
@@ -26,10 +26,10 @@ class TaskProperty(Property):
     values: Mapping[str, list[Any]]
 
     name: ClassVar[str] = "task"
-    scores: ClassVar[Mapping[str, str]] = {
-        "loss": "binary cross-entropy, mean over the one-hot entries",
-        "accuracy": "share of the task's numbers (m's) whose most probable value is right",
-        "all_right": "share of RNNs for which every number is right",
+    scores: ClassVar[Mapping[str, Score]] = {
+        "loss": Score("binary cross-entropy, mean over the one-hot entries", lower_is_better=True),
+        "accuracy": Score("share of the task's numbers (m's) whose most probable value is right"),
+        "all_right": Score("share of RNNs for which every number is right"),
     }
 
     @classmethod
