@@ -43,7 +43,7 @@ def test_losses_by_hand(zoo, model):
     z = model.embed(zoo.population(rows))
     told = {
         "own": model.emulate(z, zoo.task.encode_inputs(stored)),
-        "shuffled": model.emulate(z[derangement(len(z))], zoo.task.encode_inputs(stored)),
+        "shuffled": model.emulate(z[derangement(rows["run"].to_numpy())], zoo.task.encode_inputs(stored)),
         "zero": model.zero(torch.zeros_like(z), zoo.task.encode_inputs(stored)).detach(),
     }
     for name, predictions in told.items():
@@ -70,12 +70,18 @@ def test_batches_do_not_matter(zoo, model, monkeypatch):
         np.testing.assert_allclose(apart[name].to_numpy(), whole[name].to_numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [2, 3, 10, 101])
-def test_shuffling_leaves_nothing_in_its_place(count):
-    order = derangement(count)
-    assert sorted(order) == list(range(count))
-    assert (order != np.arange(count)).all()
-    assert (derangement(count) == order).all()
+@pytest.mark.parametrize("sizes", [[1, 1], [1, 2, 3], [9] * 12, [9, 9], [4, 1, 1, 1, 1], [2, 5, 3, 9, 1, 7]])
+def test_shuffling_gives_every_snapshot_one_of_another_run(sizes):
+    runs = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    order = derangement(runs)
+    assert sorted(order) == list(range(len(runs)))
+    assert (runs[order] != runs).all()
+    assert (derangement(runs) == order).all()
+
+
+def test_shuffling_does_not_pair_by_step():
+    runs, steps = np.repeat(np.arange(20), 9), np.tile(np.arange(9), 20)
+    assert (steps[derangement(runs)] == steps).mean() < 0.3
 
 
 def test_emulated_performance_is_that_of_strings_the_emulator_writes(zoo, model, monkeypatch):

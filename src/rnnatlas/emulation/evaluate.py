@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 import torch
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from rnnatlas import seeds
@@ -51,14 +52,14 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
     Returns:
         One row for each snapshot and divergence (the one trained on first, then `REPORTED`), with the
         columns id, run, step, split, divergence, and mean losses over the positions up to the first EOS:
-        `own` (the emulator is told the RNN's own embedding), `shuffled` (another one's of these
-        snapshots, at random) and `zero` (the emulator that was trained with zeros); `own_unmasked`,
+        `own` (the emulator is told the RNN's own embedding), `shuffled` (that of a snapshot
+        of another run, at random) and `zero` (the emulator that was trained with zeros); `own_unmasked`,
         `shuffled_unmasked` and `zero_unmasked` are means over all positions.
     """
     data = Snapshots.of(zoo, snapshots)
     names = list(dict.fromkeys([model.settings.emulation.divergence, *REPORTED]))
     own = model.embed(data.population)
-    shuffled = own[derangement(len(own))]
+    shuffled = own[derangement(snapshots["run"].to_numpy())]
     parts: dict[tuple[str, str], list[Tensor]] = {}
     size = max(1, BATCH // len(data.stored[0, :rollouts]))
     for number, batch in enumerate(data.in_order(size, rollouts)):
@@ -87,11 +88,18 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
     return pa.concat_tables(tables)
 
 
-def derangement(count: int) -> np.ndarray:
-    """A fixed random reordering that leaves nothing in its place (one cycle through all)."""
-    order = seeds.stream(0, "shuffled embeddings").permutation(count)
+def derangement(runs: Shaped[np.ndarray, " rnn"]) -> Int[np.ndarray, " rnn"]:
+    """A fixed random reordering of snapshots that gives each one of another run.
+
+    Snapshots lie in a circle, run by run, runs and the snapshots of each in random order; each gets what
+    lies as far ahead as the largest run is long. Where that has more than half of the snapshots, some must
+    keep one of their own run.
+    """
+    random = seeds.stream(0, "shuffled embeddings")
+    _, membership, sizes = np.unique(runs, return_inverse=True, return_counts=True)
+    order = np.lexsort((random.permutation(len(runs)), random.permutation(len(sizes))[membership]))
     reordered = np.empty_like(order)
-    reordered[order] = np.roll(order, 1)
+    reordered[order] = np.roll(order, sizes.max())
     return reordered
 
 
