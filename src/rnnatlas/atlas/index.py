@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from rnnatlas.atlas.layouts import place
 from rnnatlas.errors import AtlasFormatError, UnknownName
-from rnnatlas.files import new_folder, replacing, write_json
+from rnnatlas.files import making, write_json
 from rnnatlas.tables import rows_where
 
 FORMAT = 1
@@ -85,15 +85,14 @@ class Atlas:
         return cls(card, table)
 
     def save(self, path: Path | str) -> None:
-        """Writes the atlas to a new folder.
+        """Writes the atlas to a new folder, which appears whole or not at all.
 
         Raises:
             OutputExists: `path` holds something already.
         """
-        path = new_folder(path)
-        with replacing(path / ENTRIES) as partial:
-            pq.write_table(self.table, partial, compression="zstd")
-        write_json(path / CARD, {**self.card, "format": FORMAT, "entries": len(self)})
+        with making(path) as folder:
+            pq.write_table(self.table, folder / ENTRIES, compression="zstd")
+            write_json(folder / CARD, {**self.card, "format": FORMAT, "entries": len(self)})
 
     # --- finding -------------------------------------------------------------------------------
     def position(self, id: str) -> int:
@@ -133,23 +132,15 @@ class Atlas:
         Raises:
             UnknownName: No entry has that id, or the condition names a column that is not there.
         """
-        from sklearn.neighbors import NearestNeighbors
-
         rows = np.arange(len(self)) if where is None else rows_where(self.table, where)
         vector = query
         if isinstance(query, str):
             itself = self.position(query)
             vector = self.embeddings[itself]
             rows = rows[rows != itself]
-        if len(rows) == 0:
-            return self._with_similarity(rows, np.zeros(0))
-        index = NearestNeighbors(metric="cosine", algorithm="brute").fit(
-            self.embeddings[rows].astype(np.float64)
-        )
-        # All distances, so that ties at the k-th place go by position and not by chance.
-        distances, found = index.kneighbors(np.asarray(vector, dtype=np.float64)[None], n_neighbors=len(rows))
-        order = np.lexsort((found[0], distances[0].round(9)))[:k]
-        return self._with_similarity(rows[found[0][order]], 1 - distances[0][order])
+        similarity = _unit(self.embeddings[rows]) @ _unit(np.asarray(vector))
+        order = np.argsort(-similarity.round(9), kind="stable")[:k]  # rounding noise is no difference
+        return self._with_similarity(rows[order], similarity[order])
 
     def _with_similarity(self, rows: np.ndarray, similarity: np.ndarray) -> pa.Table:
         chosen = self.table.take(pa.array(rows, pa.int64()))
@@ -166,6 +157,13 @@ class Atlas:
             return self
         table = with_places(self.table, place(layout, self.embeddings, seed))
         return Atlas({**self.card, "layout": layout, "layout_seed": seed}, table)
+
+
+def _unit(vectors: Float[np.ndarray, "*rnn embed"]) -> Float[np.ndarray, "*rnn embed"]:
+    """Of length one, in double precision; zeros stay zeros."""
+    vectors = vectors.astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def with_places(table: pa.Table, places: Float[np.ndarray, "rnn 2"]) -> pa.Table:

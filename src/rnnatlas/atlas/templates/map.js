@@ -148,7 +148,7 @@ function legend() {
       button.classList.toggle("off", off.has(code));
       button.onclick = () => {
         const alone = !off.has(code) && off.size === current.categories.length - 1;
-        off = alone ? new Set() : new Set(current.categories.keys().filter(other => other !== code));
+        off = alone ? new Set() : new Set([...current.categories.keys()].filter(other => other !== code));
         legend(); repaint();
       };
       box.append(button);
