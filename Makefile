@@ -25,8 +25,8 @@ clean:
 	rm -rf .venv demo build dist
 
 .venv/.installed: pyproject.toml
+	test -d .venv || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rnnatlas needs Python 3.11 or newer, found " + sys.version.split()[0] + "; run make with PYTHON=python3.11")'
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rnnatlas needs Python 3.11 or newer, found " + sys.version.split()[0] + "; run make with PYTHON=python3.11")'
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable .

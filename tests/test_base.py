@@ -121,6 +121,20 @@ class TestFiles:
         assert target.read_text() == "old"
         assert os.listdir(tmp_path) == ["a.txt"]  # noqa: PTH208
 
+    def test_folders_appear_whole_or_not_at_all(self, tmp_path):
+        with files.making(tmp_path / "deep" / "new") as folder:
+            files.write_text(folder / "a.txt", "whole")
+            assert not (tmp_path / "deep" / "new").exists()
+        assert (tmp_path / "deep" / "new" / "a.txt").read_text() == "whole"
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(ZeroDivisionError), files.making(tmp_path / "empty") as folder:  # noqa: PT012
+            files.write_text(folder / "a.txt", "half")
+            raise ZeroDivisionError
+        assert sorted(os.listdir(tmp_path)) == ["deep", "empty"]  # noqa: PTH208
+        assert not any((tmp_path / "empty").iterdir())
+        with pytest.raises(OutputExists, match="exists already"), files.making(tmp_path / "deep"):
+            pass
+
     def test_folders_in_use_are_refused(self, tmp_path):
         assert files.new_folder(tmp_path / "new" / "deep").is_dir()
         files.new_folder(tmp_path / "new" / "deep")  # still empty

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,30 @@ def replacing(path: Path | str) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def making(path: Path | str) -> Iterator[Path]:
+    """Yields a temporary folder beside `path` that takes its place when the block succeeds.
+
+    What ends the block early leaves nothing; a process that is killed leaves at most a hidden folder.
+
+    Raises:
+        OutputExists: `path` is there already and is not an empty folder.
+    """
+    path = Path(path).resolve()
+    _check_free(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        yield partial
+        for written in partial.rglob("*"):
+            _sync(written)
+        partial.chmod(0o755)
+        partial.replace(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -59,7 +84,11 @@ def new_folder(path: Path | str) -> Path:
         OutputExists: `path` is there already and is not an empty folder.
     """
     path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputExists(f"{path} exists already; choose another --out, or remove it first")
+    _check_free(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _check_free(path: Path) -> None:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise OutputExists(f"{path} exists already; choose another --out, or remove it first")

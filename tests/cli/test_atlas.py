@@ -101,6 +101,13 @@ def test_search_by_id_and_by_file(atlas, checkpoint, capsys):
     assert "similarity" in out
 
 
+@pytest.mark.parametrize("k", [0, -1])
+def test_search_finds_at_least_one(tmp_path, capsys, k):
+    status, out, err = call(capsys, "search", tmp_path, "x", "-k", k)
+    assert (status, out) == (2, "")
+    assert "Must be >= 1" in err
+
+
 def test_predict_as_table_and_json(evaluated, checkpoint, capsys):
     status, out, _ = call(capsys, "predict", evaluated / "run", checkpoint, "--json")
     (found,) = json.loads(out)

@@ -93,6 +93,22 @@ def test_verify_fails_where_something_disagrees(zoo, capsys):
     assert "not what was stored" in err
 
 
+@pytest.mark.parametrize("steps", [[3], [0, 3]])
+def test_show_where_snapshots_diverged(zoo, capsys, steps):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from rnnatlas.zoo.format import write_shard
+
+    for part in zoo.rglob("*.parquet"):
+        table = pq.read_table(part)
+        health = ["diverged" if step in steps else "ok" for step in table["step"].to_pylist()]
+        write_shard(part, table.set_column(table.column_names.index("health"), "health", pa.array(health)))
+    status, out, err = call(capsys, "zoo", "show", zoo)
+    assert (status, err) == (0, "")
+    assert f"{6 * len(steps)} diverged" in out
+
+
 def test_existing_output_and_resume(zoo, capsys):
     again = ("zoo", "build", "formal-languages", "--out", zoo, *FEW)
     status, _, err = call(capsys, *again)

@@ -193,3 +193,12 @@ def test_local_does_each_unit_once_and_passes_errors_on(tmp_path, workers):
     assert (workers == 1) == any(path.name.endswith(str(os.getpid())) for path in written)
     with pytest.raises(ValueError, match="-1 is negative"):
         list(Local(workers).run(_square, [(1, tmp_path), (-1, tmp_path)], Heartbeats(tmp_path)))
+
+
+def _die(unit, beat):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_sentence(tmp_path):
+    with pytest.raises(RNNAtlasError, match=r"worker process was killed.*fewer --workers.*--resume"):
+        list(Local(2).run(_die, [1, 2], Heartbeats(tmp_path)))

@@ -143,6 +143,25 @@ def test_a_zoo_elsewhere_is_read_through_fsspec(zoo_folder):
         Zoo.open("memory://elsewhere")
 
 
+@pytest.mark.parametrize(
+    ("path", "error", "words"),
+    [
+        ("s3://bucket/zoo", ImportError("Install s3fs to access S3"), "Install s3fs"),
+        ("nope://zoo", None, "nope"),
+    ],
+)
+def test_addresses_that_cannot_be_opened(monkeypatch, path, error, words):
+    if error is not None:
+        import fsspec
+
+        def refuse(_):
+            raise error
+
+        monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
+    with pytest.raises(ZooFormatError, match=rf"zoo {path} is at an address that cannot be opened.*{words}"):
+        Zoo.open(path)
+
+
 def test_datasets_can_load_a_zoo(zoo_folder, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets", reason="the extra `hub` is not installed")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))

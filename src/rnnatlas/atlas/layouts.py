@@ -32,7 +32,8 @@ def place(
         SettingsError: The layout needs an extra that is not installed.
     """
     draw = registry[layout] if len(embeddings) >= FEWEST else pca
-    places = np.asarray(draw(embeddings.astype(np.float64), seed), dtype=np.float64)
+    # the libraries take seeds of 32 bits
+    places = np.asarray(draw(embeddings.astype(np.float64), seed % 2**32), dtype=np.float64)
     places -= (places.max(axis=0) + places.min(axis=0)) / 2
     extent = np.abs(places).max()
     return places / extent if extent > 0 else places

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from rnnatlas.cli.common import Common, print_json, print_table
 
@@ -13,7 +13,7 @@ def search(
     query: str,
     /,
     *,
-    k: Annotated[int, Parameter(name=("-k", "--k"))] = 10,
+    k: Annotated[int, Parameter(name=("-k", "--k"), validator=validators.Number(gte=1))] = 10,
     where: str | None = None,
     run: Path | None = None,
     json: bool = False,

@@ -6,11 +6,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from rnnatlas.errors import SettingsError
+from rnnatlas.errors import RNNAtlasError, SettingsError
 
 Work = Callable[[Any, Callable[[int], None]], None]
 """Does a unit and commits its result; calls back with the number of updates made since the last call."""
@@ -42,7 +43,11 @@ class Local(Executor):
     """Processes on this machine (joblib's loky), one thread each; a single worker is this process."""
 
     def run(self, work: Work, units: Sequence[Any], heartbeats: "Heartbeats") -> Generator[int, None, None]:
-        """See `Executor.run`; workers are stopped at once when the caller stops."""
+        """See `Executor.run`; workers are stopped at once when the caller stops.
+
+        Raises:
+            RNNAtlasError: A worker was killed.
+        """
         if min(self.workers, len(units)) <= 1:
             for number, unit in enumerate(units):
                 yield _do(work, unit, number, heartbeats, parent=None)
@@ -59,6 +64,11 @@ class Local(Executor):
             try:
                 for number in parallel(jobs):
                     yield cast(int, number)
+            except BrokenExecutor:
+                raise RNNAtlasError(
+                    "a worker process was killed, often for lack of memory; what was finished is kept: use "
+                    "fewer --workers and run the same command again, with --resume where it has one"
+                ) from None
             finally:
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
 

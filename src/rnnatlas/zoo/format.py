@@ -149,11 +149,23 @@ class _Reading:
 
 
 class Folder:
-    """Where a zoo is: a path on this machine, or an address such as s3://… that fsspec knows."""
+    """Where a zoo is: a path on this machine, or an address such as s3://… that fsspec knows.
+
+    Raises:
+        ZooFormatError: The kind of address is unknown, or needs a package that is not installed.
+    """
 
     def __init__(self, path: Path | str):
         self.path = path
-        self._fs, self._root = fsspec.core.url_to_fs(str(path))
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(str(path))
+        except ImportError as error:  # says which package to install
+            raise ZooFormatError(f"zoo {path} is at an address that cannot be opened yet: {error}") from None
+        except ValueError as error:
+            raise ZooFormatError(
+                f"zoo {path} is at an address that cannot be opened ({error}); give a folder, or an address "
+                "such as s3://bucket/zoo"
+            ) from None
 
     def __str__(self) -> str:
         return str(self.path)

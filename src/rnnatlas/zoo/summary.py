@@ -41,10 +41,14 @@ def summarise(zoo: Zoo) -> dict[str, Any]:
 
 
 def examples(zoo: Zoo, count: int = 3, strings: int = 6) -> list[tuple[str, float, list[str]]]:
-    """The last snapshots of a few runs, spread over their performance: task, performance, some rollouts."""
-    if zoo.task is None:
+    """The last snapshots of a few runs, spread over their performance: task, performance, some rollouts.
+
+    Snapshots that diverged do not count.
+    """
+    table = zoo.snapshots()
+    if zoo.task is None or not table.num_rows:
         return []
-    last = max(zoo.table["step"].to_pylist())
+    last = max(table["step"].to_pylist())
     table = flat(zoo.snapshots(where=f"step = {last}"))
     performances = table["metrics.performance"].to_numpy()
     order = np.argsort(performances)[:: -max(1, table.num_rows // count)][:count]
