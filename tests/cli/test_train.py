@@ -58,7 +58,7 @@ def test_trains(zoo, tmp_path, capsys):
     assert status == 0
     assert out == ""
     assert "best validation loss (kl)" in err
-    assert json.loads((tmp_path / "run/metrics.json").read_text())[0]["divergence"] == "kl"
+    assert "mean kl over" in json.loads((tmp_path / "run/metrics.json").read_text())[0]["definition"]
     assert call(capsys, zoo, "--encoder=statistics", "--out", tmp_path / "run", *SET) == (
         1,
         "",

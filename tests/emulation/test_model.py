@@ -130,7 +130,8 @@ def test_weights_of_another_run(run):
 def test_figures_say_what_they_are(run):
     (record,) = json.loads((run / "metrics.json").read_text())
     assert record["split"] == "validation"
-    assert record["n"] > 0
+    assert record["of"] == "own"
+    assert record["n_snapshots"] >= record["n_runs"] > 0
     assert "chose the weights" in record["definition"]
 
 

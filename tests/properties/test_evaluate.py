@@ -33,7 +33,7 @@ def evaluated(trained, zoo, tmp_path_factory):
 def test_writes_figures_predictions_and_predictors(evaluated):
     run, records = evaluated
     assert json.loads((run / "metrics.json").read_text()) == records
-    figures = [record for record in records if "of" in record]
+    best, *figures = records
     names = {(record["name"], record["of"]) for record in figures}
     assert {("emulation loss, total-variation", told) for told in ("own", "shuffled", "zero")} <= names
     assert {("task accuracy", of) for of in ("embedding", "untrained", "norms", "step", "constant")} <= names
@@ -41,7 +41,10 @@ def test_writes_figures_predictions_and_predictors(evaluated):
     assert {record["split"] for record in figures} == {"new-runs", "validation", "ood"}
     assert all(record["definition"] and record["n_snapshots"] >= record["n_runs"] > 0 for record in figures)
     assert all(record["low"] is None or record["low"] <= record["high"] for record in figures)
-    assert [record["name"] for record in records if "of" not in record] == ["best validation loss"]
+    assert best["name"] == "best validation loss"
+    assert set(best) - {"step"} == set(figures[0])
+    assert all(set(record) == set(figures[0]) for record in figures)
+    assert all("over RNNs alone" in record["definition"] for record in figures)
     emulated = pq.read_table(run / "emulated.parquet")
     assert set(emulated["split"].to_pylist()) == {"new-runs", "validation", "ood"}
     assert list(load(run).predictors) == ["task", "performance", "step"]

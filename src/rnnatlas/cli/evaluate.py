@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnatlas.cli.common import Common, print_json, print_table
+from rnnatlas.intervals import Interval
 
 
 def evaluate(
@@ -27,10 +28,8 @@ def evaluate(
     if json:
         print_json(records)
         return
-    figures = [record for record in records if "of" in record]
-    names = list(dict.fromkeys(record["name"] for record in figures))
-    for name in names:
-        own = [record for record in figures if record["name"] == name]
+    for name in dict.fromkeys(record["name"] for record in records):
+        own = [record for record in records if record["name"] == name]
         if any(record["value"] is not None for record in own):
             _print(name, own)
 
@@ -48,7 +47,7 @@ def _print(name: str, records: list[dict[str, Any]]) -> None:
 
 
 def _cell(record: dict[str, Any]) -> str:
-    if record["value"] is None:
-        return "–"
-    ends = "" if record["low"] is None else f" ({record['low']:.3f}–{record['high']:.3f})"
-    return f"{record['value']:.3f}{ends}"
+    mean, low, high = (
+        float("nan") if record[key] is None else record[key] for key in ("value", "low", "high")
+    )
+    return str(Interval(mean, low, high, record["n_runs"]))

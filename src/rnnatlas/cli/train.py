@@ -85,14 +85,14 @@ def train(
         devices=devices,
         progress=common.progress,
     )
-    common.say(_summary(model.path))
+    common.say(_summary(model.path, emulation.divergence))
 
 
-def _summary(path: Path) -> str:
+def _summary(path: Path, divergence: str) -> str:
     from rnnatlas.emulation.model import read_metrics
 
     own, zero = (read_metrics(folder)[0] for folder in (path, path / "zero"))
     return (
-        f"best validation loss ({own['divergence']}) {own['value']:.4f} at step {own['step']}, "
+        f"best validation loss ({divergence}) {own['value']:.4f} at step {own['step']}, "
         f"{zero['value']:.4f} without embeddings; {path}"
     )

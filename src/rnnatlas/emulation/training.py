@@ -207,23 +207,24 @@ def _train(
             fit(training, out, device, devices, progress)
             training.take_up(torch.load(out / RESUME, weights_only=True))
         write_history(out, training.history)
-        write_metrics(out, [_record(run, training.best, len(snapshots["validation"]))])
+        write_metrics(out, [_record(run, training.best, snapshots["validation"])])
         write_weights(out, training.best["weights"])
     for leftover in (RESUME, "hparams.yaml"):
         (out / leftover).unlink(missing_ok=True)
 
 
-def _record(run: RunSettings, best: Mapping[str, Any], count: int) -> dict[str, Any]:
+def _record(run: RunSettings, best: Mapping[str, Any], snapshots: Snapshots) -> dict[str, Any]:
     """The best validation loss as metrics.json has it."""
     masked = "positions up to the first EOS" if run.emulation.mask_padding else "all positions"
     return {
         "name": "best validation loss",
         "split": "validation",
-        "embedding": "zero" if run.encoder == CONTROL else "own",
-        "divergence": run.emulation.divergence,
-        "masked": run.emulation.mask_padding,
+        "of": "zero" if run.encoder == CONTROL else "own",
         "value": best["loss"],
-        "n": count,
+        "low": None,
+        "high": None,
+        "n_runs": len(snapshots.table["run"].unique()),
+        "n_snapshots": len(snapshots),
         "seed": run.seed,
         "step": best["step"],
         "definition": f"mean over snapshots of the mean {run.emulation.divergence} over {masked} of "
