@@ -122,6 +122,12 @@ def test_correlation_stays_within_its_range():
     assert -1 <= interval.low < interval.mean < interval.high <= 1
 
 
+def test_interval_of_a_share_stays_within_zero_and_one():
+    values = np.stack([np.tile([0.0, 1.0], 10), np.ones(20)])
+    interval = bootstrap(values, np.arange(20), bounds=(0.0, 1.0))
+    assert (interval.mean, interval.low, interval.high) == (0.75, 0, 1)
+
+
 def test_constant_prediction_has_no_correlation():
     y = np.random.default_rng(6).normal(size=(1, 20))
     assert np.isnan(correlation(np.full((1, 20), 0.3), y, np.arange(20)).mean)

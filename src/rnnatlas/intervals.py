@@ -55,6 +55,7 @@ def bootstrap(
     clusters: Shaped[np.ndarray, " item"],
     function: Callable[[np.ndarray], np.ndarray] | None = None,
     *,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
@@ -71,6 +72,7 @@ def bootstrap(
             several means.
         clusters: What each item belongs to: items of one run are drawn together.
         function: From means [column, resample] to figures [resample]; the mean itself without it.
+        bounds: What the figure cannot leave, such as (0.0, 1.0) for a share; the interval is cut there.
         seed: Names the random stream.
         resamples: Number of bootstrap samples.
     """
@@ -82,7 +84,9 @@ def bootstrap(
         mean = function(sums.mean(axis=1).sum(axis=1)[:, None] / counts.sum())
         figures = function(_resampled(sums, counts, runs))
         each = function(sums.sum(axis=2) / counts.sum())
-    return _interval(float(mean[0]), figures, _over_seeds(each), len(counts))
+    found = _interval(float(mean[0]), figures, _over_seeds(each), len(counts))
+    low, high = (float(np.clip(end, *bounds)) for end in (found.low, found.high))
+    return dataclasses.replace(found, low=low, high=high)
 
 
 def difference(
@@ -122,9 +126,8 @@ def correlation(
     if within is not None:
         _, groups = np.unique(within, return_inverse=True)
         x, y = _centred(x, groups), _centred(y, groups)
-    found = bootstrap(np.stack([x, y, x * x, y * y, x * y]), clusters, _pearson)
-    low, high = (float(np.clip(end, -1, 1)) for end in (found.low, found.high))
-    return dataclasses.replace(found, low=low, high=high)
+    columns = np.stack([x, y, x * x, y * y, x * y])
+    return bootstrap(columns, clusters, _pearson, bounds=(-1.0, 1.0))
 
 
 def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def same_task(atlas: Atlas, split: str) -> tuple[Interval, float] | None:
     nearest = np.where(others, similarity, -np.inf).argmax(axis=1)
     chance = (alike & others).sum(axis=1) / others.sum(axis=1)
     share = alike[np.arange(len(asking)), nearest].astype(np.float64)
-    return bootstrap(share[None], runs[asking]), float(chance.mean())
+    return bootstrap(share[None], runs[asking], bounds=(0.0, 1.0)), float(chance.mean())
 
 
 def examples(atlas: Atlas, count: int = 4, neighbours: int = 3) -> list[dict[str, Any]]:

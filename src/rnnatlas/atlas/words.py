@@ -98,9 +98,9 @@ def emulation(
 
 def _beside_zero(outcome: Outcome, zero: Interval) -> str:
     return {
-        "yes": f"clearly below the {zero} of an emulator that is told nothing",
-        "no": f"clearly above the {zero} of an emulator that is told nothing: the embedding did not help",
-        "open": f"not to be told apart from the {zero} of an emulator that is told nothing",
+        "yes": f"clearly below {zero} when told nothing",
+        "no": f"clearly above {zero} when told nothing: it did not help",
+        "open": f"not apart from {zero} when told nothing",
     }[outcome]
 
 
@@ -113,21 +113,18 @@ def _paired(difference: Interval | None) -> str:
     if difference is None:
         return ""
     if difference.high < 0:
-        return f", though lower when the two are compared RNN by RNN: difference {difference}"
+        return f", though lower RNN by RNN (difference {difference})"
     if difference.low > 0:
-        return f", though higher when the two are compared RNN by RNN: difference {difference}"
-    return f", nor when the two are compared RNN by RNN: difference {difference}"
+        return f", though higher RNN by RNN (difference {difference})"
+    return f", nor RNN by RNN (difference {difference})"
 
 
 def _shuffled(own: Interval, shuffled: Interval) -> str:
-    outcome = compare(own, shuffled)
-    if outcome == "yes":
-        return (
-            f"Told another RNN's embedding it rises to {shuffled}, so the emulator does use what it is told."
-        )
-    if outcome == "no":
-        return f"Told another RNN's embedding it falls to {shuffled}, which should not happen."
-    return f"Told another RNN's embedding it is {shuffled}: the emulator hardly uses what it is told."
+    return {
+        "yes": f"Told another RNN's embedding: {shuffled}, clearly higher, so it is used.",
+        "no": f"Told another RNN's embedding: {shuffled}, clearly lower, which should not happen.",
+        "open": f"Told another RNN's embedding: {shuffled}, not apart, so whether it is used cannot be told.",
+    }[compare(own, shuffled)]
 
 
 def prediction(
@@ -156,14 +153,14 @@ def _against(own: Interval, trivial: Mapping[str, Interval]) -> tuple[Outcome, s
     below = [of for of in failed if outcomes[of] == "no"]
     if below:
         return "no", f"clearly below {_list([f'{name(of)}, {trivial[of]}' for of in below])}."
-    return "open", f"not to be told apart from {_list([f'{name(of)}, {trivial[of]}' for of in failed])}."
+    return "open", f"not apart from {_list([f'{name(of)}, {trivial[of]}' for of in failed])}."
 
 
 def _against_untrained(own: Interval, untrained: Interval) -> str:
     return {
-        "yes": f"Training clearly improved on the same encoder untrained, {untrained}.",
-        "no": f"Training clearly made it worse than the same encoder untrained, {untrained}.",
-        "open": f"Whether training improved on the same encoder untrained, {untrained}, cannot be told.",
+        "yes": f"Clearly above the same encoder untrained, {untrained}.",
+        "no": f"Clearly below the same encoder untrained, {untrained}.",
+        "open": f"Not apart from the same encoder untrained, {untrained}.",
     }[compare(own, untrained, lower_is_better=False)]
 
 

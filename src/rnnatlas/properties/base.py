@@ -12,6 +12,9 @@ from torch import Tensor
 
 from rnnatlas.tasks.base import Task
 
+LOSS = (0.0, float("inf"))
+"""Bounds of a loss."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Score:
@@ -20,10 +23,12 @@ class Score:
     Args:
         definition: In one line.
         lower_is_better: Whether a good predictor's is low, as a loss is.
+        bounds: What it cannot leave: a share's without it.
     """
 
     definition: str
     lower_is_better: bool = False
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
 class Property(ABC):

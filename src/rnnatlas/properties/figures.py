@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from rnnatlas import properties
 from rnnatlas.intervals import Interval, bootstrap, correlation
-from rnnatlas.properties.base import Score
+from rnnatlas.properties.base import LOSS, Score
 from rnnatlas.properties.features import DEFINITIONS
 
 EMULATED = {
@@ -19,9 +19,10 @@ EMULATED = {
 """What the emulator is told, and how the columns of losses are called."""
 
 CORRELATIONS = {
-    "correlation": Score("Pearson correlation of prediction and target"),
+    "correlation": Score("Pearson correlation of prediction and target", bounds=(-1.0, 1.0)),
     "correlation_within_step": Score(
-        "Pearson correlation of prediction and target, each training step's mean subtracted from both"
+        "Pearson correlation of prediction and target, each training step's mean subtracted from both",
+        bounds=(-1.0, 1.0),
     ),
 }
 
@@ -78,7 +79,9 @@ def _means(tables: Sequence[pa.Table], column: str, **about: str) -> list[Figure
     return [
         Figure(
             split=split,
-            interval=bootstrap(np.stack([table[column].to_numpy()[rows] for table in tables]), runs[rows]),
+            interval=bootstrap(
+                np.stack([table[column].to_numpy()[rows] for table in tables]), runs[rows], bounds=LOSS
+            ),
             snapshots=len(rows),
             lower_is_better=True,
             **about,
@@ -113,7 +116,7 @@ def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -
     found: dict[str, tuple[Interval, Score]] = {}
     for name_of, score in kind.scores.items():
         values = np.stack([table[name_of].to_numpy() for table in tables])
-        found[name_of] = bootstrap(values, runs), score
+        found[name_of] = bootstrap(values, runs, bounds=score.bounds), score
     if len(tables[0]["target"][0]) == 1:
         x, y = (
             np.stack([_numbers(table[column]) for table in tables]) for column in ("prediction", "target")

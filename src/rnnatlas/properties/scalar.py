@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.properties.base import Property, Score
+from rnnatlas.properties.base import LOSS, Property, Score
 from rnnatlas.tasks.base import Task
 
 
@@ -19,7 +19,9 @@ class Performance(Property):
     """The metric "performance": how well the RNN does its task, from 0 to 1."""
 
     name: ClassVar[str] = "performance"
-    scores: ClassVar[Mapping[str, Score]] = {"loss": Score("mean squared error", lower_is_better=True)}
+    scores: ClassVar[Mapping[str, Score]] = {
+        "loss": Score("mean squared error", lower_is_better=True, bounds=LOSS)
+    }
 
     @classmethod
     def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":

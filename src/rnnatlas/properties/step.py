@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from rnnatlas.properties.base import Property, Score
+from rnnatlas.properties.base import LOSS, Property, Score
 from rnnatlas.tasks.base import Task
 
 
@@ -27,7 +27,7 @@ class TrainingStep(Property):
 
     name: ClassVar[str] = "step"
     scores: ClassVar[Mapping[str, Score]] = {
-        "loss": Score("cross-entropy in nats", lower_is_better=True),
+        "loss": Score("cross-entropy in nats", lower_is_better=True, bounds=LOSS),
         "accuracy": Score("share of snapshots whose most probable step is right"),
     }
 

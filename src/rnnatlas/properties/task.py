@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from rnnatlas.properties.base import Property, Score
+from rnnatlas.properties.base import LOSS, Property, Score
 from rnnatlas.tasks.base import Task
 
 
@@ -27,7 +27,9 @@ class TaskProperty(Property):
 
     name: ClassVar[str] = "task"
     scores: ClassVar[Mapping[str, Score]] = {
-        "loss": Score("binary cross-entropy, mean over the one-hot entries", lower_is_better=True),
+        "loss": Score(
+            "binary cross-entropy, mean over the one-hot entries", lower_is_better=True, bounds=LOSS
+        ),
         "accuracy": Score("share of the task's numbers (m's) whose most probable value is right"),
         "all_right": Score("share of RNNs for which every number is right"),
     }
