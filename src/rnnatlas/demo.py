@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rnnatlas import __version__, encoders, files, tasks
+from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.errors import OutputExists, SettingsError
 from rnnatlas.settings import as_dict, build, check_sections, merge, preset, settings
 
@@ -114,14 +114,15 @@ def demo(
         OutputExists: `out` holds something else, or a demo with another seed or other settings.
         SettingsError: Unknown settings.
     """
+    seeds.check(seed)
     out = Path(out)
     resolved = resolve(changes or {})
     record = Record(out, seed, resolved)
     with record.timing("zoo"):
         _build_zoo(out / "zoo", seed, resolved, workers, progress)
-    seeds = range(seed, seed + resolved["experiment"]["seeds"])
-    controls = [_job(out, "zero", one, resolved) for one in seeds]
-    runs = [_job(out, name, one, resolved) for name in resolved["encoders"] for one in seeds]
+    chosen = range(seed, seed + resolved["experiment"]["seeds"])
+    controls = [_job(out, "zero", one, resolved) for one in chosen]
+    runs = [_job(out, name, one, resolved) for name in resolved["encoders"] for one in chosen]
     with record.timing("encoders and controls"):
         _train(controls + runs, workers, progress)
     best = min(runs, key=_validation_loss)
