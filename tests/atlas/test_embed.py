@@ -129,5 +129,6 @@ def test_predictions_of_zoo_and_file(model, zoo, tmp_path):
 def test_embedding_does_not_depend_on_company(model, zoo):
     alone = model.embed(zoo.population([3]))
     together = model.embed(zoo.population([1, 2, 3]))
-    assert torch.allclose(alone[0], together[2], atol=1e-6)
+    # whitening widens the rounding errors of RNNs that answer nearly alike
+    assert torch.allclose(alone[0], together[2], atol=1e-4)
     assert load(model.path).embed(zoo.population([3])).equal(alone)

@@ -169,7 +169,7 @@ def test_resuming_a_finished_run_changes_nothing(zoo, run):
 
 
 def test_patience_ends_training_early(zoo, run, tmp_path):
-    settings = dataclasses.replace(SMALL, steps=40, learning_rate=0.0, patience=2)
+    settings = dataclasses.replace(SMALL, steps=40, learning_rate=1e-30, patience=2)
     small(zoo, tmp_path / "run", settings=settings)
     with (tmp_path / "run/history.csv").open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [3, 6, 9]
