@@ -91,9 +91,10 @@ def test_half_of_the_ood_languages_is_tested_and_the_other_half_joins(zoo, train
     trained_on = []
     fit = module.predictors.fit
 
-    def spy(prop, own, target, train, *rest):
-        trained_on.append(train)
-        return fit(prop, own, target, train, *rest)
+    def spy(prop, own, target, train, stopping, *rest):
+        assert not (train & stopping).any()
+        trained_on.append(train | stopping)
+        return fit(prop, own, target, train, stopping, *rest)
 
     monkeypatch.setattr(module.predictors, "fit", spy)
     rows, _ = predictions(load(trained), zoo, table, PredictorSettings(steps=1, width=4))

@@ -58,8 +58,8 @@ def test_each_property_is_learned_from_features_that_hold_it(name):
         [target * 3, torch.randn(len(target), 4, generator=torch.Generator().manual_seed(1))], 1
     )
     brief = PredictorSettings(steps=200)
-    predictor = fit(prop, features, target, train, validation, 0, brief)
-    blind = fit(prop, torch.ones(len(target), 1), target, train, validation, 0, brief)
+    predictor = fit(prop, features, target, train, validation, validation, 0, brief)
+    blind = fit(prop, torch.ones(len(target), 1), target, train, validation, validation, 0, brief)
     held_out = torch.from_numpy(validation)
     seeing, guessing = (
         prop.score(one(x[held_out]), target[held_out])
@@ -79,7 +79,9 @@ def test_saved_predictors_say_the_same(name, tmp_path):
     prop = known(properties.registry[name], table)
     target = prop.target(TASK, table)
     train, validation = split(table)
-    predictor = fit(prop, target, target, train, validation, seed=0, settings=PredictorSettings(steps=20))
+    predictor = fit(
+        prop, target, target, train, validation, validation, seed=0, settings=PredictorSettings(steps=20)
+    )
     save(tmp_path / "predictors.safetensors", {name: (prop, predictor)})
     again, same = load(tmp_path / "predictors.safetensors")[name]
     assert torch.equal(same(target), predictor(target))
@@ -122,7 +124,7 @@ def test_conformal_interval_covers_about_nine_in_ten():
     target = prop.target(None, table)
     features = target + 0.1 * torch.randn(n, 1, generator=torch.Generator().manual_seed(0))
     third = np.arange(n) % 3
-    predictor = fit(prop, features, target, third == 0, third == 1, seed=0)
+    predictor = fit(prop, features, target, third == 0, third == 1, third == 1, seed=0)
     test = torch.from_numpy(third == 2)
     inside = ((predictor(features[test]) - target[test]).abs() <= predictor.half_width).float().mean().item()
     assert 0.85 <= inside <= 0.95
@@ -137,7 +139,8 @@ def test_same_seed_same_predictor_and_global_stream_untouched():
     train, validation = split(table)
     state = torch.random.get_rng_state()
     first, second, other = (
-        fit(prop, target, target, train, validation, seed, PredictorSettings(steps=5)) for seed in (0, 0, 1)
+        fit(prop, target, target, train, validation, validation, seed, PredictorSettings(steps=5))
+        for seed in (0, 0, 1)
     )
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(first(target), second(target))
@@ -151,7 +154,7 @@ def test_training_stops_where_validation_was_best():
     target = torch.nn.functional.one_hot(torch.randint(2, (80,), generator=random), 2).float()
     features = torch.randn(80, 10, generator=random)
     train = np.arange(80) < 40
-    predictor = fit(prop, features, target, train, ~train, seed=0)
+    predictor = fit(prop, features, target, train, ~train, ~train, seed=0)
     held_out = prop.loss(predictor(features[40:]), target[40:]).mean().item()
     assert held_out < math.log(2) + 0.05
 

@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     """A whole atlas in minutes: zoo, encoders, evaluation, report.
 
-    Trains 192 LSTMs on formal languages, three encoders on those LSTMs with several seeds each, and the
+    Trains 384 LSTMs on formal languages, three encoders on those LSTMs with several seeds each, and the
     controls; evaluates them on RNNs that were held out; embeds, searches and maps the zoo; and writes all
     of it into report.html. Call it again to go on with a demo that was stopped.
 

@@ -82,7 +82,8 @@ def fit(
     features: Float[Tensor, "rnn feature"],
     target: Float[Tensor, "rnn target"],
     train: Bool[np.ndarray, " rnn"],
-    validation: Bool[np.ndarray, " rnn"],
+    stopping: Bool[np.ndarray, " rnn"],
+    calibration: Bool[np.ndarray, " rnn"],
     seed: int,
     settings: PredictorSettings | None = None,
 ) -> Predictor:
@@ -93,19 +94,21 @@ def fit(
         features: One vector an RNN.
         target: `prop.target` of the same RNNs.
         train: The RNNs to learn from.
-        validation: The RNNs that choose when to stop, and whose residuals say how sure a number is.
+        stopping: The RNNs that choose when to stop.
+        calibration: The RNNs whose residuals say how sure a number is.
         seed: Names the random streams.
         settings: How to train; the defaults without it.
     """
     settings = settings or PredictorSettings()
-    rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (train, validation))
+    rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (train, stopping))
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(int(seeds.stream(seed, "predictor", prop.name).integers(1 << 62)))
         predictor = Predictor(features.shape[1], prop.width, settings)
         _standardise(predictor, features[rows])
         _train(predictor, prop, features, target, rows, held_out, settings)
     predictor.eval().requires_grad_(False)
-    predictor.half_width.fill_(_half_width(predictor(features[held_out]) - target[held_out]))
+    sure = torch.from_numpy(calibration)
+    predictor.half_width.fill_(_half_width(predictor(features[sure]) - target[sure]))
     return predictor
 
 
