@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnnatlas.rnn import GATES, Population, RNNSpec, backend, run, step
+from rnnatlas.rnn import GATES, Population, RNNSpec, backend, run, run_lstm, step
 from rnnatlas.rnn.backends import eager, native
 
 missing = native.library()
@@ -331,3 +331,14 @@ def test_ten_thousand_calls_keep_no_memory():
     for _ in range(5000):
         call()
     assert resident() - before < 4 << 20  # a leak of one call's tensors would be 40 MB
+
+
+def test_one_torch_lstm_runs_alike():
+    lstm = torch.nn.LSTM(5, 7, 2)
+    inputs = torch.randn(6, 4, 5, requires_grad=True)
+    outputs, expected = run_lstm(lstm, inputs), lstm(inputs)[0]
+    torch.testing.assert_close(outputs, expected, rtol=1e-5, atol=1e-6)
+    leaves = [inputs, *lstm.parameters()]
+    found = torch.autograd.grad(outputs.square().sum(), leaves)
+    for one, other in zip(found, torch.autograd.grad(expected.square().sum(), leaves), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

@@ -5,7 +5,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, at_least_one
-from rnnatlas.rnn import draw
+from rnnatlas.rnn import draw, run_lstm
 from rnnatlas.settings import settings
 
 
@@ -54,7 +54,7 @@ class Emulator(nn.Module):
         projected = self.input(inputs.permute(2, 0, 1, 3))
         first = projected[:1] + self.embedding(z).unsqueeze(1)
         projected = torch.cat([first, projected[1:]]).flatten(1, 2)
-        outputs = self.output(self.lstm(projected)[0]).log_softmax(-1)
+        outputs = self.output(run_lstm(self.lstm, projected)).log_softmax(-1)
         return outputs.view(time, rnn, rollout, -1).permute(1, 2, 0, 3)
 
     @torch.no_grad()

@@ -30,8 +30,8 @@ HELD_OUT = ("new-runs", "validation", "ood")
 LEVELS, NEAREST = 16, 15
 """Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
 
-STRINGS = 200
-"""Strings sampled for each emulated RNN; their share's standard error is at most .035."""
+STRINGS = 100
+"""Strings sampled for each emulated RNN; their share's standard error is at most .05."""
 
 
 def evaluate(

@@ -39,8 +39,8 @@ class PredictorSettings:
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     batch: int = 256
-    steps: int = 1000
-    patience: int = 100
+    steps: int = 600
+    patience: int = 60
     every: int = 10
 
 

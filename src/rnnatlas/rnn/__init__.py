@@ -2,7 +2,7 @@
 
 from rnnatlas.rnn.population import Population, RecurrentNetwork
 from rnnatlas.rnn.recognise import FoundRNN, find_rnn, find_rnns
-from rnnatlas.rnn.run import State, backend, draw, run, sample, step
+from rnnatlas.rnn.run import State, backend, draw, run, run_lstm, sample, step
 from rnnatlas.rnn.spec import GATES, RNNSpec
 from rnnatlas.rnn.symmetry import permute_hidden, random_permutations
 
@@ -20,6 +20,7 @@ __all__ = [
     "permute_hidden",
     "random_permutations",
     "run",
+    "run_lstm",
     "sample",
     "step",
 ]

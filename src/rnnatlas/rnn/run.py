@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn.backends import eager, native
@@ -66,6 +66,17 @@ def step(
         )
     _check(population, inputs, state, shared=inputs.ndim == 2, batch=inputs.shape[-2])
     return _backend(population, inputs, state).step(population, inputs, state)
+
+
+def run_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch hidden"]:
+    """Outputs of one torch LSTM on many sequences, by the compiled backend where it can, else by torch."""
+    compiled = (
+        inputs.device.type == "cpu" and inputs.dtype == torch.float32 and backend().startswith("native")
+    )
+    if not compiled or torch.compiler.is_compiling():
+        return lstm(inputs)[0]
+    outputs, _ = run(Population.from_modules([lstm]), inputs.transpose(0, 1).unsqueeze(0))
+    return outputs[0].transpose(0, 1)
 
 
 def backend() -> str:
