@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from rnnatlas import properties
-from rnnatlas.emulation.evaluate import emulated_performance, losses
+from rnnatlas.emulation.evaluate import WritesStrings, emulated_performance, losses
 from rnnatlas.emulation.model import read_metrics, write_metrics
 from rnnatlas.errors import ZooFormatError
 from rnnatlas.files import replacing
@@ -80,7 +80,7 @@ def evaluate(
     predicted, fitted = predictions(model, zoo, zoo.snapshots(where=condition), settings)
     _write(model.path / LOSSES, lost)
     _write(model.path / PREDICTIONS, predicted)
-    if hasattr(zoo.task, "score"):
+    if isinstance(zoo.task, WritesStrings):
         chosen = by_performance(pa.concat_tables(splits))
         _write(model.path / EMULATED, emulated_performance(model, zoo, chosen, STRINGS))
     kept = [record for record in read_metrics(model.path) if record["name"] == "best validation loss"]

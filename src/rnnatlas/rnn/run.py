@@ -70,12 +70,10 @@ def step(
 
 def run_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch hidden"]:
     """Outputs of one torch LSTM on many sequences, by the compiled backend where it can, else by torch."""
-    compiled = (
-        inputs.device.type == "cpu" and inputs.dtype == torch.float32 and backend().startswith("native")
-    )
-    if not compiled or torch.compiler.is_compiling():
+    population, sequences = Population.from_modules([lstm]), inputs.transpose(0, 1).unsqueeze(0)
+    if _backend(population, sequences, None) is eager:  # for one RNN, torch's own loop is the faster one
         return lstm(inputs)[0]
-    outputs, _ = run(Population.from_modules([lstm]), inputs.transpose(0, 1).unsqueeze(0))
+    outputs, _ = run(population, sequences)
     return outputs[0].transpose(0, 1)
 
 
