@@ -82,7 +82,7 @@ def measure(size: str, rounds: int, device: str) -> dict[str, Any]:
     task = FormalLanguages.from_settings(chosen["task"])
     zoo = chosen["zoo"]
     spec = RNNSpec(
-        cell="lstm", input=task.input, hidden=zoo["hidden"], layers=zoo["layers"], output=task.output
+        cell="lstm", input=task.input, hidden=zoo.get("hidden", 32), layers=zoo.get("layers", 2), output=task.output
     )
     data = snapshots(task, spec, 256)  # type: ignore[arg-type]
     names = ["zero", *encoders.registry]
