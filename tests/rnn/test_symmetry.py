@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rnnatlas.rnn import GATES, Population, RNNSpec, permute_hidden, random_permutations, run
+from rnnatlas.rnn import GATES, Population, RNNSpec, canonical_bias, permute_hidden, random_permutations, run
 
 
 def generators(count, start=0):
@@ -48,3 +48,25 @@ def test_each_rnn_has_its_own_permutation():
     assert permutations.shape == (3, 2, 20)
     assert (permutations.sort(-1).values == torch.arange(20)).all()
     assert not torch.equal(permutations[0], permutations[1])
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_canonical_biases_are_all_in_bias_ih_but_for_the_candidate_gate(cell):
+    spec = RNNSpec(cell=cell, input=3, hidden=4, layers=2, output=2, bidirectional=True)
+    population = Population.initialise(spec, generators(3)).to(dtype=torch.float64)
+    moved = canonical_bias(population)
+    inputs = torch.randn(2, 7, 3, dtype=torch.float64)
+    torch.testing.assert_close(run(moved, inputs)[0], run(population, inputs)[0], rtol=1e-10, atol=1e-12)
+    for suffix in spec.suffixes:
+        kept = moved.weights[f"bias_hh_{suffix}"].unflatten(1, (-1, 4))
+        if cell == "gru":
+            before = population.weights[f"bias_hh_{suffix}"].unflatten(1, (-1, 4))
+            assert torch.equal(kept[:, 2], before[:, 2])
+            kept = kept[:, :2]
+        assert not kept.any()
+    assert torch.equal(canonical_bias(moved).flatten(), moved.flatten())
+
+
+def test_rnns_without_biases_are_canonical_as_they_are():
+    population = Population.initialise(RNNSpec(cell="lstm", input=3, hidden=4, bias=False), generators(2))
+    assert torch.equal(canonical_bias(population).flatten(), population.flatten())

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
-from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.rnn import Population, RNNSpec, canonical_bias
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal
 
@@ -83,31 +83,15 @@ def statistics(population: Population) -> Float[Tensor, "rnn feature"]:
 
 def _vectors(population: Population) -> list[Float[Tensor, "rnn gate weight"]]:
     """The weights that are summarised together, the head's as if of one gate."""
-    spec, weights = population.spec, population.weights
+    spec, weights = population.spec, canonical_bias(population).weights
     gates = (len(spec.gates), spec.hidden)
     vectors = []
     for suffix in spec.suffixes:
-        names = [f"weight_ih_{suffix}", f"weight_hh_{suffix}"]
-        vectors += [weights[name].unflatten(1, gates).flatten(2) for name in names]
-        vectors += _biases(population, suffix)
+        names = [f"weight_ih_{suffix}", f"weight_hh_{suffix}", f"bias_ih_{suffix}"]
+        vectors += [weights[name].unflatten(1, gates).flatten(2) for name in names if name in weights]
+        if spec.bias and spec.cell == "gru":  # the candidate gate alone keeps its second bias
+            vectors.append(weights[f"bias_hh_{suffix}"].unflatten(1, gates)[:, -1:])
     return vectors + [weights[name].flatten(1).unsqueeze(1) for name in weights if name.startswith("head.")]
-
-
-def _biases(population: Population, suffix: str) -> list[Float[Tensor, "rnn gate hidden"]]:
-    """`bias_ih` + `bias_hh`, whose difference means nothing, except in the GRU's candidate gate.
-
-    The reset gate reaches the candidate's `bias_hh` alone, so there both are kept.
-    """
-    spec = population.spec
-    if not spec.bias:
-        return []
-    shape = (len(spec.gates), spec.hidden)
-    own = population.weights[f"bias_ih_{suffix}"].unflatten(1, shape)
-    recurrent = population.weights[f"bias_hh_{suffix}"].unflatten(1, shape)
-    if spec.cell != "gru":
-        return [own + recurrent]
-    n = spec.gates.index("n")
-    return [own[:, :n] + recurrent[:, :n], own[:, n:], recurrent[:, n:]]
 
 
 def _summary(vectors: Float[Tensor, "rnn gate weight"]) -> Float[Tensor, "rnn feature"]:

@@ -4,7 +4,7 @@ from rnnatlas.rnn.population import Population, RecurrentNetwork
 from rnnatlas.rnn.recognise import FoundRNN, find_rnn, find_rnns
 from rnnatlas.rnn.run import State, backend, draw, run, run_lstm, sample, step
 from rnnatlas.rnn.spec import GATES, RNNSpec
-from rnnatlas.rnn.symmetry import permute_hidden, random_permutations
+from rnnatlas.rnn.symmetry import canonical_bias, permute_hidden, random_permutations
 
 __all__ = [
     "GATES",
@@ -14,6 +14,7 @@ __all__ = [
     "RecurrentNetwork",
     "State",
     "backend",
+    "canonical_bias",
     "draw",
     "find_rnn",
     "find_rnns",

@@ -5,9 +5,28 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from rnnatlas.rnn.population import Population
 from rnnatlas.rnn.spec import RNNSpec
+
+
+def canonical_bias(population: Population) -> Population:
+    """The same function with all of each bias in `bias_ih` and zeros in `bias_hh`.
+
+    Gates add up both biases, so only their sum means something. The GRU's candidate gate keeps both:
+    its reset gate scales `bias_hh` alone.
+    """
+    spec, weights = population.spec, dict(population.weights)
+    if not spec.bias:
+        return population
+    summed = spec.hidden * (spec.gates.index("n") if spec.cell == "gru" else len(spec.gates))
+    for suffix in spec.suffixes:
+        own, recurrent = weights[f"bias_ih_{suffix}"], weights[f"bias_hh_{suffix}"]
+        moved = F.pad(recurrent[:, :summed], (0, recurrent.shape[1] - summed))
+        weights[f"bias_ih_{suffix}"] = own + moved
+        weights[f"bias_hh_{suffix}"] = recurrent - moved
+    return Population(spec, weights)
 
 
 def random_permutations(
