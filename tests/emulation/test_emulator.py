@@ -43,6 +43,17 @@ def test_outputs_depend_on_inputs_so_far_only(emulator):
     assert (before[:, :, 4:] - after[:, :, 4:]).abs().amax((0, 1, 3)).min() > 0
 
 
+def test_steps_that_do_not_count_may_be_left_out(emulator):
+    lengths = torch.tensor([[7, 2], [1, 5], [3, 3]])
+    counts = (torch.arange(7) < lengths.unsqueeze(-1)).unsqueeze(-1)
+    found = []
+    for outputs in (emulator(z(3), inputs()), emulator(z(3), inputs(), lengths)):
+        emulator.zero_grad()
+        (outputs * counts).square().sum().backward()
+        found.append([outputs * counts, *(parameter.grad.clone() for parameter in emulator.parameters())])
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_the_embedding_enters_at_the_first_step(emulator):
     plain = emulator.input(inputs(1, 1, 1)[0, 0]) + emulator.embedding(z(1))
     expected = emulator.output(emulator.lstm(plain)[0]).log_softmax(-1)

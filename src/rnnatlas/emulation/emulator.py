@@ -1,12 +1,16 @@
 """The emulator: one network that imitates any RNN, told by an embedding which one."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rnnatlas.encoders.base import EMBED, at_least_one
 from rnnatlas.rnn import draw, run_lstm
 from rnnatlas.settings import settings
+
+GROUPS = 3
+"""Groups of like length that sequences are run in: more waste less on padding and more on small products."""
 
 
 @settings
@@ -47,15 +51,44 @@ class Emulator(nn.Module):
             self.embedding.weight.mul_(EMBED**0.5)
 
     def forward(
-        self, z: Float[Tensor, "rnn embed"], inputs: Float[Tensor, "rnn rollout time input"]
+        self,
+        z: Float[Tensor, "rnn embed"],
+        inputs: Float[Tensor, "rnn rollout time input"],
+        lengths: Int[Tensor, "rnn rollout"] | None = None,
     ) -> Float[Tensor, "rnn rollout time output"]:
-        """Log-probabilities of the emulated RNNs' outputs on the inputs given."""
-        rnn, rollout, time, _ = inputs.shape
-        projected = self.input(inputs.permute(2, 0, 1, 3))
-        first = projected[:1] + self.embedding(z).unsqueeze(1)
-        projected = torch.cat([first, projected[1:]]).flatten(1, 2)
-        outputs = self.output(run_lstm(self.lstm, projected)).log_softmax(-1)
-        return outputs.view(time, rnn, rollout, -1).permute(1, 2, 0, 3)
+        """Log-probabilities of the emulated RNNs' outputs on the inputs given.
+
+        Args:
+            z: Embeddings of the RNNs.
+            inputs: What the RNNs read.
+            lengths: How many steps of each rollout count, where that is known: what comes after is not
+                worked out, and zeros may stand there.
+        """
+        told = self.embedding(z).repeat_interleave(inputs.shape[1], 0)
+        sequences = inputs.flatten(0, 1)
+        # on a GPU, three short runs cost more than one with empty steps
+        if lengths is None or inputs.is_cuda or lengths.min() == inputs.shape[2]:
+            outputs = self._imitate(told, sequences)
+        else:
+            outputs = self._imitate_sorted(told, sequences, lengths.flatten())
+        return outputs.unflatten(0, inputs.shape[:2])
+
+    def _imitate(
+        self, told: Float[Tensor, "sequence width"], inputs: Float[Tensor, "sequence time input"]
+    ) -> Float[Tensor, "sequence time output"]:
+        projected = self.input(inputs.transpose(0, 1))
+        projected = torch.cat([projected[:1] + told, projected[1:]])
+        return self.output(run_lstm(self.lstm, projected)).log_softmax(-1).transpose(0, 1)
+
+    def _imitate_sorted(self, told: Tensor, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """`_imitate` in groups of like length, each only as long as its longest sequence."""
+        order = lengths.argsort()
+        parts = []
+        for group in order.chunk(GROUPS):
+            longest = int(lengths[group].max())
+            outputs = self._imitate(told[group], inputs[group, :longest])
+            parts.append(F.pad(outputs, (0, 0, 0, inputs.shape[1] - longest)))
+        return torch.cat(parts)[order.argsort()]
 
     @torch.no_grad()
     def sample(

@@ -98,8 +98,11 @@ class Training(lightning.LightningModule):
     def loss(self, batch: Batch) -> Tensor:
         """The divergence of each RNN of a batch from its emulation."""
         population, inputs, targets, mask = unpack(batch, self._train.spec, self._train.task)
-        values = self._divergence(targets, self.emulator(self.encoder(population), inputs))
-        return masked_mean(values, mask if self.settings.mask_padding else None)
+        z = self.encoder(population)
+        if not self.settings.mask_padding:
+            return masked_mean(self._divergence(targets, self.emulator(z, inputs)), None)
+        predictions = self.emulator(z, inputs, mask.sum(-1).long())
+        return masked_mean(self._divergence(targets, predictions), mask)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: D102
         loss = self.loss(batch).mean()
