@@ -26,9 +26,8 @@ class Encoder(nn.Module, ABC):
     A mechanistic encoder (`reads_weights`) takes RNNs of exactly the architecture it was built for. A
     functionalist one only runs RNNs, so it takes all with the same input and output sizes.
 
-    `symmetries` names the changes of weights that leave the embedding as it is, for RNNs with a head:
-    "hidden-permutation" (hidden units in another order) and "bias-shift" (something added to `bias_ih`
-    and taken from `bias_hh`).
+    `symmetries` names those of `rnnatlas.rnn.SYMMETRIES` that leave the embedding, too, as it is, for RNNs
+    with a head and outside training, where an encoder may draw some of the others at random.
 
     Args:
         spec: Architecture of the RNNs.

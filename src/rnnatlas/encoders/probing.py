@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
-from rnnatlas.rnn import Population, RNNSpec, run
+from rnnatlas.rnn import SYMMETRIES, Population, RNNSpec, run
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal
 
@@ -93,7 +93,7 @@ class ProbingEncoder(Encoder):
     """
 
     reads_weights = False
-    symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
+    symmetries: ClassVar[frozenset[str]] = frozenset(SYMMETRIES)
 
     def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
         super().__init__(spec, signal, outcome, settings)

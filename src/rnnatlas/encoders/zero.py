@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnatlas.encoders.base import EMBED, Encoder
-from rnnatlas.rnn import Population
+from rnnatlas.rnn import SYMMETRIES, Population
 from rnnatlas.settings import settings
 
 
@@ -24,7 +24,7 @@ class Zero(Encoder):
 
     Settings = ZeroSettings
     reads_weights = False
-    symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
+    symmetries: ClassVar[frozenset[str]] = frozenset(SYMMETRIES)
 
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
         """Zeros, which scaling leaves as they are."""
