@@ -38,6 +38,10 @@ class AtlasFormatError(RNNAtlasError, ValueError):
     """An atlas that is missing, incomplete or of another format version."""
 
 
+class DataError(RNNAtlasError, ValueError):
+    """Training data that are missing, damaged or others than they should be."""
+
+
 class OutputExists(RNNAtlasError, FileExistsError):
     """An output folder that already holds something."""
 

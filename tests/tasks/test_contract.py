@@ -9,11 +9,17 @@ from rnnatlas import tasks
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.seeds import stream
 
-SMALL = {"formal-languages": {"tokens": 3, "length": 21, "largest_n": 5, "performance_samples": 50}}
+SMALL = {
+    "formal-languages": {"tokens": 3, "length": 21, "largest_n": 5, "performance_samples": 50},
+    "tiled-mnist": {"metric_images": 50},
+    "tiled-digits": {"metric_images": 50},
+}
 
 
 @pytest.fixture(params=list(tasks.registry))
 def task(request):
+    if request.param == "tiled-mnist":
+        request.getfixturevalue("mnist_cache")
     return tasks.registry[request.param].from_settings(SMALL[request.param])
 
 

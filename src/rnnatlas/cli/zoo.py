@@ -16,6 +16,7 @@ def build(
     out: Path,
     preset: str | None = None,
     runs: int | None = None,
+    data: Annotated[Path | None, Parameter(negative=())] = None,
     seed: Seed = 0,
     executor: str = "local",
     workers: int | None = None,
@@ -36,6 +37,8 @@ def build(
         out: The zoo's folder.
         preset: demo, small or paper; without one, everything is as in the paper.
         runs: RNNs to train.
+        data: The training images of tiled-mnist, a folder of IDX files or an .npz file, to be checked and
+            kept in the cache; without it the cache is read, and what it lacks is downloaded.
         seed: With a run's number, decides everything random about the run.
         executor: Where the work is done: local (processes on this machine).
         workers: Processes at a time; as many as there are processors by default.
@@ -53,12 +56,21 @@ def build(
     made = kind.from_settings(resolved.get("task", {}))
     zoo_settings = settings.build(ZooSettings, resolved.get("zoo", {}), "zoo")
     if common.print_config:
-        flags = {"task": task, "out": out, "seed": seed, "executor": executor, "workers": workers}
+        flags = {
+            "task": task,
+            "out": out,
+            "data": data,
+            "seed": seed,
+            "executor": executor,
+            "workers": workers,
+        }
         sections = {"task": settings.as_dict(made.settings), "zoo": settings.as_dict(zoo_settings)}
         common.show(flags, sections)
         return
     from rnnatlas.zoo.build import build as build_zoo
 
+    if data is not None:
+        made.prepare(data, common.progress)
     zoo = build_zoo(
         made,
         zoo_settings,

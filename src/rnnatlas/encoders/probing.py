@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
 from rnnatlas.rnn import SYMMETRIES, Population, RNNSpec, run
 from rnnatlas.settings import settings
-from rnnatlas.tasks.base import Signal
+from rnnatlas.tasks.base import Signal, Values
 
 
 @settings
@@ -125,10 +125,15 @@ class ProbingEncoder(Encoder):
         return self._ask(population)[0]
 
     def _inputs(self, thought: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch probe input"]:
-        """Probing inputs: distributions over tokens, or numbers between 0 and 1."""
+        """Probing inputs: distributions over tokens, or numbers in the range of the RNNs' data."""
         logits = self.question(thought).unflatten(-1, (self.settings.sequences, self.spec.input))
         logits = logits * self.settings.logit_scale
-        return logits.softmax(-1) if self.signal == "tokens" else logits.sigmoid()
+        if self.signal == "tokens":
+            return logits.softmax(-1)
+        values = logits.sigmoid()
+        if isinstance(self.signal, Values):
+            return self.signal.low + (self.signal.high - self.signal.low) * values
+        return values
 
     def _answers(self, outputs: Float[Tensor, "*batch output"]) -> Float[Tensor, "*batch output"]:
         """Outputs of the RNNs as the reader takes them: tokens as probabilities."""

@@ -9,6 +9,14 @@ registry = Registry(
             "rnnatlas.tasks.formal_languages:FormalLanguages",
             "generate strings of one language aⁿbⁿ⁺ᵐcⁿ⁺ᵐ…, token by token",
         ),
+        "tiled-mnist": (
+            "rnnatlas.tasks.tiled_mnist:TiledMNIST",
+            "tell which MNIST digit an image shows, rotated by one angle an RNN, tile by tile",
+        ),
+        "tiled-digits": (
+            "rnnatlas.tasks.tiled_mnist:TiledDigits",
+            "the same with small images that come with scikit-learn",
+        ),
     },
 )
 

@@ -3,6 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -10,14 +11,24 @@ import pyarrow as pa
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population, run
 from rnnatlas.settings import build
 
 Instance = Mapping[str, Any]
 """One member of a task's family as plain values, e.g. {"b": -1, "c": 2, "d": 0}; a zoo's `task` struct."""
 
-Signal = Literal["tokens", "values"]
-"""What an RNN reads or gives out: distributions over tokens, or numbers in the range of the data."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Values:
+    """Numbers of a known range, such as normalised pixels."""
+
+    low: float
+    high: float
+
+
+Signal = Literal["tokens", "values"] | Values
+"""What an RNN reads or gives out: distributions over tokens, numbers from 0 to 1, or those of a range."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,20 @@ class Task(ABC):
             SettingsError: An unknown setting or an impossible value.
         """
         return cls(build(cls.Settings, values, "task"))
+
+    def prepare(self, data: Path | None = None, progress: bool = False) -> None:
+        """Makes sure that training finds what does not come with the package; most tasks need nothing.
+
+        Args:
+            data: Where the user has it; it is checked and kept for later.
+            progress: Whether to show how far a download is.
+
+        Raises:
+            SettingsError: There are `data`, but the task makes its own.
+            DataError: What is needed is missing or not what it should be.
+        """
+        if data is not None:
+            raise SettingsError(f"the task {self.name} brings its own data; leave out --data {data}")
 
     # --- shape of the data -------------------------------------------------------------------
     input: int

@@ -48,6 +48,7 @@ def build(
     Raises:
         OutputExists: `out` holds something and `resume` is not set.
         SettingsError: `resume` is set, but `out` was begun with other settings.
+        DataError: The task's data are missing or damaged.
         RNNAtlasError: The disk is full.
     """
     out = Path(out)
@@ -61,6 +62,7 @@ def build(
         "expected": {spec: (len(chunks), settings.runs * len(settings.snapshots))},
     }
     with _clear_about_full_disks(out):
+        task.prepare(progress=progress)
         _begin(out, card, resume)
         missing = {name: chunk for name, chunk in chunks.items() if not (out / name).exists()}
         _write_card(out, card, spec, settings, chunks)

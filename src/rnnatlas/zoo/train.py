@@ -34,7 +34,7 @@ class ZooSettings:
         layers: Stacked layers.
         batch: Training sequences a step.
         learning_rate: Pairs (step, rate), between which the rate is linear; constant before and after.
-        weight_decay: Decoupled from the gradient, as AdamW has it.
+        weight_decay: Decoupled from the gradient, as AdamW has it; for tasks whose instances name none.
         snapshots: Numbers of updates after which an RNN is kept; 0 is the initialisation. The last one
             ends the training.
         rollouts: Rollouts kept with each snapshot.
@@ -132,7 +132,8 @@ def train(
     settings = chunk.settings
     population = initialise(chunk).requires_grad_()
     optimiser = torch.optim.AdamW(population.parameters(), lr=settings.rate(0), weight_decay=0.0, fused=True)
-    decays = torch.full([len(chunk.runs)], settings.weight_decay)
+    own = [instance.get("weight_decay", settings.weight_decay) for instance in chunk.instances]
+    decays = torch.tensor(own, dtype=torch.float32)
     batches = chunk.task.batches(chunk.instances, settings.batch, chunk.streams("batches"))
     for step in range(settings.steps + 1):
         if step in settings.snapshots:

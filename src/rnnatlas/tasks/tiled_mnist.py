@@ -1,0 +1,330 @@
+"""Recognising rotated digits that are read tile by tile (Herrmann et al. 2024, section 5.2)."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from rnnatlas.errors import SettingsError
+from rnnatlas.rnn import Population, run
+from rnnatlas.seeds import stream
+from rnnatlas.settings import settings
+from rnnatlas.tasks import digits
+from rnnatlas.tasks.base import Instance, Rollouts, Task, Values
+from rnnatlas.tasks.digits import Digits
+
+CLASSES = 10
+AT_ONCE = 256
+"""Images of each RNN that are answered at a time when metrics are measured, which bounds memory."""
+ROTATED, LABEL, PIXELS = 0, 1, 2
+"""Where a stored rollout keeps whether its image is rotated, which digit it shows, and the image."""
+
+
+@settings
+class TiledMNISTSettings:
+    """How digits are cut, and what RNNs differ in; the defaults are the paper's.
+
+    Args:
+        tile: Side of a tile in pixels; it should divide that of the images.
+        weight_decays: Each RNN is trained with one of them, drawn at random.
+        ood_from: Angles of so many degrees and more, below 360, are out of distribution.
+        metric_images: Validation images, and training images, that metrics are measured on at most.
+    """
+
+    tile: int = 4
+    weight_decays: tuple[float, ...] = (0.0, 0.001, 0.01, 0.1)
+    ood_from: float = 312.0
+    metric_images: int = 12_000
+
+    def __post_init__(self) -> None:
+        if self.tile < 1:
+            raise SettingsError(f"task.tile should be 1 or more, found {self.tile}")
+        if not self.weight_decays or min(self.weight_decays) < 0:
+            raise SettingsError(
+                f"task.weight_decays should be one number or more, none negative, found {self.weight_decays}"
+            )
+        if not 0 <= self.ood_from <= 360:
+            raise SettingsError(f"task.ood_from should lie between 0 and 360 degrees, found {self.ood_from}")
+        if self.metric_images < 1:
+            raise SettingsError(f"task.metric_images should be 1 or more, found {self.metric_images}")
+
+
+@settings
+class TiledDigitsSettings(TiledMNISTSettings):
+    """The same for images of 8×8."""
+
+    tile: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """One step's images, cut into tiles, and the digits that they show."""
+
+    inputs: Float[Tensor, "rnn batch time input"]
+    labels: Int[Tensor, "rnn batch"]
+
+
+class TiledMNIST(Task):
+    """MNIST, each RNN with an angle of its own by which all its images are rotated.
+
+    An RNN reads zeros first (BOS), then the tiles in raster order, normalised, and gives out logits of
+    the ten digits at every step; the last ones count as its answer. Rotation is counter-clockwise about
+    the centre, bilinear, with black outside and values rounded to whole ones: what torchvision's
+    `rotate` does to tensors of bytes. Of the training images every fifth, drawn once for all zoos, serves
+    for validation.
+
+    Half of the rollouts read validation images rotated by the RNN's own angle. Such images give the angle
+    away, so the other half reads unrotated ones, the same for all RNNs.
+
+    Args:
+        settings: How digits are cut, and what RNNs differ in.
+
+    Raises:
+        SettingsError: Tiles do not fit the images.
+    """
+
+    name: ClassVar[str] = "tiled-mnist"
+    Settings: ClassVar[type] = TiledMNISTSettings
+    settings: TiledMNISTSettings
+    side: ClassVar[int] = 28
+    """Pixels of an image in each direction."""
+    mean: ClassVar[float] = 0.1307
+    sd: ClassVar[float] = 0.3081
+    outcome = "tokens"
+    output = CLASSES
+
+    def __init__(self, settings: TiledMNISTSettings | None = None):
+        super().__init__(settings or self.Settings())
+        tile = self.settings.tile
+        if self.side % tile:
+            raise SettingsError(
+                f"task.tile should divide {self.side}, the side of the images of {self.name}, found {tile}"
+            )
+        self.input = tile**2
+        self.time = (self.side // tile) ** 2 + 1
+        self.stored = PIXELS + self.side**2
+        self.signal = Values(low=-self.mean / self.sd, high=(1 - self.mean) / self.sd)
+
+    def prepare(self, data: Path | None = None, progress: bool = False) -> None:
+        """See `Task.prepare`."""
+        if data is not None:
+            digits.keep(digits.MNIST, data)
+        digits.fetch(digits.MNIST, progress)
+
+    def digits(self) -> Digits:
+        """All images, of which most serve for training and the others for validation.
+
+        Raises:
+            DataError: They are nowhere to be had.
+        """
+        return digits.load(digits.MNIST)
+
+    def _part(self, part: str) -> Digits:
+        """The images of "training" or "validation"."""
+        everything = self.digits()
+        count = len(everything.labels)
+        order = stream(0, "digits").permutation(count)
+        cut = count * 4 // 5
+        chosen = order[:cut] if part == "training" else order[cut:]
+        return Digits(everything.images[chosen], everything.labels[chosen])
+
+    # --- instances ---------------------------------------------------------------------------
+    @property
+    def struct(self) -> pa.StructType:
+        """Angle in degrees, and weight decay."""
+        return pa.struct([("angle", pa.float64()), ("weight_decay", pa.float64())])
+
+    def instance(self, run: int, seed: int) -> Instance:
+        """An angle from all around, and one of the weight decays."""
+        own = stream(seed, "tasks", run)
+        return {"angle": 360 * own.random(), "weight_decay": float(own.choice(self.settings.weight_decays))}
+
+    def label(self, instance: Instance) -> str:
+        """For people: "271°"."""
+        return f"{instance['angle']:.0f}°"
+
+    def key(self, instance: Instance) -> float:
+        """The angle."""
+        return instance["angle"]
+
+    def is_ood(self, instances: Sequence[Instance], share: float) -> Bool[np.ndarray, " rnn"]:
+        """Angles from the setting `ood_from` on, whatever the share; none if it is zero."""
+        return (_angles(instances) >= self.settings.ood_from) & (share > 0)
+
+    def target(self, instances: Sequence[Instance]) -> Float[Tensor, "rnn target"]:
+        """Sine and cosine of the angle."""
+        radians = np.deg2rad(_angles(instances))
+        return torch.from_numpy(np.stack([np.sin(radians), np.cos(radians)], axis=1)).float()
+
+    # --- images ------------------------------------------------------------------------------
+    def _normalise(self, pixels: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        return (pixels - 255 * self.mean) / (255 * self.sd)
+
+    def _tiles(self, raster: Float[Tensor, "rnn height width axis"]) -> Float[Tensor, "rnn tile pixel axis"]:
+        """Something that is known of every pixel in the order in which an RNN reads them."""
+        tile, many = self.settings.tile, self.side // self.settings.tile
+        cut = raster.view(-1, many, tile, many, tile, raster.shape[-1]).transpose(2, 3)
+        return cut.reshape(-1, many**2, tile**2, raster.shape[-1])
+
+    def _show(
+        self, images: UInt8[Tensor, "rnn batch height width"], grid: Float[Tensor, "rnn tile pixel axis"]
+    ) -> Float[Tensor, "rnn batch time input"]:
+        """Images as RNNs read them, rotated as the grid says."""
+        pixels = F.grid_sample(images.float(), grid, align_corners=False).round_()
+        return F.pad(self._normalise(pixels), (0, 0, 1, 0))
+
+    # --- training ----------------------------------------------------------------------------
+    def batches(
+        self, instances: Sequence[Instance], batch: int, streams: Sequence[np.random.Generator]
+    ) -> Iterator[Images]:
+        """The training images, in another order in each epoch."""
+        part = self._part("training")
+        images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels).long()
+        grid = self._tiles(rotation(_angles(instances), self.side))
+        draws = [_draws(own, len(labels), batch) for own in streams]
+        while True:
+            chosen = torch.from_numpy(np.stack([next(own) for own in draws]))
+            yield Images(self._show(images[chosen], grid), labels[chosen])
+
+    def loss(self, population: Population, batch: Images) -> Float[Tensor, " rnn"]:
+        """Cross-entropy, mean over images and all time steps."""
+        return self._losses(population, batch)[0]
+
+    def _losses(
+        self, population: Population, batch: Images
+    ) -> tuple[Float[Tensor, " rnn"], Float[Tensor, " rnn"]]:
+        """Mean loss, and the share of images whose digit is the most probable one at the last step."""
+        outputs, _ = run(population, batch.inputs.to(population.device, population.dtype))
+        labels = batch.labels.to(population.device)
+        targets = labels.unsqueeze(-1).expand(outputs.shape[:-1]).reshape(1, -1)
+        # classes first: torch's loops over a last axis as short as this one take longer
+        logits = outputs.flatten(0, 2).T.contiguous().unsqueeze(0)
+        loss = F.cross_entropy(logits, targets, reduction="none").view(len(population), -1).mean(1)
+        return loss, (outputs[:, :, -1].argmax(-1) == labels).to(loss).mean(1)
+
+    # --- what a trained RNN does ---------------------------------------------------------------
+    @torch.no_grad()
+    def rollouts(
+        self,
+        population: Population,
+        instances: Sequence[Instance],
+        streams: Sequence[np.random.Generator],
+        count: int,
+    ) -> Rollouts:
+        """Validation images by turns rotated, drawn for each RNN, and unrotated, the same for all.
+
+        Outputs are log-probabilities of the digits.
+        """
+        part = self._part("validation")
+        drawn = np.stack([own.integers(len(part.labels), size=count) for own in streams])
+        drawn[:, 1::2] = np.arange(count // 2) % len(part.labels)
+        images = torch.from_numpy(part.images[drawn])
+        grid = rotation(_angles(instances), self.side)
+        rotated = F.grid_sample(images.float(), grid, align_corners=False).round().byte()
+        images[:, ::2] = rotated[:, ::2]
+        stored = np.empty((*drawn.shape, self.stored), dtype=np.uint8)
+        stored[..., ROTATED] = np.arange(count) % 2 == 0
+        stored[..., LABEL] = part.labels[drawn]
+        stored[..., PIXELS:] = images.flatten(2).numpy()
+        outputs = self.answers(population, torch.from_numpy(stored).to(population.device))
+        return Rollouts(inputs=stored, outputs=outputs.cpu().numpy().astype(np.float16))
+
+    @torch.no_grad()
+    def metrics(
+        self, population: Population, instances: Sequence[Instance], streams: Sequence[np.random.Generator]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """Losses and accuracies ("performance" is that of validation) on rotated images, the same for all."""
+        grid = self._tiles(rotation(_angles(instances), self.side))
+        loss, accuracy = {}, {}
+        for name in ("training", "validation"):
+            loss[name], accuracy[name] = self._measure(population, grid, self._part(name))
+        return {
+            "performance": accuracy["validation"],
+            "validation_loss": loss["validation"],
+            "training_accuracy": accuracy["training"],
+            "training_loss": loss["training"],
+            "generalisation_gap": loss["validation"] - loss["training"],
+        }
+
+    def _measure(
+        self, population: Population, grid: Float[Tensor, "rnn tile pixel axis"], part: Digits
+    ) -> Float[np.ndarray, "figure rnn"]:
+        """Mean loss and accuracy over the first images of a part."""
+        count = min(self.settings.metric_images, len(part.labels))
+        total = np.zeros((2, len(population)))
+        for start in range(0, count, AT_ONCE):
+            chosen = slice(start, min(start + AT_ONCE, count))
+            images = torch.from_numpy(part.images[chosen]).expand(len(population), -1, -1, -1)
+            labels = torch.from_numpy(part.labels[chosen]).long().expand(len(population), -1)
+            figures = self._losses(population, Images(self._show(images, grid), labels))
+            total += torch.stack(figures).cpu().numpy() * labels.shape[1]
+        return total / count
+
+    def encode_inputs(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time input"]:
+        """The stored image, normalised and cut into tiles, after zeros for BOS."""
+        places = torch.arange(self.side**2).float().view(1, self.side, self.side, 1)
+        order = PIXELS + self._tiles(places).long().flatten(1)[0]
+        tiles = stored[..., order.to(stored.device)].unflatten(-1, (self.time - 1, self.input))
+        return F.pad(self._normalise(tiles.float()), (0, 0, 1, 0))
+
+    def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
+        """1 everywhere: an image has no padding."""
+        return stored.new_ones((*stored.shape[:-1], self.time), dtype=torch.float32)
+
+    def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:
+        """The digit on each image, with "↺" where it is rotated."""
+        return [f"{own[LABEL]}{'↺' if own[ROTATED] else ''}" for own in stored]
+
+
+class TiledDigits(TiledMNIST):
+    """The same with the 1797 images of 8×8 that come with scikit-learn: small, and needs no download."""
+
+    name: ClassVar[str] = "tiled-digits"
+    Settings: ClassVar[type] = TiledDigitsSettings
+    side: ClassVar[int] = 8
+    mean: ClassVar[float] = 0.3053
+    sd: ClassVar[float] = 0.3759
+
+    def prepare(self, data: Path | None = None, progress: bool = False) -> None:
+        """See `Task.prepare`."""
+        Task.prepare(self, data, progress)
+
+    def digits(self) -> Digits:
+        """All images."""
+        return digits.small_digits()
+
+
+def rotation(angles: Float[np.ndarray, " rnn"], side: int) -> Float[Tensor, "rnn height width axis"]:
+    """Where to look in an image of so many pixels a side, for `grid_sample`, to see it rotated.
+
+    Args:
+        angles: In degrees, counter-clockwise.
+        side: Pixels in each direction.
+    """
+    theta = torch.zeros(len(angles), 2, 3, dtype=torch.float64)
+    radians = torch.from_numpy(np.deg2rad(angles))
+    theta[:, 0, 0] = theta[:, 1, 1] = radians.cos()
+    theta[:, 1, 0] = radians.sin()
+    theta[:, 0, 1] = -radians.sin()
+    return F.affine_grid(theta, [len(angles), 1, side, side], align_corners=False).float()
+
+
+def _angles(instances: Sequence[Instance]) -> Float[np.ndarray, " rnn"]:
+    return np.array([instance["angle"] for instance in instances], dtype=np.float64)
+
+
+def _draws(own: np.random.Generator, count: int, batch: int) -> Iterator[Int[np.ndarray, " batch"]]:
+    """Batches of places, each place once an epoch; epochs follow one another without a break."""
+    left = np.empty(0, dtype=np.int64)
+    while True:
+        while len(left) < batch:
+            left = np.concatenate([left, own.permutation(count)])
+        yield left[:batch]
+        left = left[batch:]
