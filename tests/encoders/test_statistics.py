@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from rnnatlas.encoders.statistics import QUANTILES, Statistics, StatisticsSettings, statistics
 from rnnatlas.rnn import Population, RNNSpec
@@ -70,3 +71,35 @@ def test_a_feature_that_never_varies_is_left_in_its_scale():
     encoder.calibrate(Population(LSTM, weights))
     assert (encoder.scale == 1).all()
     assert encoder(some(LSTM)).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_features_are_the_same_whether_or_not_gradients_are_wanted(dtype):
+    population = some(RNNSpec(cell="lstm", input=3, hidden=17, layers=2, output=3)).to(dtype=dtype)
+    population.weights["weight_hh_l0"][:, 5:30] = 0.1  # ties
+    with_gradients = statistics(population.clone().requires_grad_())
+    assert with_gradients.requires_grad
+    assert torch.equal(statistics(population), with_gradients.detach())
+
+
+def test_what_cannot_be_sorted_by_numpy_is_sorted_by_torch():
+    population = some(LSTM)
+    rough = statistics(population.to(dtype=torch.bfloat16))
+    torch.testing.assert_close(rough.float(), statistics(population), atol=0.02, rtol=0)
+
+
+def test_derivatives_of_all_kinds_agree():
+    vectors, tangent = some(LSTM).to(dtype=torch.float64).flatten(), torch.randn(3, LSTM.parameters).double()
+
+    def features(vectors):
+        return statistics(Population.unflatten(LSTM, vectors))
+
+    step = 1e-7 * tangent
+    expected = (features(vectors + step) - features(vectors - step)) / 2e-7
+    forward = torch.func.jvp(features, (vectors,), (tangent,))[1]
+    with forward_ad.dual_level():
+        dual = forward_ad.unpack_dual(features(forward_ad.make_dual(vectors, tangent))).tangent
+    jacobian = torch.func.jacrev(features)(vectors)
+    torch.testing.assert_close(forward, expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(dual, forward)
+    torch.testing.assert_close(torch.einsum("abcd,cd->ab", jacobian, tangent), forward)

@@ -2,12 +2,14 @@
 
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
 from rnnatlas.rnn import Population, RNNSpec, canonical_bias
+from rnnatlas.rnn.tracing import traced
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal
 
@@ -95,12 +97,21 @@ def _vectors(population: Population) -> list[Float[Tensor, "rnn gate weight"]]:
 
 
 def _summary(vectors: Float[Tensor, "rnn gate weight"]) -> Float[Tensor, "rnn feature"]:
-    ordered = vectors.sort(-1).values
+    ordered = _sort(vectors)
     place = torch.tensor(QUANTILES, dtype=vectors.dtype, device=vectors.device) * (vectors.shape[-1] - 1)
     below = place.floor().long()
     above = place.ceil().long()
     quantiles = torch.lerp(ordered[..., below], ordered[..., above], place - below)
     mean = vectors.mean(-1, keepdim=True)
+    # `Tensor.var` is not vectorised on the CPU and takes 15 times as long
+    variance = (vectors - mean).square().mean(-1, keepdim=True)
     # Where all weights are equal the spread has no slope; the floor makes its gradient zero, not NaN.
-    spread = vectors.var(-1, correction=0, keepdim=True).clamp_min(1e-12).sqrt()
-    return torch.cat([mean, spread, quantiles], -1).flatten(1)
+    return torch.cat([mean, variance.clamp_min(1e-12).sqrt(), quantiles], -1).flatten(1)
+
+
+def _sort(vectors: Float[Tensor, "rnn gate weight"]) -> Float[Tensor, "rnn gate weight"]:
+    """Sorted weights; by numpy, which takes about 1/20 of torch's time, where nobody needs a gradient."""
+    known = vectors.is_cpu and vectors.dtype in (torch.float32, torch.float64)
+    if known and not vectors.requires_grad and not traced():
+        return torch.from_numpy(np.sort(vectors.numpy(), -1))
+    return vectors.sort(-1).values

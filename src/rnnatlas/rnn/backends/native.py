@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from rnnatlas.rnn.backends import eager
 from rnnatlas.rnn.population import Population
 from rnnatlas.rnn.spec import GATES, RNNSpec
+from rnnatlas.rnn.tracing import traced
 
 Part = Tensor | None
 Starts = tuple[Tensor, Part, Part]  # inputs, h, c
@@ -67,11 +67,7 @@ def applies(population: Population, inputs: Tensor, state: tuple[Tensor, ...] | 
         not spec.bidirectional
         and spec.layers <= _MOST_LAYERS
         and all(tensor.dtype is torch.float32 and tensor.is_cpu for tensor in tensors)
-        # whoever traces or transforms the operations must see them
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._len_torch_dispatch_stack()
-        and forward_ad._current_level < 0
+        and not traced()
     )
 
 
