@@ -6,7 +6,13 @@ registry = Registry(
     "property",
     {
         "task": ("rnnatlas.properties.task:TaskProperty", "which task instance the RNN was trained on"),
+        "angle": ("rnnatlas.properties.angle:Angle", "by how much its images are rotated, over 360°"),
+        "direction": ("rnnatlas.properties.angle:Direction", "the same as sine and cosine"),
         "performance": ("rnnatlas.properties.scalar:Performance", "how well the RNN does its task"),
+        "generalisation_gap": (
+            "rnnatlas.properties.scalar:GeneralisationGap",
+            "how much more it loses on new data than on its training data",
+        ),
         "step": ("rnnatlas.properties.step:TrainingStep", "how many updates the RNN was trained for"),
     },
 )

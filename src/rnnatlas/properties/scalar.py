@@ -1,6 +1,7 @@
 """Properties that are one number."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,11 +15,10 @@ from rnnatlas.properties.base import LOSS, Property, Score
 from rnnatlas.tasks.base import Task
 
 
-@dataclasses.dataclass(frozen=True)
-class Performance(Property):
-    """The metric "performance": how well the RNN does its task, from 0 to 1."""
+class Metric(Property):
+    """A metric that the zoo keeps, under the property's own name."""
 
-    name: ClassVar[str] = "performance"
+    bounds: ClassVar[tuple[float, float]]
     scores: ClassVar[Mapping[str, Score]] = {
         "loss": Score("mean squared error", lower_is_better=True, bounds=LOSS)
     }
@@ -26,7 +26,7 @@ class Performance(Property):
     @classmethod
     def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
         """Known where every snapshot has the metric."""
-        known = _performance(snapshots)
+        known = _metric(snapshots, cls.name)
         return cls() if known is not None and np.isfinite(known).all() and len(known) else None
 
     @property
@@ -36,7 +36,7 @@ class Performance(Property):
 
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
         """The metric."""
-        values = _performance(snapshots)
+        values = _metric(snapshots, self.name)
         assert values is not None, "fit gives no property where there is no such metric"
         return torch.from_numpy(values.astype(np.float32))[:, None]
 
@@ -53,12 +53,12 @@ class Performance(Property):
         return {"loss": self.loss(outputs, target).numpy()}
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
-        """The number with its 90 % split-conformal interval, cut to [0, 1]."""
+        """The number with its 90 % split-conformal interval, cut to the metric's bounds."""
         values = outputs[:, 0].double()
-        ends = [(values + sign * half_width).clamp(0, 1).tolist() for sign in (-1, 1)]
+        ends = [(values + sign * half_width).clamp(*self.bounds).tolist() for sign in (-1, 1)]
         return [
             {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
-            for value, low, high in zip(values.clamp(0, 1).tolist(), *ends, strict=True)
+            for value, low, high in zip(values.clamp(*self.bounds).tolist(), *ends, strict=True)
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,10 +66,26 @@ class Performance(Property):
         return {}
 
 
-def _performance(snapshots: pa.Table) -> np.ndarray | None:
+@dataclasses.dataclass(frozen=True)
+class Performance(Metric):
+    """How well the RNN does its task."""
+
+    name: ClassVar[str] = "performance"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneralisationGap(Metric):
+    """Validation loss less training loss, in nats, where the task tells training from validation data."""
+
+    name: ClassVar[str] = "generalisation_gap"
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+
+def _metric(snapshots: pa.Table, name: str) -> np.ndarray | None:
     kind = snapshots.schema.field("metrics").type if "metrics" in snapshots.column_names else None
-    if kind is None or not pa.types.is_struct(kind) or kind.get_field_index("performance") < 0:
+    if kind is None or not pa.types.is_struct(kind) or kind.get_field_index(name) < 0:
         return None
     rows = snapshots["metrics"].to_pylist()
-    values = [row["performance"] if row and row["performance"] is not None else np.nan for row in rows]
+    values = [row[name] if row and row[name] is not None else np.nan for row in rows]
     return np.array(values, dtype=np.float64)

@@ -1,0 +1,120 @@
+"""The angle by which an RNN's images are rotated (tiled-mnist), as one number and as a point on a circle."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnatlas.properties.base import LOSS, Property, Score
+from rnnatlas.tasks.base import Task
+
+ERROR = Score("error in degrees, the shorter way round", lower_is_better=True, bounds=(0.0, 180.0))
+
+
+class _OfAngle(Property):
+    """What both ways of predicting an angle share."""
+
+    scores: ClassVar[Mapping[str, Score]] = {
+        "loss": Score("mean squared error", lower_is_better=True, bounds=LOSS),
+        "degrees": ERROR,
+    }
+
+    @classmethod
+    def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
+        """Known where tasks have an angle."""
+        known = task is not None and task.struct.get_field_index("angle") >= 0
+        return cls() if known and snapshots.num_rows else None
+
+    def loss(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> Float[Tensor, " rnn"]:
+        """Squared error."""
+        return (outputs - target).square().mean(1)
+
+    def degrees(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, " rnn"]:
+        """Outputs as angles."""
+        raise NotImplementedError
+
+    def score(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """Squared error, and error in degrees."""
+        difference = (self.degrees(outputs) - self.degrees(target) + 180) % 360 - 180
+        return {"loss": self.loss(outputs, target).numpy(), "degrees": difference.abs().numpy()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nothing to keep."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Angle(_OfAngle):
+    """The angle over 360 degrees, as the paper predicts it: 359° counts as far from 1°."""
+
+    name: ClassVar[str] = "angle"
+
+    @property
+    def width(self) -> int:
+        """One."""
+        return 1
+
+    def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
+        """Angles as numbers from 0 to 1."""
+        return torch.from_numpy(_angles(snapshots) / 360).float()[:, None]
+
+    def degrees(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, " rnn"]:
+        """Outputs as angles."""
+        return 360 * outputs[:, 0]
+
+    def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
+        """Degrees with their 90 % split-conformal interval, cut to [0, 360]."""
+        values, half_width = self.degrees(outputs).double(), 360 * half_width
+        ends = [(values + sign * half_width).clamp(0, 360).tolist() for sign in (-1, 1)]
+        return [
+            {"value": round(value, 1), "low": round(low, 1), "high": round(high, 1)}
+            for value, low, high in zip(values.clamp(0, 360).tolist(), *ends, strict=True)
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Direction(_OfAngle):
+    """The angle as its sine and cosine, so that 359° lies beside 1°."""
+
+    name: ClassVar[str] = "direction"
+
+    @property
+    def width(self) -> int:
+        """Two."""
+        return 2
+
+    def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
+        """Sine and cosine."""
+        radians = np.deg2rad(_angles(snapshots))
+        return torch.from_numpy(np.stack([np.sin(radians), np.cos(radians)], axis=1)).float()
+
+    def degrees(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, " rnn"]:
+        """Directions of the outputs as angles."""
+        return torch.rad2deg(torch.atan2(outputs[:, 0], outputs[:, 1])) % 360
+
+    def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
+        """Degrees with a 90 % interval, whose ends may lie beyond 0 and 360.
+
+        If sine and cosine are each at most h off, the point is at most √2 h from the true one, which lies
+        on the unit circle, so its direction is at most asin(√2 h) off.
+        """
+        reach = math.sqrt(2) * half_width
+        off = math.degrees(math.asin(reach)) if reach < 1 else 180.0
+        return [
+            {"value": round(value, 1), "low": round(value - off, 1), "high": round(value + off, 1)}
+            for value in self.degrees(outputs).tolist()
+        ]
+
+
+def _angles(snapshots: pa.Table) -> Float[np.ndarray, " rnn"]:
+    return np.array([instance["angle"] for instance in snapshots["task"].to_pylist()], dtype=np.float64)
