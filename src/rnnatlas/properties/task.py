@@ -37,7 +37,7 @@ class TaskProperty(Property):
     @classmethod
     def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
         """The fields of the task and their values, as the target's one-hot vector orders them."""
-        if task is None or snapshots.num_rows == 0:
+        if task is None or snapshots.num_rows == 0 or not _is_discrete(task):
             return None
         instances = _distinct(snapshots)
         fields = list(instances[0])
@@ -98,6 +98,11 @@ class TaskProperty(Property):
     def as_dict(self) -> dict[str, Any]:
         """The values by field."""
         return {"values": dict(self.values)}
+
+
+def _is_discrete(task: Task) -> bool:
+    """Whether instances are named by whole numbers, as languages are, not by an angle."""
+    return all(pa.types.is_integer(field.type) for field in task.struct)
 
 
 def _distinct(snapshots: pa.Table) -> list[dict[str, Any]]:
