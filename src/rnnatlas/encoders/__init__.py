@@ -9,6 +9,10 @@ registry = Registry(
             "rnnatlas.encoders.statistics:Statistics",
             "mechanistic: mean, spread and quantiles of each gate's weights",
         ),
+        "dws": (
+            "rnnatlas.encoders.dws:DWS",
+            "mechanistic: layers that commute with reorderings of hidden units",
+        ),
         "noninteractive": (
             "rnnatlas.encoders.noninteractive:NonInteractiveProbing",
             "functionalist: answers to a fixed, learned list of questions",

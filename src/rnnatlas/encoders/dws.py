@@ -1,0 +1,146 @@
+"""Deep weight-space network: layers that commute with reorderings of hidden units."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
+from rnnatlas.encoders.equivariant import Equivariant, Features, Part, parts
+from rnnatlas.rnn import Population, RNNSpec, canonical_bias
+from rnnatlas.settings import settings
+from rnnatlas.tasks.base import Signal
+
+
+@settings
+class DWSSettings:
+    """Settings of `DWS`.
+
+    Args:
+        channels: Channels of each tensor of weights in between.
+        layers: Equivariant layers.
+        width: Hidden units of the MLP that makes the embedding.
+    """
+
+    channels: int = 48
+    layers: int = 4
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "encoder", "channels", "layers", "width")
+
+
+class DWS(Encoder):
+    """Embeds an RNN by layers that treat its weights as they treat one another.
+
+    Each weight, its gates as channels, becomes a vector of channels by a linear layer and ReLU, one for
+    each kind of tensor and, where inputs and outputs are told apart, for each of these. Complete
+    equivariant layers with ReLU between them follow; means over each tensor go through an MLP (Herrmann
+    et al. 2024, section 3, after Navon et al. 2023). Weights are standardised by one mean and spread a
+    tensor over the training snapshots, which breaks no symmetry.
+    """
+
+    Settings = DWSSettings
+    reads_weights = True
+    symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
+        super().__init__(spec, signal, outcome, settings)
+        self.parts = parts(spec)
+        self.register_buffer("centre", torch.zeros(len(self.parts)))
+        self.register_buffer("scale", torch.ones(len(self.parts)))
+        blank = features(Population.unflatten(spec, torch.zeros(1, spec.parameters)))
+        self.lifts = nn.ModuleDict(
+            {_lift_name(part): Lift(part, blank[part].shape[1:], settings.channels) for part in self.parts}
+        )
+        self.layers = nn.ModuleList(
+            Equivariant(self.parts, settings.channels) for _ in range(settings.layers)
+        )
+        self.mlp = mlp(len(self.parts) * settings.channels, settings.width, EMBED)
+
+    @property
+    def last(self) -> nn.Linear:
+        """See `Encoder.last`."""
+        return cast(nn.Linear, self.mlp[-1])
+
+    def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
+        """The MLP's answer to the means over each tensor after the last layer."""
+        raw = features(population)
+        state: Features = {}
+        for part, centre, scale in zip(self.parts, self.centre, self.scale, strict=True):
+            state[part] = self.lifts[_lift_name(part)]((raw[part] - centre) / scale).relu()
+        for layer in self.layers:
+            state = {part: entries.relu() for part, entries in layer(state).items()}
+        return self.mlp(torch.cat([state[part].flatten(1, -2).mean(1) for part in self.parts], 1))
+
+    @torch.no_grad()
+    def calibrate(self, population: Population) -> None:
+        """Takes each tensor's mean and spread over the training snapshots, then spreads embeddings out."""
+        for index, entries in enumerate(features(population).values()):
+            spread = entries.std(correction=0)
+            self.centre[index] = entries.mean()
+            self.scale[index] = spread if spread > 1e-6 else 1
+        super().calibrate(population)
+
+
+class Lift(nn.Module):
+    """A linear layer from gates to channels, one for each input or output that a tensor reaches.
+
+    Args:
+        part: The tensor.
+        shape: Its shape for one RNN, gates last.
+        channels: Channels that come out.
+    """
+
+    def __init__(self, part: Part, shape: Sequence[int], channels: int):
+        super().__init__()
+        told_apart = [name in ("input", "output") for name in part.axes]
+        positions = [size if apart else 1 for size, apart in zip(shape[:-1], told_apart, strict=True)]
+        self.axis = told_apart.index(True) if any(told_apart) else 0
+        self.weight = nn.Parameter(torch.randn(max(positions), shape[-1], channels) / shape[-1] ** 0.5)
+        self.bias = nn.Parameter(torch.randn(*positions, channels))
+
+    def forward(self, entries: Float[Tensor, "rnn *axes gate"]) -> Float[Tensor, "rnn *axes channel"]:
+        """Channels of each weight."""
+        if len(self.weight) == 1:
+            return entries @ self.weight[0] + self.bias
+        by_position = entries.movedim(self.axis + 1, 0)
+        lifted = torch.einsum("p...g,pgc->p...c", by_position, self.weight)
+        return lifted.movedim(0, self.axis + 1) + self.bias
+
+
+def _lift_name(part: Part) -> str:
+    """Tensors whose lift is one and the same; those that inputs or outputs reach have their own."""
+    fixed = any(axis in ("input", "output") for axis in part.axes)
+    return f"{part.kind} {part.layer if fixed else ''} {part.direction} {part.source}"
+
+
+def features(population: Population) -> Features:
+    """Each tensor of weights [rnn, its axes, gate]; a bias is the sum of both where only that matters."""
+    population = canonical_bias(population)
+    return {part: _entries(population, part) for part in parts(population.spec)}
+
+
+def _entries(population: Population, part: Part) -> Tensor:
+    spec, weights = population.spec, population.weights
+    if part.kind == "head bias":
+        return weights["head.bias"].unsqueeze(-1)
+    columns = slice(part.source * spec.hidden, (part.source + 1) * spec.hidden)
+    if part.kind == "head":
+        return weights["head.weight"][:, :, columns].unsqueeze(-1)
+    suffix = spec.suffixes[part.layer * spec.directions + part.direction]
+    gates = (len(spec.gates), spec.hidden)
+    if part.kind == "bias":
+        own = weights[f"bias_ih_{suffix}"].unflatten(1, gates)
+        if spec.cell == "gru":  # the reset gate scales the candidate's `bias_hh` alone
+            candidate = weights[f"bias_hh_{suffix}"].unflatten(1, gates)[:, spec.gates.index("n") :]
+            own = torch.cat([own, candidate], 1)
+        return own.movedim(1, -1)
+    if part.kind == "recurrent":
+        return weights[f"weight_hh_{suffix}"].unflatten(1, gates).movedim(1, -1)
+    weight = weights[f"weight_ih_{suffix}"].unflatten(1, gates).movedim(1, -1)
+    return weight if "input" in part.axes else weight[:, :, columns]

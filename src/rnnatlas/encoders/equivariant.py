@@ -1,0 +1,224 @@
+"""Linear layers that commute with reorderings of the hidden units of stacked RNNs."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rnnatlas.rnn import RNNSpec
+
+FAR = 2
+"""Layers at least so many apart share their weights, whatever the distance."""
+
+
+class Part(NamedTuple):
+    """A tensor of weights, with the axis that each of its dimensions runs along.
+
+    Args:
+        kind: "recurrent", "input", "bias", "head" or "head bias".
+        axes: Names of the axes. Dimensions of one name are reordered together.
+        layer: Layer of the RNN; the head comes after the last.
+        direction: Direction of the RNN that uses the tensor; 1 reads backwards.
+        source: Direction of the RNN, a layer below, that it reads.
+    """
+
+    kind: str
+    axes: tuple[str, ...]
+    layer: int
+    direction: int = 0
+    source: int = 0
+
+    @property
+    def square(self) -> bool:
+        """Whether both dimensions run along one axis, so that there is a diagonal."""
+        return self.axes == self.axes[:1] * 2
+
+
+class Slot(NamedTuple):
+    """A vector along one axis, or a scalar, that sums a tensor up or that is spread over it.
+
+    Args:
+        part: The tensor.
+        view: "rows", "columns", "diagonal" or "itself" for vectors; "mean" or "trace" for scalars.
+    """
+
+    part: Part
+    view: str
+
+
+Features = dict[Part, Tensor]
+"""For each tensor of weights [rnn, its axes, channel]."""
+
+
+def parts(spec: RNNSpec) -> list[Part]:
+    """The tensors of RNNs of one architecture, each bias as one tensor, gates as channels."""
+    found = []
+    directions = range(spec.directions)
+    for layer in range(spec.layers):
+        for to in directions:
+            own = f"hidden {layer} {to}"
+            found.append(Part("recurrent", (own, own), layer, to, to))
+            if layer == 0:
+                found.append(Part("input", (own, "input"), layer, to, to))
+            else:
+                below = [f"hidden {layer - 1} {source}" for source in directions]
+                found += [Part("input", (own, below[source]), layer, to, source) for source in directions]
+            if spec.bias:
+                found.append(Part("bias", (own,), layer, to, to))
+    if spec.output is not None:
+        top = spec.layers
+        found += [Part("head", ("output", f"hidden {top - 1} {way}"), top, 0, way) for way in directions]
+        if spec.head_bias:
+            found.append(Part("head bias", ("output",), top))
+    return found
+
+
+class Equivariant(nn.Module):
+    """The complete linear map between weight tensors that commutes with reorderings along axes.
+
+    Each tensor is summarised by means: along either dimension, over all entries, and of the diagonal
+    where there is one. All summaries along one axis are mixed with one another, so are all scalars, and
+    the results are spread over the tensors again; besides, each entry reaches itself and its transpose.
+    That is every equivariant linear map between any two tensors (docs/decisions/0010-dws.md). Weights
+    are shared between pairs of tensors that stand alike to each other in the stack of layers.
+
+    Args:
+        parts: The tensors.
+        channels: Channels of each, before and after.
+    """
+
+    def __init__(self, parts: Sequence[Part], channels: int):
+        super().__init__()
+        self.parts = list(parts)
+        axes = dict.fromkeys(axis for part in parts for axis in part.axes)
+        self.along = [[slot for part in parts for slot in _vectors(part, axis)] for axis in axes]
+        self.scalars = [slot for part in parts for slot in _scalars(part)]
+        self.vector_mix = Mix(self.along, _vector_tie, channels)
+        self.scalar_mix = Mix([self.scalars], _scalar_tie, channels)
+        matrices = [part for part in parts if len(part.axes) == 2]
+        ties = dict.fromkeys([_entry_tie(part) for part in matrices] + ["transposed"])
+        self.entries = nn.ParameterDict({tie: _drawn(channels, channels, channels) for tie in ties})
+        constants = dict.fromkeys(_constant(slot) for slot in self.scalars)
+        self.constants = nn.ParameterDict({name: torch.zeros(channels) for name in constants})
+
+    def forward(self, features: Features) -> Features:
+        """The map, with constants added."""
+        summaries: dict[Slot, Tensor] = {}
+        for part in self.parts:
+            summaries |= _summaries(part, features[part])
+        mixed: dict[Slot, Tensor] = {}
+        for group, slots in enumerate(self.along):
+            mixed |= zip(slots, self.vector_mix([summaries[slot] for slot in slots], group), strict=True)
+        scalars = self.scalar_mix([summaries[slot] for slot in self.scalars], 0)
+        for slot, scalar in zip(self.scalars, scalars, strict=True):
+            mixed[slot] = scalar + self.constants[_constant(slot)]
+        return {part: self._outcome(part, features[part], mixed) for part in self.parts}
+
+    def _outcome(self, part: Part, entries: Tensor, mixed: dict[Slot, Tensor]) -> Tensor:
+        everywhere = mixed[Slot(part, "mean")].unsqueeze(1)
+        if len(part.axes) == 1:
+            return mixed[Slot(part, "itself")] + everywhere
+        rows, columns = mixed[Slot(part, "rows")] + everywhere, mixed[Slot(part, "columns")]
+        own = entries @ self.entries[_entry_tie(part)]
+        if not part.square:
+            return own + rows.unsqueeze(2) + columns.unsqueeze(1)
+        own = own + (entries @ self.entries["transposed"]).transpose(1, 2)
+        diagonal = mixed[Slot(part, "diagonal")] + mixed[Slot(part, "trace")].unsqueeze(1)
+        return (
+            own
+            + rows.unsqueeze(2)
+            + columns.unsqueeze(1)
+            + torch.diag_embed(diagonal.transpose(1, 2), dim1=1, dim2=2)
+        )
+
+
+class Mix(nn.Module):
+    """Linear maps from all slots of a group to all slots of the group.
+
+    Args:
+        groups: The slots that are mixed with one another.
+        tie: What tells apart the weights of pairs (to, from); pairs of one name share theirs.
+        channels: Channels of a slot.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Slot]], tie: Callable[[Slot, Slot], str], channels: int):
+        super().__init__()
+        ties: dict[str, int] = {}
+        self.tables = [
+            [[ties.setdefault(tie(to, source), len(ties)) for to in group] for source in group]
+            for group in groups
+        ]
+        inputs = max(len(group) for group in groups) * channels
+        self.weight = nn.Parameter(_drawn(inputs, len(ties), channels, channels))
+
+    def forward(
+        self, slots: list[Float[Tensor, "rnn *axis channel"]], group: int
+    ) -> list[Float[Tensor, "rnn *axis channel"]]:
+        """The mixed slots of one group."""
+        table = torch.tensor(self.tables[group], device=self.weight.device)
+        blocks = self.weight.index_select(0, table.flatten()).unflatten(0, table.shape)
+        matrix = blocks.transpose(1, 2).flatten(2).flatten(0, 1)
+        return list((torch.cat(slots, -1) @ matrix).split(slots[0].shape[-1], -1))
+
+
+def _drawn(inputs: int, *shape: int) -> Tensor:
+    """Random weights that keep the size of activations, where four products add up and ReLU follows."""
+    return torch.randn(shape) * (2 / (4 * inputs)) ** 0.5
+
+
+def _vectors(part: Part, axis: str) -> list[Slot]:
+    """The vectors along one axis that sum a tensor up."""
+    if len(part.axes) == 1:
+        views = ["itself"]
+    elif part.square:
+        views = ["rows", "columns", "diagonal"]
+    else:
+        views = [view for view, own in zip(("rows", "columns"), part.axes, strict=True) if own == axis]
+    return [Slot(part, view) for view in views if axis in part.axes]
+
+
+def _scalars(part: Part) -> list[Slot]:
+    return [Slot(part, "mean")] + [Slot(part, "trace")] * part.square
+
+
+def _summaries(part: Part, entries: Tensor) -> dict[Slot, Tensor]:
+    if len(part.axes) == 1:
+        return {Slot(part, "itself"): entries, Slot(part, "mean"): entries.mean(1)}
+    rows, columns = entries.mean(2), entries.mean(1)
+    found = {"rows": rows, "columns": columns, "mean": rows.mean(1)}
+    if part.square:
+        diagonal = entries.diagonal(dim1=1, dim2=2).transpose(1, 2)
+        found |= {"diagonal": diagonal, "trace": diagonal.mean(1)}
+    return {Slot(part, view): summary for view, summary in found.items()}
+
+
+def _vector_tie(to: Slot, source: Slot) -> str:
+    same = "same" if to.part.direction == source.part.direction else "other"
+    return f"{_role(to)} < {_role(source)} {same}"
+
+
+def _role(slot: Slot) -> str:
+    """What a vector is to the axis it runs along: what feeds a layer, what reads it, or its own."""
+    part, view = slot
+    axis = part.axes[-1 if view == "columns" else 0].split()[0]
+    role = f"{part.kind} {view}"
+    if axis == "hidden" and part.kind in ("input", "head"):
+        role = "above" if view == "columns" or part.kind == "head" else "below"
+    return f"{axis} {role} {part.direction == part.source}"
+
+
+def _scalar_tie(to: Slot, source: Slot) -> str:
+    offset = max(-FAR, min(FAR, source.part.layer - to.part.layer))
+    same = to.part.direction == source.part.direction
+    ends = [f"{part.kind} {view} {part.direction == part.source}" for part, view in (to, source)]
+    return f"{ends[0]} < {ends[1]} {abs(offset) if abs(offset) == FAR else offset} {same}"
+
+
+def _entry_tie(part: Part) -> str:
+    return f"{part.kind} {'across' if part.direction != part.source else 'along'}"
+
+
+def _constant(slot: Slot) -> str:
+    return f"{slot.part.kind} {slot.view}"
