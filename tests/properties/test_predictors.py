@@ -36,7 +36,10 @@ def snapshots(runs: int = 40, seed: int = 0) -> pa.Table:
             "run": np.arange(runs).repeat(len(STEPS)),
             "step": np.tile(STEPS, runs),
             "task": pa.array([{"b": int(b), "c": int(c)} for b, c in shifts], TASK.struct),
-            "metrics": [{"performance": float(p)} for p in random.uniform(0, 1, runs * len(STEPS))],
+            "metrics": [
+                {"performance": float(p), "generalisation_gap": 1 - 3 * float(p)}
+                for p in random.uniform(0, 1, runs * len(STEPS))
+            ],
         }
     )
 
@@ -47,7 +50,11 @@ def split(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     return train, ~train
 
 
-@pytest.mark.parametrize("name", list(properties.registry))
+OF_LANGUAGES = [name for name, kind in properties.registry.items() if kind.fit(TASK, snapshots()) is not None]
+"""Those of other tasks have tests of their own."""
+
+
+@pytest.mark.parametrize("name", OF_LANGUAGES)
 def test_each_property_is_learned_from_features_that_hold_it(name):
     table = snapshots()
     prop = known(properties.registry[name], table)
@@ -73,7 +80,7 @@ def test_each_property_is_learned_from_features_that_hold_it(name):
         assert guessing["accuracy"].mean() < 0.6
 
 
-@pytest.mark.parametrize("name", list(properties.registry))
+@pytest.mark.parametrize("name", OF_LANGUAGES)
 def test_saved_predictors_say_the_same(name, tmp_path):
     table = snapshots(20)
     prop = known(properties.registry[name], table)
