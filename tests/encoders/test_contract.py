@@ -14,6 +14,8 @@ from rnnatlas.settings import build
 SMALL = {
     "statistics": {"width": 24},
     "dws": {"channels": 8, "layers": 2},
+    "flat": {"width": 24},
+    "transformer": {"width": 16, "layers": 2, "feedforward": 24},
     "noninteractive": {"sequences": 2, "steps": 5, "width": 16, "hidden": 12},
     "interactive": {"sequences": 2, "steps": 5, "width": 16, "hidden": 12, "step_embedding": True},
 }
@@ -176,7 +178,14 @@ def test_only_mechanistic_encoders_mind_hidden_sizes(name):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("statistics", 1.25e6), ("dws", 1.28e6), ("noninteractive", 1.15e6), ("interactive", 1.15e6)],
+    [
+        ("statistics", 1.25e6),
+        ("flat", 1.8e6),
+        ("transformer", 1.28e6),
+        ("dws", 1.28e6),
+        ("noninteractive", 1.15e6),
+        ("interactive", 1.15e6),
+    ],
 )
 def test_sizes_are_the_published_ones(name, size):
     kind = encoders.registry[name]

@@ -13,6 +13,14 @@ registry = Registry(
             "rnnatlas.encoders.dws:DWS",
             "mechanistic: layers that commute with reorderings of hidden units",
         ),
+        "flat": (
+            "rnnatlas.encoders.flat:Flat",
+            "mechanistic: all weights as one vector",
+        ),
+        "transformer": (
+            "rnnatlas.encoders.transformer:Transformer",
+            "mechanistic: attention between rows of weights",
+        ),
         "noninteractive": (
             "rnnatlas.encoders.noninteractive:NonInteractiveProbing",
             "functionalist: answers to a fixed, learned list of questions",

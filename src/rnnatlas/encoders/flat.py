@@ -1,0 +1,55 @@
+"""Flattened weights: all of them as one vector."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rnnatlas.encoders.base import EMBED, at_least_one, mlp
+from rnnatlas.encoders.rows import RowEncoder, row_shapes
+from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.settings import settings
+from rnnatlas.tasks.base import Signal
+
+
+@settings
+class FlatSettings:
+    """Settings of `Flat`; the paper's by default.
+
+    Args:
+        width: Units of each hidden layer of the MLP.
+        layers: Hidden layers of the MLP.
+        permute: Whether hidden units are put in a random order in training.
+    """
+
+    width: int = 128
+    layers: int = 3
+    permute: bool = True
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "encoder", "width", "layers")
+
+
+class Flat(RowEncoder):
+    """Embeds an RNN by an MLP that reads all its weights as one vector.
+
+    After Herrmann et al. 2024, section 3, flattened weights. The MLP has to learn from random orders of
+    hidden units that they mean nothing.
+    """
+
+    Settings = FlatSettings
+
+    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
+        super().__init__(spec, signal, outcome, settings)
+        weights = sum(rows * columns for rows, columns in row_shapes(spec))
+        self.mlp = mlp(weights, *[settings.width] * settings.layers, EMBED)
+
+    @property
+    def last(self) -> nn.Linear:
+        """See `Encoder.last`."""
+        return cast(nn.Linear, self.mlp[-1])
+
+    def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
+        """The MLP's answer to the standardised weights."""
+        return self.mlp(torch.cat([matrix.flatten(1) for matrix in self.rows(population)], 1))

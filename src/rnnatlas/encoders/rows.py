@@ -1,0 +1,83 @@
+"""What encoders that read every single weight share: rows of weights, their scale, and reordered units."""
+
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnatlas.encoders.base import Encoder
+from rnnatlas.rnn import Population, RNNSpec, canonical_bias, permute_hidden, random_permutations
+from rnnatlas.tasks.base import Signal
+
+
+class RowEncoder(Encoder):
+    """Reads RNNs row by row: all that a gate of a hidden unit, or an output of the head, is computed from.
+
+    Biases are canonical, so a shift between the two is not seen. Each tensor is standardised by one mean
+    and one spread over the training snapshots: statistics of single weights would tell hidden units
+    apart. Nothing here is invariant to reordering hidden units; with `settings.permute`, each RNN gets a
+    random order of its own whenever it is seen in training, and none afterwards (Herrmann et al. 2024,
+    section 3).
+    """
+
+    reads_weights = True
+    symmetries: ClassVar[frozenset[str]] = frozenset({"bias-shift"})
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
+        super().__init__(spec, signal, outcome, settings)
+        self.register_buffer("centre", torch.zeros(len(spec.shapes)))
+        self.register_buffer("scale", torch.ones(len(spec.shapes)))
+
+    def forward(self, population: Population) -> Float[Tensor, "rnn embed"]:
+        """See `Encoder.forward`; in training, of RNNs whose hidden units are in a random order."""
+        if self.training and self.settings.permute:
+            # torch's own generator, which training seeds for each step
+            order = random_permutations(population.spec, len(population))
+            population = permute_hidden(population, order)
+        return super().forward(population)
+
+    def rows(self, population: Population) -> list[Float[Tensor, "rnn row column"]]:
+        """Standardised rows of each layer and direction, then of the head."""
+        population = canonical_bias(population)
+        scales = zip(population.weights.items(), self.centre, self.scale, strict=True)
+        weights = {name: (weight - centre) / scale for (name, weight), centre, scale in scales}
+        return rows(Population(population.spec, weights))
+
+    @torch.no_grad()
+    def calibrate(self, population: Population) -> None:
+        """Takes each tensor's mean and spread over the training snapshots, then spreads embeddings out."""
+        for index, weight in enumerate(canonical_bias(population).weights.values()):
+            mean = weight.mean()
+            spread = (weight - mean).square().mean().sqrt()
+            self.centre[index] = mean
+            self.scale[index] = spread if spread > 1e-6 else 1
+        super().calibrate(population)
+
+
+def rows(population: Population) -> list[Float[Tensor, "rnn row column"]]:
+    """Rows of each layer and direction (inputs, recurrent, bias), then of the head (weights, bias).
+
+    Args:
+        population: RNNs with canonical biases, of which `bias_hh` is read for GRUs alone.
+    """
+    spec, weights = population.spec, population.weights
+    biases = ("bias_ih", "bias_hh") if spec.cell == "gru" else ("bias_ih",)
+    matrices = []
+    for suffix in spec.suffixes:
+        columns = [weights[f"{kind}_{suffix}"] for kind in ("weight_ih", "weight_hh")]
+        columns += [weights[f"{kind}_{suffix}"].unsqueeze(2) for kind in biases if spec.bias]
+        matrices.append(torch.cat(columns, 2))
+    if spec.output is not None:
+        columns = [weights["head.weight"]]
+        columns += [weights["head.bias"].unsqueeze(2)] if spec.head_bias else []
+        matrices.append(torch.cat(columns, 2))
+    return matrices
+
+
+def row_shapes(spec: RNNSpec) -> list[tuple[int, int]]:
+    """Number of rows and of columns of each matrix that `rows` gives."""
+    blank = Population.unflatten(spec, torch.zeros(1, spec.parameters))
+    return [(matrix.shape[1], matrix.shape[2]) for matrix in rows(blank)]
