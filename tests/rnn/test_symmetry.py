@@ -29,7 +29,8 @@ PAIRS = [
     for name, symmetry in SYMMETRIES.items()
     if symmetry.applies(spec)
 ]
-CANDIDATES = {"lstm": "g", "gru": "n", "elman-tanh": "h"}
+FLIPS = {"lstm": (1, 1, -1, 1), "gru": (1, 1, -1), "elman-tanh": (-1,)}
+"""What a flip does to the rows of each gate."""
 
 
 def generator(seed=0):
@@ -85,12 +86,12 @@ def test_each_rnn_has_its_own_change_that_the_generator_decides(spec, name):
     assert len(changed.flatten().unique(dim=0)) > 1
 
 
-def multiplied(population, gates, rows, columns):
-    """Unit 1 of the first of two layers: the rows of some gates, and the columns that read it."""
+def multiplied(population, rows, columns):
+    """Unit 1 of the first of two layers: its row of each gate, and the columns that read it."""
     spec, changed = population.spec, population.clone()
     for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
-        for gate in gates:
-            changed.weights[name][:, spec.gates.index(gate) * spec.hidden + 1] *= rows
+        for gate, factor in enumerate(rows):
+            changed.weights[name][:, gate * spec.hidden + 1] *= factor
     for name in ("weight_hh_l0", "weight_ih_l1"):
         changed.weights[name][:, :, 1] *= columns
     return changed
@@ -100,12 +101,12 @@ def two_layers(cell):
     return some(RNNSpec(cell=cell, input=3, hidden=4, layers=2, output=2))
 
 
-@pytest.mark.parametrize(("cell", "gate"), CANDIDATES.items())
-def test_a_flip_takes_the_candidates_rows_and_all_columns(cell, gate):
+@pytest.mark.parametrize(("cell", "rows"), FLIPS.items())
+def test_a_flip_takes_the_candidates_rows_and_all_columns(cell, rows):
     population = two_layers(cell)
     signs = torch.ones(5, 2, 4)
     signs[:, 0, 1] = -1
-    expected = multiplied(population, gate, -1, -1)
+    expected = multiplied(population, rows, -1)
     assert torch.equal(flip_signs(population, signs).flatten(), expected.flatten())
 
 
@@ -113,28 +114,51 @@ def test_scaling_takes_rows_and_its_inverse_columns():
     population = two_layers("elman-relu")
     scales = torch.ones(5, 2, 4)
     scales[:, 0, 1] = 4
-    expected = multiplied(population, "h", 4, 0.25)
+    expected = multiplied(population, [4], 0.25)
     assert torch.equal(scale_units(population, scales).flatten(), expected.flatten())
 
 
+@pytest.mark.parametrize("cell", GATES)
+def test_every_other_way_to_flip_a_unit_changes_outputs(cell):
+    population = two_layers(cell)
+    ones = (1,) * len(GATES[cell])
+    for *rows, columns in itertools.product((1, -1), repeat=len(ones) + 1):
+        changed = differ(multiplied(population, rows, columns), population)
+        if (tuple(rows), columns) in ((ones, 1), (FLIPS.get(cell), -1)):
+            assert not changed.any()
+        else:
+            assert changed.sum() >= 4, (rows, columns)  # of 5; a relu unit may be silent
+
+
 @pytest.mark.parametrize(
-    ("cell", "gates", "rows", "columns"),
+    ("cell", "rows", "columns"),
     [
-        *[(cell, "".join(GATES[cell]), -1, -1) for cell in ("lstm", "gru")],  # all gates flipped
-        *[("lstm", f"g{gate}", -1, -1) for gate in "ifo"],
-        *[("gru", f"n{gate}", -1, -1) for gate in "rz"],
-        *[("lstm", gate, -1, -1) for gate in "ifo"],  # another gate than the candidate
-        *[(cell, gate, -1, 1) for cell, gate in CANDIDATES.items()],  # rows without columns
-        *[(cell, "", 1, -1) for cell in GATES],  # columns without rows
-        *[(cell, gate, 2, 0.5) for cell, gate in CANDIDATES.items()],  # tanh bends what is scaled
-        *[("elman-relu", "h", factor, 1 / factor) for factor in (-1, -2)],  # relu is not odd
-        ("elman-relu", "h", 2, 1),
-        ("elman-relu", "h", 2, 2),
+        ("lstm", (1, 1, 2, 1), 0.5),
+        ("lstm", (2, 2, 2, 2), 0.5),
+        ("gru", (1, 1, 2), 0.5),
+        ("elman-tanh", [2], 0.5),
+        ("elman-relu", [-2], -0.5),
+        ("elman-relu", [2], 1),
+        ("elman-relu", [2], 2),
     ],
 )
-def test_a_near_miss_changes_outputs(cell, gates, rows, columns):
+def test_other_ways_to_scale_a_unit_change_outputs(cell, rows, columns):
     population = two_layers(cell)
-    assert differ(multiplied(population, gates, rows, columns), population).sum() >= 4  # of 5
+    assert differ(multiplied(population, rows, columns), population).sum() >= 4  # of 5
+
+
+@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_no_other_small_change_leaves_outputs_as_they_are(cell, bidirectional):
+    spec = RNNSpec(cell=cell, input=2, hidden=3, layers=2, output=3, bidirectional=bidirectional)
+    vector = some(spec).select([1]).flatten()  # none of its relu units is always silent
+    inputs = 3 * torch.randn(40, 6, 2, generator=generator(3)).double()
+    slopes = torch.func.jacrev(lambda vector: run(Population.unflatten(spec, vector), inputs)[0].flatten())
+    slope = slopes(vector).flatten(1)
+    sizes = torch.linalg.svdvals(slope / slope.norm(dim=0))
+    free = len(spec.suffixes) * spec.hidden * {"lstm": 4, "gru": 2, "elman-tanh": 1, "elman-relu": 2}[cell]
+    assert (sizes < 1e-12).sum() == free, "bias shifts, and scalings of relu units"
+    assert (sizes > 1e-5).sum() == spec.parameters - free
 
 
 def test_the_candidates_biases_of_a_gru_mean_different_things():
