@@ -1,4 +1,4 @@
-"""Imports point one way: rnn → tasks → zoo → encoders → emulation → properties → atlas → demo → cli."""
+"""Imports point one way: rnn → tasks → zoo → encoders → emulation → properties → atlas → reproduce → cli."""
 
 import ast
 import subprocess
@@ -10,13 +10,13 @@ import pytest
 import rnnatlas
 
 ROOT = Path(rnnatlas.__file__).parent
-ORDER = ["rnn", "tasks", "zoo", "encoders", "emulation", "properties", "atlas", "demo", "cli"]
-HEAVY = {"lightning", "plotly", "ray", "pacmap", "umap", "datasets", "sklearn", "matplotlib"}
+ORDER = ["rnn", "tasks", "zoo", "encoders", "emulation", "properties", "atlas", "reproduce", "cli"]
+HEAVY = {"lightning", "plotly", "ray", "pacmap", "umap", "datasets", "sklearn", "matplotlib", "triton"}
 FILES = sorted(ROOT.rglob("*.py"))
 
 
 def room(path):
-    """The package of a file; modules beside the packages, except demo, are the ground (-1)."""
+    """The package of a file; modules beside the packages, except reproduce, are the ground (-1)."""
     name = path.relative_to(ROOT).parts[0].removesuffix(".py")
     return ORDER.index(name) if name in ORDER else -1
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from rnnatlas.errors import RNNSpecMismatch
-from rnnatlas.rnn.backends import eager, native
+from rnnatlas.rnn.backends import eager, native, triton
 from rnnatlas.rnn.population import Population
 
 State = tuple[Tensor, ...]
@@ -71,22 +71,23 @@ def step(
 def run_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch hidden"]:
     """Outputs of one torch LSTM on many sequences, by the compiled backend where it can, else by torch."""
     population, sequences = Population.from_modules([lstm]), inputs.transpose(0, 1).unsqueeze(0)
-    if _backend(population, sequences, None) is eager:  # for one RNN, torch's own loop is the faster one
+    if _backend(population, sequences, None) is not native:  # torch's own loop is the faster one for one RNN
         return lstm(inputs)[0]
     outputs, _ = run(population, sequences)
     return outputs[0].transpose(0, 1)
 
 
 def backend() -> str:
-    """What runs float32 RNNs on this machine's CPU, for people: "native (avx512)", or "eager" and why."""
+    """What runs float32 RNNs on this machine, for people: "native (avx512)", or "eager" and why."""
     if os.environ.get("RNNATLAS_BACKEND") == "eager":
         return "eager (RNNATLAS_BACKEND asks for it)"
     loaded = native.library()
-    return (
+    cpu = (
         f"eager (the compiled backend is not in use: {loaded})"
         if isinstance(loaded, str)
-        else (f"native ({native.instruction_set()})")
+        else f"native ({native.instruction_set()})"
     )
+    return f"{cpu}; triton on the GPU" if torch.cuda.is_available() and triton.installed() else cpu
 
 
 @torch.no_grad()
@@ -136,7 +137,11 @@ def draw(
 
 def _backend(population: Population, inputs: Tensor, state: State | None) -> ModuleType:
     """The fastest backend that can do it; RNNATLAS_BACKEND=eager asks for the readable one."""
-    if os.environ.get("RNNATLAS_BACKEND") == "eager" or not native.applies(population, inputs, state):
+    if os.environ.get("RNNATLAS_BACKEND") == "eager":
+        return eager
+    if population.device.type == "cuda":
+        return triton if triton.applies(population, inputs, state) else eager
+    if not native.applies(population, inputs, state):
         return eager
     if isinstance(native.library(), str):
         _say_once(backend())
