@@ -32,13 +32,13 @@ def demo(
         workers: Processes at a time; as many as there are processors by default.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
     """
-    from rnnatlas import demo as experiment
+    from rnnatlas.reproduce import reproduce, resolve
 
     common = common or Common()
     sections = ["experiment", "task", "zoo", "emulation", "encoders"]
     changes = common.layered({}, {}, set or [], sections)
     if common.print_config:
-        common.show({"out": out, "seed": seed, "workers": workers}, experiment.resolve(changes))
+        common.show({"out": out, "seed": seed, "workers": workers}, resolve("demo", changes))
         return
-    report = experiment.demo(out, seed=seed, changes=changes, workers=workers, progress=common.progress)
+    report = reproduce(out, "demo", seed=seed, changes=changes, workers=workers, progress=common.progress)
     print(report.resolve())

@@ -1,4 +1,4 @@
-"""A whole small experiment: a zoo, encoders with several seeds, their controls, an atlas and a report."""
+"""A whole experiment: a zoo, encoders with several seeds, their controls, an atlas and a report."""
 
 import dataclasses
 import json
@@ -13,7 +13,9 @@ from rnnatlas.errors import OutputExists, SettingsError
 from rnnatlas.settings import as_dict, build, check_sections, merge, preset, settings
 
 TASK = "formal-languages"
-RECORD = "demo.json"
+RECORD = "settings.json"
+CUT = "interactive-cut"
+"""Label of interactive probing whose questions cannot depend on the answers (method 8.1b)."""
 
 
 @settings
@@ -22,9 +24,13 @@ class ExperimentSettings:
 
     Args:
         seeds: Trainings of each encoder, each with its own initial weights and batches.
+        cut: Whether to train interactive probing without interaction, too.
+        supervised: Whether to train each encoder end to end on every property, too.
     """
 
     seeds: int = 3
+    cut: bool = False
+    supervised: bool = False
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -36,21 +42,23 @@ class Job:
     """One run to be trained and, unless it is a control, evaluated; its folder is made here."""
 
     folder: Path
+    label: str
     encoder: str
     seed: int
     control: Path | None
     zoo: Path
     encoder_settings: Mapping[str, Any]
     emulation: Any
+    supervised: bool
 
 
 class Record:
-    """What a demo's folder says of itself: settings, seed, and how long each part took.
+    """What an experiment's folder says of itself: settings, seed, and how long each part took.
 
-    Parts that were finished before are not done again, so a demo that was stopped goes on.
+    Parts that were finished before are not done again, so an experiment that was stopped goes on.
 
     Raises:
-        OutputExists: The folder holds something else, or a demo with other settings.
+        OutputExists: The folder holds something else, or an experiment with other settings.
     """
 
     def __init__(self, out: Path, seed: int, resolved: Mapping[str, Any]):
@@ -67,9 +75,9 @@ class Record:
         before = json.loads(self.path.read_text(encoding="utf-8"))
         for part in ("seed", "settings"):
             if before.get(part) != self._document[part]:
+                other = "another seed" if part == "seed" else "other settings"
                 raise OutputExists(
-                    f"{out} holds a demo with {'another seed' if part == 'seed' else 'other settings'}; "
-                    "choose another --out, or remove it first"
+                    f"{out} holds an experiment with {other}; choose another --out, or remove it first"
                 )
         self._document = before
 
@@ -90,8 +98,9 @@ class Record:
         return self._document["seconds"]
 
 
-def demo(
+def reproduce(
     out: Path | str,
+    preset: str = "small",
     *,
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
@@ -101,9 +110,10 @@ def demo(
     """Builds a zoo, trains encoders and controls on it, evaluates them, and writes a report.
 
     Args:
-        out: Folder of the demo; one that was stopped goes on.
+        out: Folder of the experiment; one that was stopped goes on.
+        preset: demo, small or paper.
         seed: Of the zoo; run number i is trained with seed + i.
-        changes: Settings over those of the preset "demo", by section.
+        changes: Settings over those of the preset, by section.
         workers: Processes at a time; None for as many as there are processors.
         progress: Show progress bars on stderr.
 
@@ -111,28 +121,29 @@ def demo(
         The report, an HTML file.
 
     Raises:
-        OutputExists: `out` holds something else, or a demo with another seed or other settings.
+        OutputExists: `out` holds something else, or an experiment with another seed or other settings.
         SettingsError: Unknown settings.
     """
     seeds.check(seed)
     out = Path(out)
-    resolved = resolve(changes or {})
+    resolved = resolve(preset, changes or {})
     record = Record(out, seed, resolved)
     with record.timing("zoo"):
         _build_zoo(out / "zoo", seed, resolved, workers, progress)
     chosen = range(seed, seed + resolved["experiment"]["seeds"])
     controls = [_job(out, "zero", one, resolved) for one in chosen]
-    runs = [_job(out, name, one, resolved) for name in resolved["encoders"] for one in chosen]
+    runs = [_job(out, label, one, resolved) for one in chosen for label in _labels(resolved)]
     with record.timing("encoders and controls"):
         _train(controls + runs, workers, progress)
     best = min(runs, key=_validation_loss)
     with record.timing("atlas and map"):
         _draw(out, best.folder)
-    return _report(out, runs, f"rnnatlas demo --seed {seed}", record)
+    command = f"rnnatlas reproduce --preset {preset} --seed {seed}"
+    return _report(out, runs, f"rnnatlas demo --seed {seed}" if preset == "demo" else command, record)
 
 
-def resolve(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a demo, by section: the preset with changes over it, and the defaults below.
+def resolve(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of an experiment, by section: the preset with changes over it, and the defaults below.
 
     Raises:
         SettingsError: Unknown settings.
@@ -140,11 +151,11 @@ def resolve(changes: Mapping[str, Any]) -> dict[str, Any]:
     from rnnatlas.emulation.model import EmulationSettings
     from rnnatlas.zoo.train import ZooSettings
 
-    values = merge(preset("demo", TASK), changes)
+    values = merge(preset(name, TASK), changes)
     check_sections(values, ("experiment", "task", "zoo", "emulation", "encoders"))
     kinds = {name: encoders.registry[name].Settings for name in values["encoders"]}
     if not kinds:
-        raise SettingsError("a demo needs at least one encoder under encoders, found none")
+        raise SettingsError("an experiment needs at least one encoder under encoders, found none")
     return {
         "experiment": as_dict(build(ExperimentSettings, values.get("experiment", {}), "experiment")),
         "task": as_dict(tasks.registry[TASK].from_settings(values["task"]).settings),
@@ -168,18 +179,27 @@ def _build_zoo(
     build_zoo(task, made, path, seed=seed, workers=workers, resume=True, progress=progress)
 
 
-def _job(out: Path, encoder: str, seed: int, resolved: Mapping[str, Any]) -> Job:
+def _labels(resolved: Mapping[str, Any]) -> list[str]:
+    """What the encoders are called; all of a seed come before the next seed's."""
+    cut = resolved["experiment"]["cut"] and "interactive" in resolved["encoders"]
+    return [*resolved["encoders"], *([CUT] if cut else [])]
+
+
+def _job(out: Path, label: str, seed: int, resolved: Mapping[str, Any]) -> Job:
     from rnnatlas.emulation.model import EmulationSettings
 
-    control = encoder == "zero"
+    control = label == "zero"
+    encoder, change = ("interactive", {"interaction": False}) if label == CUT else (label, {})
     return Job(
-        folder=out / "runs" / f"{encoder}-{seed}",
+        folder=out / "runs" / f"{label}-{seed}",
+        label=label,
         encoder=encoder,
         seed=seed,
         control=None if control else out / "runs" / f"zero-{seed}",
         zoo=out / "zoo",
-        encoder_settings={} if control else resolved["encoders"][encoder],
+        encoder_settings={} if control else {**resolved["encoders"][encoder], **change},
         emulation=build(EmulationSettings, resolved["emulation"], "emulation"),
+        supervised=resolved["experiment"]["supervised"],
     )
 
 
@@ -249,7 +269,7 @@ def _report(out: Path, runs: Sequence[Job], command: str, record: Record) -> Pat
 
     grouped: dict[str, dict[int, str]] = {}
     for job in runs:
-        grouped.setdefault(job.encoder, {})[job.seed] = str(job.folder.relative_to(out))
+        grouped.setdefault(job.label, {})[job.seed] = str(job.folder.relative_to(out))
     experiment = Experiment(
         zoo="zoo", runs=grouped, atlas="atlas", map="map.html", command=command, timings=record.seconds
     )

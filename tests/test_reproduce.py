@@ -1,14 +1,14 @@
-"""A tiny demo: goes on after a stop, refuses other settings, ends with a report."""
+"""A tiny experiment: goes on after a stop, refuses other settings, ends with a report."""
 
 import json
 
 import pytest
 
-from rnnatlas import demo as experiment
+from rnnatlas import reproduce as experiment
 from rnnatlas.errors import OutputExists, SettingsError
 
 TINY = {
-    "experiment": {"seeds": 2},
+    "experiment": {"seeds": 2, "cut": True},
     "zoo": {"runs": 72, "hidden": 4, "snapshots": [2, 4], "rollouts": 8, "learning_rate": [[0, 0.01]]},
     "task": {"performance_samples": 20},
     "emulation": {"steps": 4, "validate_every": 2, "rnns": 4, "rollouts": 2, "emulator": {"width": 8}},
@@ -24,11 +24,11 @@ def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(experiment, "_draw", stopped)
         with pytest.raises(KeyboardInterrupt):
-            experiment.demo(tmp_path / "demo", changes=TINY, workers=1, progress=False)
+            experiment.reproduce(tmp_path / "demo", "demo", changes=TINY, workers=1, progress=False)
     trained = {path: path.read_bytes() for path in (tmp_path / "demo" / "runs").rglob("*.safetensors")}
-    assert len(trained) == 2 + 3 * 2 * 3  # controls; model, its copy of the control, and predictors
+    assert len(trained) == 2 + 4 * 2 * 3  # controls; model, its copy of the control, and predictors
 
-    report = experiment.demo(tmp_path / "demo", changes=TINY, workers=1, progress=False)
+    report = experiment.reproduce(tmp_path / "demo", "demo", changes=TINY, workers=1, progress=False)
     assert report == tmp_path / "demo" / "report.html"
     assert "interactive probing" in report.read_text(encoding="utf-8")
     assert (tmp_path / "demo" / "map.html").is_file()
@@ -37,15 +37,15 @@ def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatc
     assert list(seconds) == ["zoo", "encoders and controls", "atlas and map"]
 
     with pytest.raises(OutputExists, match="another seed"):
-        experiment.demo(tmp_path / "demo", seed=1, changes=TINY)
+        experiment.reproduce(tmp_path / "demo", "demo", seed=1, changes=TINY)
     with pytest.raises(OutputExists, match="other settings"):
-        experiment.demo(tmp_path / "demo", changes=TINY | {"experiment": {"seeds": 3}})
+        experiment.reproduce(tmp_path / "demo", "demo", changes=TINY | {"experiment": {"seeds": 3}})
 
 
 def test_other_folders_and_unknown_settings_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputExists, match="exists already"):
-        experiment.demo(tmp_path, changes=TINY)
+        experiment.reproduce(tmp_path, "demo", changes=TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     for wrong in (
         {"zo": {}},
@@ -54,4 +54,4 @@ def test_other_folders_and_unknown_settings_are_refused(tmp_path):
         {"encoders": {"nosuch": {}}},
     ):
         with pytest.raises((SettingsError, LookupError)):
-            experiment.resolve(wrong)
+            experiment.resolve("demo", wrong)
