@@ -21,6 +21,7 @@ from rnnatlas.settings import read_yaml, to_yaml
 
 COMMANDS = {
     "demo": ("demo:demo", "A whole atlas in minutes: zoo, encoders, evaluation, report."),
+    "reproduce": ("reproduce:reproduce", "The paper's comparison of encoders, as a report."),
     "zoo build": ("zoo:build", "Train many RNNs on a task and keep their snapshots."),
     "zoo import": ("zoo:import_", "Make a zoo of checkpoints that others trained."),
     "zoo show": ("zoo:show", "What a zoo holds: counts, metrics, health."),
@@ -32,6 +33,7 @@ COMMANDS = {
     "predict": ("predict:predict", "Predict what RNNs compute and how well."),
     "map": ("map:map_", "Draw an atlas as one HTML file."),
     "inspect": ("inspect:inspect", "What RNNs a checkpoint holds."),
+    "bench": ("bench:bench", "How fast it is here, beside other ways of doing the same."),
     "encoders": ("registries:encoders", "The encoders, one line each."),
     "tasks": ("registries:tasks", "The tasks, one line each."),
     "formats": ("registries:formats", "The checkpoint formats, one line each."),

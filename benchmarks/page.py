@@ -1,0 +1,136 @@
+"""Writes the figures of docs/results/benchmarks.json into docs/performance.md and draws its picture.
+
+rnnatlas bench --json > docs/results/benchmarks.json && python benchmarks/page.py
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from rnnatlas.benchmarks import registry
+from rnnatlas.benchmarks.base import digits
+from rnnatlas.benchmarks.report import markdown
+from rnnatlas.benchmarks.scaling import CURVES
+from rnnatlas.benchmarks.zoo_training import ALONE, LITERAL, WAYS, ZOO, find, speed_up
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE, FIGURES, PICTURE = (
+    DOCS / "performance.md",
+    DOCS / "results/benchmarks.json",
+    DOCS / "images/scaling.png",
+)
+CORES, THREADS = WAYS
+
+TITLES = {"rnns": "RNNs", "hidden": "hidden units a layer", "time": "steps", "layers": "layers"}
+
+
+def blocks(document: dict[str, Any]) -> dict[str, str]:
+    """What stands between the page's marks."""
+    tables = {}
+    for name, found in document["benchmarks"].items():
+        tables[name] = f"{found['note']}\n\n{markdown(registry[name].table(found['rows']))}"
+    rows = {name: found["rows"] for name, found in document["benchmarks"].items()}
+    return {
+        "machine": machine(document),
+        "summary": summary(rows["zoo-training"], rows["run"]),
+        "roofline": roofline(rows["run"], rows["zoo-training"]),
+        **tables,
+    }
+
+
+def machine(document: dict[str, Any]) -> str:
+    loads = [f"{found['load_before']} ({name})" for name, found in document["benchmarks"].items()]
+    return (
+        f"`{document['command']}` on {document['date']}, commit {document['commit']}, "
+        f"{document['cores']} cores of {document['processor']}, backend {document['backend']}, torch "
+        f"{document['torch']}, Python {document['python']}. Load average before each benchmark: "
+        f"{', '.join(loads)}."
+    )
+
+
+def summary(zoo: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
+    def factor(contender: str, way: str) -> str:
+        return digits(speed_up(zoo, find(zoo, contender, CORES), way))
+
+    slowest = {
+        other: min(row["seconds"][other]["median"] / row["seconds"]["run"]["median"] for row in runs)
+        for other in ("eager", "vmap", "torch.nn")
+    }
+    least = ", ".join(f"{digits(value)} times for {other}" for other, value in slowest.items())
+    return (
+        f"Zoo training in one process a core makes {factor(ZOO, CORES)} times as many steps as `nn.LSTM` "
+        f"in one process a core, and {factor(ZOO, THREADS)} times as many as `nn.LSTM` in one process "
+        "with torch's default threads. Running all strings of a batch, as `nn.LSTM` does, it makes "
+        f"{factor(LITERAL, CORES)} and {factor(LITERAL, THREADS)} times as many. The least that others "
+        f"take of the time of `run`, over all cases below: {least}."
+    )
+
+
+def roofline(runs: list[dict[str, Any]], zoo: list[dict[str, Any]]) -> str:
+    shape = {"cell": "lstm", "hidden": 32, "layers": 2, "rnns": 8, "pass": "forward, backward"}
+    row = next(row for row in runs if all(row[key] == value for key, value in shape.items()))
+    own, other = (1000 * row["seconds"][name]["median"] / row["rnns"] for name in ("run", "torch.nn"))
+    operations, ceiling = row["operations"] / row["rnns"], own * row["share_of_peak"]
+    step = 1000 / find(zoo, LITERAL, CORES)["per_core_second"]["median"]
+    alone = 1000 / find(zoo, ALONE, CORES)["per_core_second"]["median"]
+    return (
+        f"Forward and backward of one LSTM of 2 × 32 on 32 × 41 positions are {digits(operations / 1e6)} "
+        "million floating-point operations in matrix products. A core of this machine reached "
+        f"{digits(operations / ceiling / 1e6)} thousand million a second in a large product, so that no "
+        f"program does it in less than **{digits(ceiling)} ms**. `run` takes **{digits(own)} ms**, "
+        f"{row['share_of_peak']:.0%} of that rate, `torch.nn` {digits(other)} ms: more than "
+        f"{digits(other / ceiling)} times as fast as `torch.nn` is not to be had for the same work. The "
+        f"whole training step (cross-entropy and AdamW besides) took {digits(step)} ms of a core's time, "
+        f"that of `nn.LSTM` {digits(alone)} ms. What zoo training gains beyond that, it gains by less "
+        "work: a language has at most 10 training strings, so a batch of 32 holds each of them several "
+        "times, and running each once, weighted, gives the same gradients."
+    )
+
+
+def fill(page: str, given: dict[str, str]) -> str:
+    """The page with everything between its marks replaced."""
+    for name, text in given.items():
+        mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page, count = mark.subn(lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page)
+        assert count == 1, f"the page has no place for {name}"
+    return page
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """One panel a curve: milliseconds an RNN, with what the rate of a large product would allow."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(CURVES), figsize=(12, 3.2), layout="constrained", sharey=True)
+    for panel, size in zip(panels, CURVES, strict=True):
+        own = [row for row in rows if row["size"] == size]
+        values = [row["value"] for row in own]
+        for name, label, colour in (("torch.nn", "torch.nn", "#d95f02"), ("run", "rnnatlas", "#1b9e77")):
+            spreads = [row["seconds"][name] for row in own]
+            low, middle, high = (
+                [1000 * each[key] / row["rnns"] for each, row in zip(spreads, own, strict=True)]
+                for key in ("low", "median", "high")
+            )
+            panel.plot(values, middle, "o-", label=label, color=colour, markersize=4)
+            panel.fill_between(values, low, high, color=colour, alpha=0.25, linewidth=0)
+        limits = [1000 * row["seconds"]["run"]["median"] * row["share_of_peak"] / row["rnns"] for row in own]
+        panel.plot(values, limits, "--", label="rate of a large product", color="0.4")
+        panel.set(xscale="log", yscale="log", xlabel=TITLES[size])
+        panel.set_xticks(values, [str(value) for value in values])
+        panel.minorticks_off()
+    panels[0].set_ylabel("ms an RNN, forward and backward")
+    panels[0].legend(frameon=False)
+    figure.savefig(PICTURE, dpi=110)
+
+
+def main() -> None:
+    document = json.loads(FIGURES.read_text(encoding="utf-8"))
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), blocks(document)), encoding="utf-8")
+    draw(document["benchmarks"]["scaling"]["rows"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""What each encoder costs: milliseconds a training step, RNNs embedded a second."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from rnnatlas import encoders, seeds
+from rnnatlas.benchmarks.base import Benchmark, Row, Tell, digits, shown, take_turns
+from rnnatlas.emulation.data import Snapshots
+from rnnatlas.emulation.model import EmulationSettings, RunSettings, TaskSettings, make_parts
+from rnnatlas.encoders.base import Encoder
+from rnnatlas.rnn import Population
+from rnnatlas.settings import as_dict, build, preset
+from rnnatlas.tasks.formal_languages import FormalLanguages
+from rnnatlas.zoo.train import ZooSettings, one_thread
+
+TORCH, OURS = "emulator alone, torch.nn.LSTM", "emulator alone"
+EMBEDDED = 256
+"""RNNs that are embedded at a time, as `Model.embed` does."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoders(Benchmark):
+    """Every encoder of the registry, at the sizes of some presets.
+
+    Args:
+        presets: Where sizes come from.
+        seconds: How long each contender is run; a step that takes longer is run three times nevertheless.
+    """
+
+    presets: Sequence[str] = ("demo", "paper")
+    seconds: float = 2.0
+
+    note: ClassVar[str] = (
+        "One thread, processor time, median (quartiles). A training step embeds, emulates and learns: "
+        "divergence, backward, clipping, AdamW. The emulator alone is a step without an encoder: once as "
+        "one would write it, on torch.nn.LSTM and to the end of all sequences, and once as it is here; × is "
+        "how many times as long as the former a step takes. Embedding is forward alone, 256 RNNs at a time. "
+        "The RNNs are untrained, their rollouts training strings."
+    )
+
+    def measure(self, tell: Tell) -> list[Row]:
+        """See `Benchmark.measure`."""
+        rows: list[Row] = []
+        with one_thread(), torch.random.fork_rng(devices=[]):
+            for number, name in enumerate(self.presets):
+                sizes = Sizes(name)
+                models = {encoder: sizes.training(encoder) for encoder in encoders.registry}
+                tell(number / len(self.presets), f"training steps, {name}")
+                training = take_turns(_steps(models, sizes), self.seconds)
+                tell((number + 0.6) / len(self.presets), f"embedding, {name}")
+                embedders = {encoder: sizes.embedder(model.encoder) for encoder, model in models.items()}
+                embedding = take_turns(embedders, self.seconds)
+                for what, seconds in training.items():
+                    row = {"preset": name, "rnns": str(sizes.spec), "what": what, "step_seconds": seconds}
+                    if what in models:
+                        row["embed_seconds"], row["embedded"] = embedding[what], EMBEDDED
+                        weights = models[what].encoder.parameters()
+                        row["parameters"] = sum(weight.numel() for weight in weights)
+                    rows.append(row)
+        return rows
+
+    @staticmethod
+    def table(rows: Sequence[Row]) -> list[dict[str, str]]:
+        """See `Benchmark.table`."""
+        return [
+            {
+                "preset": row["preset"],
+                "what": row["what"],
+                "ms a training step": shown(row["step_seconds"], 1e3),
+                "×": f"{times_emulator(rows, row):.2f}",
+                "RNNs embedded a second": _embedded(row),
+                "parameters": f"{row['parameters']:,}" if "parameters" in row else "",
+            }
+            for row in rows
+        ]
+
+
+def _embedded(row: Row) -> str:
+    return digits(row["embedded"] / row["embed_seconds"]["median"]) if "embedded" in row else ""
+
+
+def times_emulator(rows: Sequence[Row], row: Row) -> float:
+    """How many times as long as one of the emulator alone, on torch.nn.LSTM, a training step takes."""
+    alone = next(other for other in rows if (other["preset"], other["what"]) == (row["preset"], TORCH))
+    return row["step_seconds"]["median"] / alone["step_seconds"]["median"]
+
+
+class Sizes:
+    """What a preset trains encoders on, with random weights and rollouts.
+
+    Args:
+        name: The preset.
+    """
+
+    def __init__(self, name: str):
+        self.chosen = preset(name, FormalLanguages.name)
+        self.task = FormalLanguages(build(FormalLanguages.Settings, self.chosen["task"], "task"))
+        self.spec = build(ZooSettings, self.chosen["zoo"]).spec(self.task)
+        self.emulation = build(EmulationSettings, self.chosen["emulation"])
+        generators = [torch.Generator().manual_seed(seed) for seed in range(EMBEDDED)]
+        self.population = Population.initialise(self.spec, generators)
+        torch.manual_seed(0)
+        self.snapshots = Snapshots(
+            spec=self.spec,
+            task=self.task,
+            table=pa.table({}),
+            weights=self.population.flatten(),
+            stored=torch.from_numpy(np.stack([self._strings(run) for run in range(EMBEDDED)])),
+            targets=torch.randn(EMBEDDED, 4, self.task.time, self.task.output).log_softmax(-1).half(),
+        )
+
+    def _strings(self, run: int) -> UInt8[np.ndarray, "rollout stored"]:
+        """Training strings, since how long they are decides how far the emulator runs."""
+        strings = self.task.strings(self.task.instance(run, 0))
+        return strings[seeds.stream(0, "benchmark", run).integers(len(strings), size=4)]
+
+    def training(self, encoder: str) -> Any:
+        """Encoder and emulator as training starts with them."""
+        from rnnatlas.emulation.fit import Training
+
+        run = RunSettings(
+            encoder=encoder,
+            seed=0,
+            zoo="",
+            zoo_identity="",
+            spec=self.spec.slug,
+            task=TaskSettings(name=self.task.name, settings=as_dict(self.task.settings)),
+            encoder_settings=self.chosen["encoders"].get(encoder, {}),
+            emulation=self.emulation,
+        )
+        parts = make_parts(self.spec, self.task, run)
+        return Training(*parts, self.snapshots, self.snapshots, self.emulation, 0, Path())
+
+    def embedder(self, encoder: Encoder) -> Callable[[], Any]:
+        """Embeds all RNNs, as a trained encoder does."""
+        encoder.eval()
+        return torch.no_grad()(lambda: encoder(self.population))
+
+
+def _steps(models: Mapping[str, Any], sizes: Sizes) -> dict[str, Callable[[], None]]:
+    """One training step of the emulator alone, and of each encoder."""
+    return {
+        TORCH: _in_torch(sizes.training("zero"), sizes),
+        OURS: _stepper(sizes.training("zero"), sizes),
+        **{encoder: _stepper(training, sizes) for encoder, training in models.items()},
+    }
+
+
+def _stepper(training: Any, sizes: Sizes) -> Callable[[], None]:
+    """One training step, as Lightning makes it of `Training`."""
+    optimizer, settings = training.configure_optimizers(), sizes.emulation
+    numbers = itertools.count()
+
+    def step() -> None:
+        batch = sizes.snapshots.draw(settings.rnns, settings.rollouts, 0, next(numbers))
+        loss = training.loss(batch).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        training.configure_gradient_clipping(optimizer)
+        optimizer.step()
+
+    return step
+
+
+class _Whole(nn.Module):
+    """The emulator as one would write it, which runs all sequences to their end."""
+
+    def __init__(self, emulator: nn.Module):
+        super().__init__()
+        self.emulator = emulator
+
+    def forward(self, z: Tensor, inputs: Tensor, lengths: Tensor) -> Tensor:
+        return self.emulator(z, inputs)
+
+
+def _in_torch(training: Any, sizes: Sizes) -> Callable[[], None]:
+    """The same with the emulator's LSTM as torch runs it."""
+    training.emulator = _Whole(training.emulator)
+    step = _stepper(training, sizes)
+
+    def stepping() -> None:
+        with _eagerly():
+            step()
+
+    return stepping
+
+
+@contextlib.contextmanager
+def _eagerly() -> Iterator[None]:
+    before = os.environ.get("RNNATLAS_BACKEND")
+    os.environ["RNNATLAS_BACKEND"] = "eager"
+    try:
+        yield
+    finally:
+        del os.environ["RNNATLAS_BACKEND"]
+        if before is not None:
+            os.environ["RNNATLAS_BACKEND"] = before

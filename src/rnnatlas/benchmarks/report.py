@@ -1,0 +1,100 @@
+"""Running benchmarks: one document with their figures and where these come from."""
+
+import datetime
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import rnnatlas
+from rnnatlas.benchmarks import registry
+from rnnatlas.benchmarks.base import Benchmark
+from rnnatlas.rnn import backend
+
+
+def report(
+    benchmarks: dict[str, Benchmark], command: str, tell: Callable[[str, float, str], None]
+) -> dict[str, Any]:
+    """Takes the figures of benchmarks, one after the other.
+
+    Args:
+        benchmarks: By their names.
+        command: What was called, for the record.
+        tell: Told which benchmark runs, the share of it that is done, and what comes next.
+
+    Returns:
+        Plain values for JSON: the machine, the versions, and each benchmark's rows.
+    """
+    document = {"command": command, **about(), "benchmarks": {}}
+    for name, benchmark in benchmarks.items():
+        load, start = _load(), time.perf_counter()
+        rows = benchmark.measure(lambda share, doing, name=name: tell(name, share, doing))
+        document["benchmarks"][name] = {
+            "claim": registry.description(name),
+            "note": benchmark.note,
+            "took_seconds": time.perf_counter() - start,
+            "load_before": load,
+            "rows": rows,
+        }
+    return document
+
+
+def about() -> dict[str, Any]:
+    """Date, commit, versions and machine."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "rnnatlas": rnnatlas.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "backend": backend(),
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from, with a remark if its sources were changed."""
+    root = Path(rnnatlas.__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    name = _git(root, "rev-parse", "--short=12", "HEAD")
+    changed = _git(root, "status", "--porcelain", "--", "src")
+    return f"{name} with changes" if changed else name or None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git here
+        return ""
+    return done.stdout.strip()
+
+
+def processor() -> str:
+    """Its name as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _load() -> float | None:
+    """Processes that wanted a core during the last minute, on average; other programs make figures worse."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def markdown(rows: Sequence[dict[str, str]]) -> str:
+    """A table for a page."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
