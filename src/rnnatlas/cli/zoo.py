@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +20,7 @@ def build(
     seed: Seed = 0,
     executor: str = "local",
     workers: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = False,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: Common | None = None,
@@ -42,6 +43,7 @@ def build(
         seed: With a run's number, decides everything random about the run.
         executor: Where the work is done: local (processes on this machine).
         workers: Processes at a time; as many as there are processors by default.
+        device: Where RNNs are trained; auto is a GPU, where there is one.
         resume: Go on with a zoo that was begun in --out.
         set: Change a setting, such as zoo.hidden=16 or task.tokens=3; may be repeated.
     """
@@ -63,6 +65,7 @@ def build(
             "seed": seed,
             "executor": executor,
             "workers": workers,
+            "device": device,
         }
         sections = {"task": settings.as_dict(made.settings), "zoo": settings.as_dict(zoo_settings)}
         common.show(flags, sections)
@@ -78,6 +81,7 @@ def build(
         seed=seed,
         executor=executor,
         workers=workers,
+        device=device,
         resume=resume,
         progress=common.progress,
     )

@@ -1,10 +1,13 @@
 """Building a zoo: which runs form a unit, who does it, what is kept and how it goes on after a stop."""
 
+import dataclasses
 import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
 from rnnatlas.files import new_folder
@@ -18,6 +21,9 @@ from rnnatlas.zoo.splits import assign
 from rnnatlas.zoo.store import Zoo
 from rnnatlas.zoo.train import Chunk, ZooSettings, snapshots_table
 
+ON_A_GPU = 1000
+"""RNNs that a GPU trains side by side; of the paper's, they and their metrics take a few GB."""
+
 
 def build(
     task: Task,
@@ -27,6 +33,7 @@ def build(
     seed: int = 0,
     executor: str = "local",
     workers: int | None = None,
+    device: str = "auto",
     resume: bool = False,
     progress: bool = False,
 ) -> Zoo:
@@ -41,18 +48,22 @@ def build(
         out: The zoo's folder, which should not exist yet.
         seed: With a run's number, decides everything random about the run.
         executor: Where units are run: a name of `rnnatlas.zoo.executors`.
-        workers: Units at a time; None for as many as there are processors.
+        workers: Units at a time; None for as many as there are processors. A GPU is one process's.
+        device: "cpu", "cuda" or "auto", which is a GPU where there is one and `executor` is local. A GPU
+            trains `ON_A_GPU` RNNs side by side, whichever files they go to.
         resume: Go on with a build that was stopped, leaving what is there as it is.
         progress: Show a progress bar on stderr.
 
     Raises:
         OutputExists: `out` holds something and `resume` is not set.
-        SettingsError: `resume` is set, but `out` was begun with other settings.
+        SettingsError: `resume` is set, but `out` was begun with other settings; or `device` is "cuda" and
+            there is none, or what is asked for besides is for processors.
         DataError: The task's data are missing or damaged.
         RNNAtlasError: The disk is full.
     """
     out = Path(out)
-    runner: Executor = executors[executor](workers)
+    device = _device(device, executor, workers)
+    runner: Executor = executors[executor](1 if device == "cuda" else workers)
     spec = settings.spec(task)
     chunks = _chunks(task, settings, seed)
     card: dict[str, Any] = {
@@ -66,7 +77,7 @@ def build(
         _begin(out, card, resume)
         missing = {name: chunk for name, chunk in chunks.items() if not (out / name).exists()}
         _write_card(out, card, spec, settings, chunks)
-        _train(out, missing, runner, settings, progress)
+        _train(_units(out, missing, settings, device), runner, settings, progress)
         _write_card(out, card, spec, settings, chunks)
     return Zoo.open(out)
 
@@ -117,17 +128,52 @@ def _write_card(
     write_card(out, **card, present={spec: (len(there), sum(there) * len(settings.snapshots))})
 
 
-def _train(
-    out: Path, missing: Mapping[str, Chunk], runner: Executor, settings: ZooSettings, progress: bool
-) -> None:
-    units = [(out / name, chunk) for name, chunk in missing.items()]
-    updates = sum(len(chunk.runs) for chunk in missing.values()) * settings.steps
+def _device(asked: str, executor: str, workers: int | None) -> str:
+    """Where to train, "cpu" or "cuda"."""
+    if asked not in ("auto", "cpu", "cuda"):
+        raise SettingsError(f"device should be auto, cpu or cuda, found {asked!r}")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(
+            f"torch {torch.__version__} finds no CUDA device; use --device cpu, or install a driver and a "
+            "build of torch for CUDA"
+        )
+    suits = executor == "local" and workers in (None, 1)
+    if asked == "cuda" and not suits:
+        raise SettingsError(
+            f"a GPU trains in one process of this machine, found --executor {executor} and --workers "
+            f"{workers}; leave them out, or use --device cpu"
+        )
+    return "cuda" if asked != "cpu" and suits and torch.cuda.is_available() else "cpu"
+
+
+Unit = tuple[list[tuple[Path, Chunk]], str]
+"""Files and the runs that go to each, trained side by side; and on what."""
+
+
+def _units(out: Path, missing: Mapping[str, Chunk], settings: ZooSettings, device: str) -> list[Unit]:
+    files = [(out / name, chunk) for name, chunk in missing.items()]
+    size = max(1, ON_A_GPU // settings.runs_per_shard) if device == "cuda" else 1
+    return [(files[first : first + size], device) for first in range(0, len(files), size)]
+
+
+def _train(units: list[Unit], runner: Executor, settings: ZooSettings, progress: bool) -> None:
+    updates = settings.steps * sum(len(chunk.runs) for files, _ in units for _, chunk in files)
     run_all(runner, _train_unit, units, updates, "training RNNs", "RNN-steps/s" if progress else None)
 
 
-def _train_unit(unit: tuple[Path, Chunk], beat: Any) -> None:
-    path, chunk = unit
-    write_shard(path, snapshots_table(chunk, beat))
+def _train_unit(unit: Unit, beat: Any) -> None:
+    files, device = unit
+    chunks = [chunk for _, chunk in files]
+    together = dataclasses.replace(
+        chunks[0],
+        runs=[run for chunk in chunks for run in chunk.runs],
+        splits=[split for chunk in chunks for split in chunk.splits],
+    )
+    table, start = snapshots_table(together, beat, device), 0
+    for path, chunk in files:
+        rows = len(chunk.runs) * len(chunk.settings.snapshots)
+        write_shard(path, table.slice(start, rows))
+        start += rows
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from rnnatlas.errors import SettingsError
@@ -18,6 +17,7 @@ from rnnatlas.rnn.spec import GATES
 from rnnatlas.seeds import stream, torch_generator
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Instance, Task
+from rnnatlas.zoo.captured import Captured
 from rnnatlas.zoo.format import as_column
 from rnnatlas.zoo.splits import SplitSettings
 from rnnatlas.zoo.store import DIVERGED
@@ -119,7 +119,7 @@ def initialise(chunk: Chunk) -> Population:
 
 
 def train(
-    chunk: Chunk, beat: Callable[[int], None] = lambda updates: None
+    chunk: Chunk, beat: Callable[[int], None] = lambda updates: None, device: str = "cpu"
 ) -> Iterator[tuple[int, Population]]:
     """Trains the runs; yields (updates done, population) for each snapshot.
 
@@ -128,43 +128,52 @@ def train(
     Args:
         chunk: The runs.
         beat: Called after every step with the number of RNN updates that it made.
+        device: "cpu" or "cuda".
     """
     settings = chunk.settings
-    population = initialise(chunk).requires_grad_()
-    optimiser = torch.optim.AdamW(population.parameters(), lr=settings.rate(0), weight_decay=0.0, fused=True)
-    own = [instance.get("weight_decay", settings.weight_decay) for instance in chunk.instances]
-    decays = torch.tensor(own, dtype=torch.float32)
+    population = initialise(chunk).to(device).requires_grad_()
+    update = _Update(chunk, population)
+    step_on = Captured(update, population.device) if device == "cuda" else update
     batches = chunk.task.batches(chunk.instances, settings.batch, chunk.streams("batches"))
     for step in range(settings.steps + 1):
         if step in settings.snapshots:
             yield step, population.detach().clone()
         if step < settings.steps:
-            _update(chunk.task, population, optimiser, next(batches), settings.rate(step), decays)
+            step_on(next(batches), settings.rate(step))
             beat(len(chunk.runs))
 
 
-def _update(
-    task: Task,
-    population: Population,
-    optimiser: torch.optim.Optimizer,
-    batch: Any,
-    rate: float,
-    decays: Float[Tensor, " rnn"],
-) -> None:
-    """One AdamW step, with each RNN's own weight decay."""
-    optimiser.param_groups[0]["lr"] = rate
-    optimiser.zero_grad()
-    task.loss(population, batch).sum().backward()
-    with torch.no_grad():
-        for weight in population.parameters():
-            weight.mul_((1 - rate * decays).view(-1, *[1] * (weight.ndim - 1)))
-    optimiser.step()
+class _Update:
+    """AdamW steps, with each RNN's own weight decay."""
+
+    def __init__(self, chunk: Chunk, population: Population):
+        self.task, self.population = chunk.task, population
+        own = [instance.get("weight_decay", chunk.settings.weight_decay) for instance in chunk.instances]
+        self.decays = torch.tensor(own, dtype=torch.float32, device=population.device)
+        self.optimiser = torch.optim.AdamW(
+            population.parameters(),
+            lr=chunk.settings.rate(0),
+            weight_decay=0.0,
+            fused=True,
+            capturable=population.device.type == "cuda",
+        )
+
+    def __call__(self, batch: Any, rate: float | Tensor) -> None:
+        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimiser.zero_grad()
+        self.task.loss(self.population, batch).sum().backward()
+        with torch.no_grad():
+            for weight in self.population.parameters():
+                weight.mul_((1 - rate * self.decays).view(-1, *[1] * (weight.ndim - 1)))
+        self.optimiser.step()
 
 
-def snapshots_table(chunk: Chunk, beat: Callable[[int], None] = lambda updates: None) -> pa.Table:
+def snapshots_table(
+    chunk: Chunk, beat: Callable[[int], None] = lambda updates: None, device: str = "cpu"
+) -> pa.Table:
     """Trains the runs and gives their snapshots as rows of a shard, run after run."""
     with one_thread():
-        parts = [_snapshot(chunk, step, population) for step, population in train(chunk, beat)]
+        parts = [_snapshot(chunk, step, population) for step, population in train(chunk, beat, device)]
     rows = {name: _interleave([part[name] for part in parts]) for name in parts[0]}
     instances = [instance for instance in chunk.instances for _ in parts]
     splits = [split for split in chunk.splits for _ in parts]
@@ -195,7 +204,7 @@ def _snapshot(chunk: Chunk, step: int, population: Population) -> Mapping[str, n
     return {
         "run": np.array(chunk.runs, dtype=np.int32),
         "step": np.full(len(chunk.runs), step, dtype=np.int32),
-        "weights": population.flatten().numpy(),
+        "weights": population.flatten().cpu().numpy(),
         "rollout_inputs": rollouts.inputs,
         "rollout_outputs": rollouts.outputs,
         **task.metrics(population, instances, chunk.streams("metrics", step)),
