@@ -121,7 +121,8 @@ class Task(ABC):
     ) -> Iterator[Any]:
         """Training data without end, for many RNNs at once: each item is one step's, as `loss` takes it.
 
-        An item is a dataclass of tensors, of the same shapes each time. RNN i's share of the data depends on its instance and its stream alone.
+        An item is a dataclass of tensors, of the same shapes each time. RNN i's share of the data depends
+        on its instance and its stream alone.
         """
 
     @abstractmethod
