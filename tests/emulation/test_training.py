@@ -33,7 +33,8 @@ FILES = ("settings.yaml", "model.safetensors", "history.csv", "metrics.json")
 
 
 def small(zoo, out, encoder="interactive", **changes):
-    own = PROBING if encoder.endswith("interactive") else {}
+    transformer = {"width": 16, "layers": 2, "feedforward": 16}
+    own = {"interactive": PROBING, "noninteractive": PROBING, "transformer": transformer}.get(encoder, {})
     arguments = {"encoder_settings": own, "settings": SMALL, "progress": False} | changes
     return train(zoo, encoder, out, **arguments)
 
