@@ -11,13 +11,17 @@ import torch
 
 from rnnatlas.errors import RunFormatError, ZooFormatError
 from rnnatlas.properties import evaluate as module
-from rnnatlas.properties.evaluate import by_performance, evaluate, predictions
+from rnnatlas.properties import predictions as benchmark
+from rnnatlas.properties.evaluate import by_performance, evaluate
 from rnnatlas.properties.features import TRIVIAL, features
 from rnnatlas.properties.figures import property_figures
 from rnnatlas.properties.model import load
+from rnnatlas.properties.predictions import predictions
 from rnnatlas.properties.predictors import PredictorSettings
+from rnnatlas.properties.supervised import SupervisedSettings
 from rnnatlas.zoo.splits import ood_half
 
+READ = ("embedding", "untrained", "pca", "nearest", "norms", "step", "constant")
 QUICK = PredictorSettings(steps=20, width=8)
 
 
@@ -36,7 +40,7 @@ def test_writes_figures_predictions_and_predictors(evaluated):
     best, *figures = records
     names = {(record["name"], record["of"]) for record in figures}
     assert {("emulation loss, total-variation", told) for told in ("own", "shuffled", "zero")} <= names
-    assert {("task accuracy", of) for of in ("embedding", "untrained", "norms", "step", "constant")} <= names
+    assert {("task accuracy", of) for of in READ} <= names
     assert ("step accuracy", "step") not in names
     assert {record["split"] for record in figures} == {"new-runs", "validation", "ood"}
     assert all(record["definition"] and record["n_snapshots"] >= record["n_runs"] > 0 for record in figures)
@@ -82,22 +86,37 @@ def test_predictions_hold_no_snapshot_that_was_trained_on(zoo, evaluated):
     assert not ids & trained
     assert "train" not in rows["split"].to_pylist()
     per_predictor = rows.filter(pa.array([p == "task" for p in rows["property"].to_pylist()]))
-    assert per_predictor.num_rows == len(ids) * 5
+    assert per_predictor.num_rows == len(ids) * len(READ)
 
 
 def test_half_of_the_ood_languages_is_tested_and_the_other_half_joins(zoo, trained, monkeypatch):
     """Seen from what predictors are trained on and what is written, whatever `ood_half` says."""
     table = zoo.snapshots()
     trained_on = []
-    fit = module.predictors.fit
+    fit, fit_whole, find = benchmark.predictors.fit, benchmark.supervised.fit, benchmark.nearest.find
 
-    def spy(prop, own, target, train, stopping, *rest):
-        assert not (train & stopping).any()
-        trained_on.append(train | stopping)
-        return fit(prop, own, target, train, stopping, *rest)
+    def check(roles):
+        assert not (roles.train & roles.stopping).any()
+        assert not ((roles.train | roles.stopping) & roles.held_out).any()
+        trained_on.append(roles.train | roles.stopping)
 
-    monkeypatch.setattr(module.predictors, "fit", spy)
-    rows, _ = predictions(load(trained), zoo, table, PredictorSettings(steps=1, width=4))
+    def spy(prop, own, target, roles, *rest):
+        check(roles)
+        return fit(prop, own, target, roles, *rest)
+
+    def spy_whole(model, prop, groups, target, roles, *rest):
+        check(roles)
+        return fit_whole(model, prop, groups, target, roles, *rest)
+
+    neighbours = []
+    monkeypatch.setattr(benchmark.predictors, "fit", spy)
+    monkeypatch.setattr(benchmark.supervised, "fit", spy_whole)
+    monkeypatch.setattr(
+        benchmark.nearest, "find", lambda *given: neighbours.append(find(*given)) or neighbours[0]
+    )
+    brief = SupervisedSettings(steps=1, rnns=4)
+    rows, _ = predictions(load(trained), zoo, table, PredictorSettings(steps=1, width=4), brief)
+    assert set(neighbours[0].rows.flatten().tolist()) <= set(np.flatnonzero(trained_on[0]))
     keys = [zoo.task.key(instance) for instance in table["task"].to_pylist()]
     language = dict(zip(table["id"].to_pylist(), keys, strict=True))
     ood = np.array(table["split"].to_pylist()) == "ood"
@@ -133,8 +152,8 @@ def test_features_are_one_row_a_snapshot_and_untrained_differs(zoo, trained):
     model = load(trained)
     table = zoo.snapshots()
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
-    found = features(model, zoo, table)
-    assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture"}
+    found = features(model, zoo.groups(table), table)
+    assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture", "nearest"}
     assert all(len(own) == table.num_rows and own.isfinite().all() for own in found.values())
     assert not torch.allclose(found["embedding"], found["untrained"])
     assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
@@ -172,3 +191,13 @@ def test_zoo_without_task_is_refused(trained, zoo, monkeypatch):
     finally:
         monkeypatch.undo()
         zoo.__dict__.pop("task", None)
+
+
+def test_outdated_predictors_do_not_keep_a_run_from_being_evaluated_again(
+    evaluated, zoo, tmp_path, monkeypatch
+):
+    run = shutil.copytree(evaluated[0], tmp_path / "run")
+    (run / "predictors.safetensors").write_bytes(b"of another version")
+    monkeypatch.setattr(module, "STRINGS", 8)
+    assert evaluate(run, zoo, QUICK) == evaluated[1]
+    assert load(run).predictors

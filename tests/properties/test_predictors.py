@@ -1,4 +1,4 @@
-"""Predictors learn what there is to learn, stop on validation, and come back from disk as they were."""
+"""Predictors learn what there is to learn, stop on RNNs set aside, and come back from disk as they were."""
 
 import math
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from rnnatlas import properties
 from rnnatlas.errors import RunFormatError
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, fit, load, save
+from rnnatlas.properties.roles import Roles
 from rnnatlas.properties.scalar import Performance
 from rnnatlas.properties.step import TrainingStep
 from rnnatlas.properties.task import TaskProperty
@@ -44,10 +45,21 @@ def snapshots(runs: int = 40, seed: int = 0) -> pa.Table:
     )
 
 
-def split(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+def roles(train: np.ndarray, stopping: np.ndarray | None = None, held_out: np.ndarray | None = None) -> Roles:
+    """All that is not trained on stops and is held out, unless said otherwise."""
+    rest = ~train if stopping is None else stopping
+    return Roles(
+        start=train,
+        train=train,
+        stopping=rest,
+        calibration=rest,
+        held_out=~train if held_out is None else held_out,
+    )
+
+
+def split(table: pa.Table) -> Roles:
     """Three quarters of the runs to learn from, the rest to stop on."""
-    train = table["run"].to_numpy() % 4 != 0
-    return train, ~train
+    return roles(table["run"].to_numpy() % 4 != 0)
 
 
 OF_LANGUAGES = [name for name, kind in properties.registry.items() if kind.fit(TASK, snapshots()) is not None]
@@ -60,20 +72,20 @@ def test_each_property_is_learned_from_features_that_hold_it(name):
     prop = known(properties.registry[name], table)
     target = prop.target(TASK, table)
     assert target.shape == (table.num_rows, prop.width)
-    train, validation = split(table)
+    serving = split(table)
     features = torch.cat(
         [target * 3, torch.randn(len(target), 4, generator=torch.Generator().manual_seed(1))], 1
     )
     brief = PredictorSettings(steps=200)
-    predictor = fit(prop, features, target, train, validation, validation, 0, brief)
-    blind = fit(prop, torch.ones(len(target), 1), target, train, validation, validation, 0, brief)
-    held_out = torch.from_numpy(validation)
+    predictor = fit(prop, features, target, serving, 0, brief)
+    blind = fit(prop, torch.ones(len(target), 1), target, serving, 0, brief)
+    held_out = torch.from_numpy(serving.stopping)
     seeing, guessing = (
         prop.score(one(x[held_out]), target[held_out])
         for one, x in ((predictor, features), (blind, torch.ones(len(target), 1)))
     )
     assert set(seeing) == set(prop.scores)
-    assert all(values.shape == (validation.sum(),) for values in seeing.values())
+    assert all(values.shape == (serving.stopping.sum(),) for values in seeing.values())
     assert seeing["loss"].mean() < 0.5 * guessing["loss"].mean()
     if "accuracy" in seeing:
         assert seeing["accuracy"].mean() > 0.9
@@ -85,10 +97,8 @@ def test_saved_predictors_say_the_same(name, tmp_path):
     table = snapshots(20)
     prop = known(properties.registry[name], table)
     target = prop.target(TASK, table)
-    train, validation = split(table)
-    predictor = fit(
-        prop, target, target, train, validation, validation, seed=0, settings=PredictorSettings(steps=20)
-    )
+    serving = split(table)
+    predictor = fit(prop, target, target, serving, seed=0, settings=PredictorSettings(steps=20))
     save(tmp_path / "predictors.safetensors", {name: (prop, predictor)})
     again, same = load(tmp_path / "predictors.safetensors")[name]
     assert torch.equal(same(target), predictor(target))
@@ -131,7 +141,7 @@ def test_conformal_interval_covers_about_nine_in_ten():
     target = prop.target(None, table)
     features = target + 0.1 * torch.randn(n, 1, generator=torch.Generator().manual_seed(0))
     third = np.arange(n) % 3
-    predictor = fit(prop, features, target, third == 0, third == 1, third == 1, seed=0)
+    predictor = fit(prop, features, target, roles(third == 0, third == 1), seed=0)
     test = torch.from_numpy(third == 2)
     inside = ((predictor(features[test]) - target[test]).abs() <= predictor.half_width).float().mean().item()
     assert 0.85 <= inside <= 0.95
@@ -143,25 +153,24 @@ def test_same_seed_same_predictor_and_global_stream_untouched():
     table = snapshots(12)
     prop = known(Performance, table)
     target = prop.target(None, table)
-    train, validation = split(table)
+    serving = split(table)
     state = torch.random.get_rng_state()
     first, second, other = (
-        fit(prop, target, target, train, validation, validation, seed, PredictorSettings(steps=5))
-        for seed in (0, 0, 1)
+        fit(prop, target, target, serving, seed, PredictorSettings(steps=5)) for seed in (0, 0, 1)
     )
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(first(target), second(target))
     assert not torch.equal(first(target), other(target))
 
 
-def test_training_stops_where_validation_was_best():
-    """Labels of the validation RNNs are noise, so nothing learned helps: the start or nearly so is kept."""
+def test_training_stops_where_the_stopping_rnns_did_best():
+    """Labels of the stopping RNNs are noise, so nothing learned helps: the start or nearly so is kept."""
     random = torch.Generator().manual_seed(0)
     prop = TrainingStep([0, 1])
     target = torch.nn.functional.one_hot(torch.randint(2, (80,), generator=random), 2).float()
     features = torch.randn(80, 10, generator=random)
     train = np.arange(80) < 40
-    predictor = fit(prop, features, target, train, ~train, ~train, seed=0)
+    predictor = fit(prop, features, target, roles(train), seed=0)
     held_out = prop.loss(predictor(features[40:]), target[40:]).mean().item()
     assert held_out < math.log(2) + 0.05
 
@@ -174,10 +183,10 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, path, metadata={"format": "9"})
-    with pytest.raises(RunFormatError, match="format version 1, found 9; evaluate the run again"):
+    with pytest.raises(RunFormatError, match="format version 2, found 9; evaluate the run again"):
         load(path)
     for text in ("{", '{"tsak": {}}', '{"step": {}}', '{"step": {"steps": [0, 1]}}'):
-        save_file({"a": torch.zeros(1)}, path, metadata={"format": "1", "properties": text})
+        save_file({"a": torch.zeros(1)}, path, metadata={"format": "2", "properties": text})
         with pytest.raises(RunFormatError, match=r"is damaged \(.*evaluate the run again"):
             load(path)
 

@@ -23,8 +23,10 @@ def loss_rows(results: Results, name: str, split: str) -> dict[str, dict[str, In
 
 
 def property_rows(results: Results, name: str, split: str) -> dict[str, dict[str, Interval]]:
-    """Scores of embeddings, trained and not, and of trivial predictors."""
-    return _rows(results, results.properties, name, split, ("embedding", "untrained"), "trivial", TRIVIAL)
+    """Scores of embeddings, trained by emulation, end to end and not at all, and of trivial predictors."""
+    return _rows(
+        results, results.properties, name, split, ("embedding", "supervised", "untrained"), "trivial", TRIVIAL
+    )
 
 
 def _rows(
@@ -93,11 +95,11 @@ def _table(results: Results, name: str, rows: Any, figures: Any, beaten: Sequenc
     }
 
 
-def _cell(rows: Any, encoder: str, kind: str, lower: bool, beaten: Sequence[str]) -> tuple[str, bool]:
+def _cell(rows: Any, encoder: str, kind: str, lower: bool | None, beaten: Sequence[str]) -> tuple[str, bool]:
     interval = rows.get(encoder, {}).get(kind)
     if interval is None:
         return "–", False
-    if kind not in ("own", "embedding"):
+    if lower is None or kind not in ("own", "embedding"):
         return str(interval), False
     beside = [*rows[encoder].items(), *rows.get("control", {}).items(), *rows.get("trivial", {}).items()]
     controls = [own for of, own in beside if of in beaten and np.isfinite(own.mean)]

@@ -15,10 +15,17 @@ SPLITS = {
 }
 NAMES = {
     "statistics": "layer-wise statistics",
+    "flat": "flattened weights",
+    "transformer": "parameter transformer",
+    "dws": "equivariant network (DWS)",
     "noninteractive": "non-interactive probing",
     "interactive": "interactive probing",
+    "interactive-cut": "interactive probing, answers cut off",
     "embedding": "trained embedding",
+    "supervised": "trained end to end",
     "untrained": "untrained encoder",
+    "pca": "PCA of raw weights",
+    "nearest": "nearest raw weights",
     "norms": "weight norms",
     "step": "training step",
     "architecture": "architecture",

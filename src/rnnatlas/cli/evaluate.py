@@ -1,14 +1,23 @@
 """`rnnatlas evaluate`: emulation losses and properties of held-out RNNs."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from rnnatlas.cli.common import Common, print_json, print_table
 from rnnatlas.intervals import Interval
 
 
 def evaluate(
-    run: Path, /, *, zoo: str | None = None, json: bool = False, common: Common | None = None
+    run: Path,
+    /,
+    *,
+    zoo: str | None = None,
+    supervised: Annotated[bool, Parameter(negative=())] = False,
+    set: Annotated[list[str] | None, Parameter(negative=())] = None,
+    json: bool = False,
+    common: Common | None = None,
 ) -> None:
     """Emulation losses and property predictions of held-out RNNs, each beside its controls.
 
@@ -19,12 +28,34 @@ def evaluate(
     Args:
         run: The trained run's folder; predictors and all figures are written into it.
         zoo: The run's zoo (a folder or s3://…), where it is no longer where the run was trained on it.
+        supervised: Also train the same kind of encoder end to end on each property, which frozen embeddings
+            are compared with; this takes minutes.
+        set: Change a setting, such as supervised.steps=400 or predictors.width=128; may be repeated.
         json: Print one JSON document instead of tables.
     """
+    from rnnatlas import settings
+    from rnnatlas.properties.predictors import PredictorSettings
+    from rnnatlas.properties.supervised import SupervisedSettings
+
+    common = common or Common()
+    resolved = common.layered({}, {}, set or [], ["predictors", "supervised"])
+    predictors = settings.build(PredictorSettings, resolved.get("predictors", {}), "predictors")
+    end_to_end = settings.build(SupervisedSettings, resolved.get("supervised", {}), "supervised")
+    if common.print_config:
+        flags = {"run": run, "zoo": zoo, "supervised": supervised, "json": json}
+        own = {"predictors": settings.as_dict(predictors), "supervised": settings.as_dict(end_to_end)}
+        common.show(flags, own)
+        return
     from rnnatlas.properties.evaluate import evaluate as evaluate_run
     from rnnatlas.zoo.store import Zoo
 
-    records = evaluate_run(run, None if zoo is None else Zoo.open(zoo))
+    records = evaluate_run(
+        run,
+        None if zoo is None else Zoo.open(zoo),
+        predictors,
+        supervised=end_to_end if supervised else None,
+        progress=common.progress,
+    )
     if json:
         print_json(records)
         return

@@ -22,12 +22,12 @@ class Score:
 
     Args:
         definition: In one line.
-        lower_is_better: Whether a good predictor's is low, as a loss is.
+        lower_is_better: Whether a good predictor's is low, as a loss is; None where neither is good.
         bounds: What it cannot leave: a share's without it.
     """
 
     definition: str
-    lower_is_better: bool = False
+    lower_is_better: bool | None = False
     bounds: tuple[float, float] = (0.0, 1.0)
 
 
@@ -73,10 +73,27 @@ class Property(ABC):
         """Predictions as plain values: `value`, and how sure it is.
 
         Args:
-            outputs: A predictor's.
-            half_width: The 90 % quantile of the largest absolute residual on the validation split.
+            outputs: A predictor's, over its temperature.
+            half_width: Half of the width of a number's 90 % interval.
         """
 
     @abstractmethod
     def as_dict(self) -> dict[str, Any]:
         """The constructor's arguments as JSON can hold them."""
+
+
+class Classes(Property):
+    """A property of one part or several, each of which has one of some values; outputs are logits."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> list[str]:
+        """Names of the parts."""
+
+    @abstractmethod
+    def shares(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
+        """The probability of each value of each part."""
+
+    @abstractmethod
+    def logits(self, shares: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
+        """Outputs that give these probabilities, all between 0 and 1."""

@@ -1,31 +1,28 @@
 """Evaluating a trained run: emulation losses and properties, each beside its controls."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from jaxtyping import Bool, Int
 
-from rnnatlas import properties
 from rnnatlas.emulation.evaluate import WritesStrings, emulated_performance, losses
-from rnnatlas.emulation.model import read_metrics, write_metrics
+from rnnatlas.emulation.model import Model, read_metrics, write_metrics
 from rnnatlas.errors import ZooFormatError
 from rnnatlas.files import replacing
 from rnnatlas.properties import predictors
-from rnnatlas.properties.base import Property
-from rnnatlas.properties.features import features
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
-from rnnatlas.properties.model import PREDICTORS, Model
-from rnnatlas.properties.predictors import Predictor, PredictorSettings
-from rnnatlas.seeds import stream
-from rnnatlas.zoo.splits import ood_half
+from rnnatlas.properties.model import PREDICTORS
+from rnnatlas.properties.predictions import predictions
+from rnnatlas.properties.predictors import PredictorSettings
+from rnnatlas.properties.roles import HELD_OUT
+from rnnatlas.properties.supervised import SupervisedSettings
 from rnnatlas.zoo.store import Zoo
 
 LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulated.parquet"
-HELD_OUT = ("new-runs", "validation", "ood")
 
 LEVELS, NEAREST = 16, 15
 """Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
@@ -35,7 +32,12 @@ STRINGS = 100
 
 
 def evaluate(
-    path: Path | str, zoo: Zoo | None = None, settings: PredictorSettings | None = None
+    path: Path | str,
+    zoo: Zoo | None = None,
+    settings: PredictorSettings | None = None,
+    *,
+    supervised: SupervisedSettings | None = None,
+    progress: bool | Callable[[int], None] = False,
 ) -> list[dict[str, Any]]:
     """Fills a run's folder with figures of held-out RNNs.
 
@@ -47,6 +49,10 @@ def evaluate(
         path: Folder of a finished run.
         zoo: Held-out RNNs; the run's own zoo without it.
         settings: How predictors are trained; the defaults without it.
+        supervised: How the same kind of encoder is trained together with predictors, for comparison; it is
+            not without it, since that takes minutes.
+        progress: Whether to show a bar for that training on stderr; or what is called with the number of
+            its steps just made.
 
     Returns:
         The records of `metrics.json`.
@@ -56,7 +62,7 @@ def evaluate(
         ZooFormatError: The zoo is not the one that the run was trained on, has no task, or none of its
             snapshots is held out.
     """
-    model = Model.load(path)
+    model = Model.load(path)  # without predictors, which may be damaged or outdated
     zoo = Zoo.open(model.settings.zoo) if zoo is None else zoo
     if zoo.task is None:
         raise ZooFormatError(
@@ -77,7 +83,10 @@ def evaluate(
             f"{zoo.path} has no held-out snapshots; expected a split named {', '.join(HELD_OUT)}"
         )
     lost = pa.concat_tables([losses(model, zoo, table) for table in splits])
-    predicted, fitted = predictions(model, zoo, zoo.snapshots(where=condition), settings)
+    steps = supervised.steps * len(supervised.properties) if supervised else 0
+    with _telling(progress, steps) as tell:
+        snapshots = zoo.snapshots(where=condition)
+        predicted, fitted = predictions(model, zoo, snapshots, settings, supervised, tell)
     _write(model.path / LOSSES, lost)
     _write(model.path / PREDICTIONS, predicted)
     if isinstance(zoo.task, WritesStrings):
@@ -91,71 +100,20 @@ def evaluate(
     return records
 
 
-def predictions(
-    model: Model, zoo: Zoo, snapshots: pa.Table, settings: PredictorSettings | None = None
-) -> tuple[pa.Table, dict[str, tuple[Property, Predictor]]]:
-    """Trains a predictor of every property on every kind of features.
+@contextlib.contextmanager
+def _telling(progress: bool | Callable[[int], None], steps: int) -> Iterator[Callable[[int], None]]:
+    """What to call with the number of steps just made, of so many."""
+    if callable(progress):
+        yield progress
+    elif not progress or not steps:
+        yield lambda steps: None
+    else:
+        from rich.console import Console
+        from rich.progress import Progress
 
-    Training RNNs are those of the split "train" and of half of the OOD tasks (`ood_half`); every sixth of
-    their runs says when to stop instead. Residuals on the validation split say how sure a number is.
-    Figures are of new runs, validation and the other OOD tasks.
-
-    Returns:
-        A row for each held-out snapshot, property and kind of features; and the predictors that read
-        embeddings.
-    """
-    assert zoo.task is not None, "evaluate refuses zoos without a task"
-    split = np.asarray(snapshots["split"].to_pylist())
-    joins = ood_half(zoo.task, snapshots["task"].to_pylist(), split.tolist(), zoo.card["seed"])
-    train, validation = (split == "train") | joins, split == "validation"
-    stopping = _stopping(train, snapshots["run"].to_numpy(), model.settings.seed)
-    held_out = np.isin(split, HELD_OUT) & ~joins
-    found = features(model, zoo, snapshots)
-    parts, fitted = [], {}
-    for name, kind in properties.registry.items():
-        prop = kind.fit(zoo.task, snapshots)
-        if prop is None:
-            continue
-        target = prop.target(zoo.task, snapshots)
-        for features_name, own in found.items():
-            if features_name == name:  # the step tells the step
-                continue
-            predictor = predictors.fit(
-                prop, own, target, train & ~stopping, stopping, validation, model.settings.seed, settings
-            )
-            if features_name == "embedding":
-                fitted[name] = prop, predictor
-            parts.append(_rows(prop, features_name, predictor(own), target, snapshots, held_out))
-    return pa.concat_tables(parts, promote_options="default"), fitted
-
-
-def _stopping(
-    train: Bool[np.ndarray, " rnn"], runs: Int[np.ndarray, " rnn"], seed: int
-) -> Bool[np.ndarray, " rnn"]:
-    """Snapshots of every sixth training run, at least of one."""
-    known = stream(seed, "predictor", "stopping").permutation(np.unique(runs[train]))
-    return train & np.isin(runs, known[: max(1, len(known) // 6)])
-
-
-def _rows(
-    prop: Property,
-    features_name: str,
-    outputs: torch.Tensor,
-    target: torch.Tensor,
-    snapshots: pa.Table,
-    chosen: np.ndarray,
-) -> pa.Table:
-    rows = torch.from_numpy(np.flatnonzero(chosen))
-    outputs, target = outputs[rows], target[rows]
-    table = snapshots.select(["id", "run", "step", "split"]).filter(pa.array(chosen))
-    count = table.num_rows
-    table = table.append_column("property", pa.array([prop.name] * count))
-    table = table.append_column("predictor", pa.array([features_name] * count))
-    for name, values in prop.score(outputs, target).items():
-        table = table.append_column(name, pa.array(values.astype(np.float64)))
-    for name, values in (("prediction", outputs), ("target", target)):
-        table = table.append_column(name, pa.array(values.tolist(), pa.list_(pa.float32())))
-    return table
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("training end to end", total=steps)
+            yield lambda done: bar.advance(task, done)
 
 
 def by_performance(snapshots: pa.Table) -> pa.Table:

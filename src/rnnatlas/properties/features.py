@@ -13,40 +13,47 @@ from torch.nn import functional
 from rnnatlas import seeds
 from rnnatlas.emulation.model import Model
 from rnnatlas.encoders.base import EMBED
-from rnnatlas.rnn import Population
-from rnnatlas.zoo.store import Zoo
+from rnnatlas.rnn import Population, canonical_bias
+
+COMPONENTS = 64
+"""Principal components of raw weights."""
 
 DEFINITIONS: Mapping[str, str] = {
     "embedding": "the frozen embedding",
     "untrained": "the embedding of the same encoder with random weights of its own, never trained, but "
     "whitened on training RNNs as the trained encoder was at its start",
+    "supervised": "the embedding of the same encoder, which started as the frozen one did but was trained "
+    "end to end with the predictor, on this property instead of emulation",
+    "pca": f"the first {COMPONENTS} principal components of the raw weights",
+    "nearest": "the raw weights, and averages what the nearest training RNNs have",
     "norms": "the logarithm of the norm of each weight tensor",
     "step": "the training step of the snapshot, one-hot",
     "architecture": "which architecture the RNN has, one-hot",
     "constant": "nothing",
 }
-"""Features by name, each with what it holds; all are read by the same kind of predictor."""
+"""What a predictor reads, by name; all but "nearest" are read by the same kind of predictor."""
 
-TRIVIAL = ("norms", "step", "architecture", "constant")
+TRIVIAL = ("pca", "nearest", "norms", "step", "architecture", "constant")
 """Features that need no encoder."""
 
 Groups = Sequence[tuple[np.ndarray, Population]]
 """Populations of one architecture each, with their positions among the snapshots."""
 
 
-def features(model: Model, zoo: Zoo, snapshots: pa.Table) -> dict[str, Float[Tensor, "rnn feature"]]:
-    """All features of some snapshots of a zoo.
+def features(model: Model, groups: Groups, snapshots: pa.Table) -> dict[str, Float[Tensor, "rnn feature"]]:
+    """Features of some snapshots that a predictor can read, by name.
 
     Args:
         model: The trained encoder.
-        zoo: Where the snapshots are.
+        groups: The snapshots' weights, as `Zoo.groups` gives them.
         snapshots: As `Zoo.snapshots` gives them.
     """
-    groups, count = zoo.groups(snapshots), snapshots.num_rows
+    count = snapshots.num_rows
     train = snapshots["split"].to_numpy(zero_copy_only=False) == "train"
     found = {
         "embedding": embed_groups(model, groups, count),
         "untrained": embed_groups(untrained(model, groups, train), groups, count),
+        "pca": _pca(groups, count, train, model.settings.seed),
         "norms": _norms(groups, count),
         "step": _one_hot(snapshots["step"].to_numpy()),
         "constant": torch.ones(count, 1),
@@ -69,14 +76,48 @@ def embed_groups(model: Model, groups: Groups, count: int) -> Float[Tensor, "rnn
 
 
 def untrained(model: Model, groups: Groups, train: Bool[np.ndarray, " rnn"]) -> Model:
-    """The same encoder as it would start training under another seed, its scales set on training RNNs."""
-    seed = int(seeds.stream(model.settings.seed, "untrained").integers(1 << 31))
-    fresh = Model(model.path, dataclasses.replace(model.settings, seed=seed))
+    """The same encoder as it would start training under another seed."""
+    fresh = started(model, int(seeds.stream(model.settings.seed, "untrained").integers(1 << 31)))
     fresh.encoder.eval().requires_grad_(False)
+    set_scales(fresh, groups, train)
+    return fresh
+
+
+def started(model: Model, seed: int) -> Model:
+    """The model as training starts with it, before its scales are set."""
+    return Model(model.path, dataclasses.replace(model.settings, seed=seed))
+
+
+def set_scales(model: Model, groups: Groups, train: Bool[np.ndarray, " rnn"]) -> None:
+    """Does with the encoder what emulation does at its start, on training RNNs."""
     for positions, population in groups:
         if population.spec == model.spec:
-            fresh.encoder.calibrate(population.select(np.flatnonzero(train[positions]).tolist()))
-    return fresh
+            model.encoder.calibrate(population.select(np.flatnonzero(train[positions]).tolist()))
+
+
+def raw_weights(population: Population) -> Float[Tensor, "rnn parameter"]:
+    """All weights as a vector, both biases of a gate as one."""
+    return canonical_bias(population).flatten()
+
+
+def _pca(
+    groups: Groups, count: int, train: Bool[np.ndarray, " rnn"], seed: int
+) -> Float[Tensor, "rnn feature"]:
+    """One block of columns for each architecture that training RNNs have, zero for RNNs of the others."""
+    from sklearn.decomposition import PCA
+
+    blocks = []
+    for positions, population in groups:
+        known, vectors = train[positions], raw_weights(population).numpy()
+        size = min(COMPONENTS, known.sum() - 1, vectors.shape[1])
+        if size < 1:
+            continue
+        state = int(seeds.stream(seed, "pca").integers(1 << 31))
+        pca = PCA(size, svd_solver="randomized", random_state=state).fit(vectors[known])
+        block = torch.zeros(count, size)
+        block[torch.from_numpy(positions)] = torch.from_numpy(pca.transform(vectors)).float()
+        blocks.append(block)
+    return torch.cat(blocks, dim=1) if blocks else torch.zeros(count, 1)
 
 
 def _norms(groups: Groups, count: int) -> Float[Tensor, "rnn feature"]:

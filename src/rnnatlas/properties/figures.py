@@ -9,7 +9,9 @@ import pyarrow as pa
 from rnnatlas import properties
 from rnnatlas.intervals import Interval, bootstrap, correlation
 from rnnatlas.properties.base import LOSS, Score
+from rnnatlas.properties.calibration import calibration_gaps
 from rnnatlas.properties.features import DEFINITIONS
+from rnnatlas.properties.roles import CALIBRATED_ON
 
 EMULATED = {
     "own": "each RNN's own embedding",
@@ -27,6 +29,34 @@ CORRELATIONS = {
 }
 
 
+CLAIMED = ("confidence", "right")
+
+CALIBRATION = Score(
+    "expected calibration error: difference of confidence and share right, ten bins of confidence, weighted "
+    "by what is in them; confidence is the probability of the value predicted, its temperature set on "
+    f"{CALIBRATED_ON}; all seeds pooled",
+    lower_is_better=True,
+)
+OVERCONFIDENCE = Score(
+    "mean confidence less the share right; 0 is right, less is too cautious",
+    lower_is_better=None,
+    bounds=(-1.0, 1.0),
+)
+CLAIMED_OF_EACH = {
+    "calibrated_loss": Score(
+        "the loss of the probabilities under the temperature, that is without what boldness costs",
+        lower_is_better=True,
+        bounds=LOSS,
+    ),
+    "covered": Score(
+        f"share of RNNs in whose 90 % interval the number lies (split-conformal, set on {CALIBRATED_ON}); "
+        "it should be .9",
+        lower_is_better=None,
+    ),
+    "half_width": Score("half of the width of the 90 % interval", lower_is_better=True, bounds=LOSS),
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
     """One figure of one split.
@@ -38,7 +68,7 @@ class Figure:
         interval: The figure with its 95 % interval over runs, and over seeds where there are several.
         snapshots: Snapshots that it rests on.
         definition: What it means, in words.
-        lower_is_better: Whether it should be low, as a loss.
+        lower_is_better: Whether it should be low, as a loss; None where neither is good.
     """
 
     name: str
@@ -47,7 +77,7 @@ class Figure:
     interval: Interval
     snapshots: int
     definition: str
-    lower_is_better: bool
+    lower_is_better: bool | None
 
 
 def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
@@ -124,6 +154,7 @@ def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -
         steps = tables[0]["step"].to_numpy()
         for (name_of, score), within in zip(CORRELATIONS.items(), (None, steps), strict=True):
             found[name_of] = correlation(x, y, runs, within), score
+    found |= _claims(tables, runs)
     return [
         Figure(
             name=f"{name} {name_of.replace('_', ' ')}",
@@ -136,6 +167,37 @@ def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -
         )
         for name_of, (interval, score) in found.items()
     ]
+
+
+def _claims(tables: Sequence[pa.Table], runs: np.ndarray) -> dict[str, tuple[Interval, Score]]:
+    """How far what was claimed of held-out RNNs held, and each part of a task by itself."""
+    found: dict[str, tuple[Interval, Score]] = {}
+    for name, score in CLAIMED_OF_EACH.items():
+        if _known(tables, name):
+            values = np.stack([table[name].to_numpy() for table in tables])
+            values = np.where(np.isfinite(values), values, np.nan)  # too few RNNs to set a width
+            found[name] = bootstrap(values, runs, bounds=score.bounds), score
+    if _known(tables, "confidence"):
+        confidence, right = (np.stack([_lists(table[name]) for table in tables]) for name in CLAIMED)
+        gaps = calibration_gaps(confidence, right)
+        error = bootstrap(gaps, runs, lambda means: np.abs(means).sum(axis=0), bounds=(0.0, 1.0))
+        found["calibration error"] = error, CALIBRATION
+        found["overconfidence"] = bootstrap(-gaps.sum(axis=0), runs, bounds=(-1.0, 1.0)), OVERCONFIDENCE
+    if _known(tables, "right"):
+        parts = tables[0]["parts"][0].as_py()
+        right = np.stack([_lists(table["right"]) for table in tables])
+        for place, part in enumerate(parts if len(parts) > 1 else []):
+            score = Score(f"share of RNNs whose {part} is predicted right")
+            found[f"accuracy, {part}"] = bootstrap(right[..., place], runs, bounds=score.bounds), score
+    return found
+
+
+def _known(tables: Sequence[pa.Table], name: str) -> bool:
+    return name in tables[0].column_names and tables[0][name].null_count == 0
+
+
+def _lists(column: pa.ChunkedArray) -> np.ndarray:
+    return np.array(column.to_pylist(), dtype=np.float64)
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -42,9 +42,10 @@ class Model(emulation.Model):
 
         Returns:
             For each RNN its properties by name, as plain values. `value` is the prediction. Classes
-            come with the `probabilities` of their values; numbers with `low` and `high`, a 90 %
-            split-conformal interval from the residuals on the validation split. Its coverage holds
-            approximately, for RNNs like those: the same split chose encoder and predictor.
+            come with the `probabilities` of their values under a temperature; numbers with `low` and
+            `high`, a 90 % split-conformal interval. Both were set on the validation split, whose tasks no
+            predictor knows, so they are cautious for RNNs of known tasks; metrics.json says how far they
+            hold.
 
         Raises:
             RunFormatError: The run has no predictors yet.
@@ -65,7 +66,7 @@ class Model(emulation.Model):
                 f"make them with: rnnatlas evaluate {self.path}"
             )
         columns = {
-            name: prop.describe(predictor(z), predictor.half_width.item())
+            name: prop.describe(predictor(z) / predictor.temperature, predictor.half_width.item())
             for name, (prop, predictor) in self.predictors.items()
         }
         return [{name: column[i] for name, column in columns.items()} for i in range(len(z))]

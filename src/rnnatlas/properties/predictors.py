@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
 from rnnatlas.errors import RunFormatError
 from rnnatlas.files import replacing
 from rnnatlas.properties.base import Property
+from rnnatlas.properties.calibration import Sureness, calibrate
+from rnnatlas.properties.roles import Roles
 from rnnatlas.settings import settings
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 @settings
@@ -55,12 +57,14 @@ class Predictor(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    temperature: Tensor
     half_width: Tensor
 
     def __init__(self, features: int, target: int, settings: PredictorSettings):
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("half_width", torch.tensor(math.inf))
         self.layers = nn.Sequential(
             nn.Linear(features, settings.width),
@@ -76,14 +80,29 @@ class Predictor(nn.Module):
         """Logits or values, as the property's loss reads them."""
         return self.layers((features - self.mean) / self.scale)
 
+    @property
+    def sure(self) -> Sureness:
+        """How sure its outputs are."""
+        return Sureness(self.temperature.item(), self.half_width.item())
+
+    @sure.setter
+    def sure(self, found: Sureness) -> None:
+        self.temperature.fill_(found.temperature)
+        self.half_width.fill_(found.half_width)
+
+    def standardise(self, features: Float[Tensor, "rnn feature"]) -> None:
+        """Takes mean and spread of each feature from those of training RNNs."""
+        scale = features.std(0, correction=0)
+        self.mean.copy_(features.mean(0))
+        # A feature that hardly varies in training must not be blown up elsewhere.
+        self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+
 
 def fit(
     prop: Property,
     features: Float[Tensor, "rnn feature"],
     target: Float[Tensor, "rnn target"],
-    train: Bool[np.ndarray, " rnn"],
-    stopping: Bool[np.ndarray, " rnn"],
-    calibration: Bool[np.ndarray, " rnn"],
+    roles: Roles,
     seed: int,
     settings: PredictorSettings | None = None,
 ) -> Predictor:
@@ -93,30 +112,21 @@ def fit(
         prop: What is predicted.
         features: One vector an RNN.
         target: `prop.target` of the same RNNs.
-        train: The RNNs to learn from.
-        stopping: The RNNs that choose when to stop.
-        calibration: The RNNs whose residuals say how sure a number is.
+        roles: What the RNNs serve for.
         seed: Names the random streams.
         settings: How to train; the defaults without it.
     """
     settings = settings or PredictorSettings()
-    rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (train, stopping))
+    rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (roles.train, roles.stopping))
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(int(seeds.stream(seed, "predictor", prop.name).integers(1 << 62)))
         predictor = Predictor(features.shape[1], prop.width, settings)
-        _standardise(predictor, features[rows])
+        predictor.standardise(features[rows])
         _train(predictor, prop, features, target, rows, held_out, settings)
     predictor.eval().requires_grad_(False)
-    sure = torch.from_numpy(calibration)
-    predictor.half_width.fill_(_half_width(predictor(features[sure]) - target[sure]))
+    kept = torch.from_numpy(roles.calibration)
+    predictor.sure = calibrate(prop, predictor(features[kept]), target[kept])
     return predictor
-
-
-def _standardise(predictor: Predictor, features: Tensor) -> None:
-    scale = features.std(0, correction=0)
-    predictor.mean.copy_(features.mean(0))
-    # A feature that hardly varies in training must not be blown up elsewhere.
-    predictor.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
 
 
 def _train(
@@ -152,18 +162,6 @@ def _train(
         optimiser.step()
     if kept:
         predictor.load_state_dict(kept)
-
-
-def _half_width(residuals: Tensor, coverage: float = 0.9) -> float:
-    """Split-conformal half-width: the quantile of |residual| with its finite-sample correction.
-
-    Infinite where there are too few residuals to promise the coverage. The promise holds for RNNs
-    exchangeable with the validation split; snapshots of one run are not independent, and the same
-    split chose the weights, so it is approximate.
-    """
-    sizes = residuals.abs().amax(1).sort().values
-    rank = math.ceil((len(sizes) + 1) * coverage)
-    return sizes[rank - 1].item() if rank <= len(sizes) else math.inf
 
 
 def save(path: Path | str, predictors: Mapping[str, tuple[Property, Predictor]]) -> None:

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from rnnatlas.properties.base import LOSS, Property, Score
+from rnnatlas.properties.base import LOSS, Classes, Property, Score
 from rnnatlas.tasks.base import Task
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingStep(Property):
+class TrainingStep(Classes):
     """The number of updates at the snapshot, as one class for each step that the zoo has.
 
     Args:
@@ -41,6 +41,19 @@ class TrainingStep(Property):
     def width(self) -> int:
         """One number a step."""
         return len(self.steps)
+
+    @property
+    def parts(self) -> list[str]:
+        """One."""
+        return ["step"]
+
+    def shares(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
+        """The softmax."""
+        return outputs.softmax(1)[:, None]
+
+    def logits(self, shares: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
+        """See `Classes.logits`."""
+        return shares.log()
 
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
         """One-hot."""
@@ -69,7 +82,7 @@ class TrainingStep(Property):
                     str(step): round(share, 4) for step, share in zip(self.steps, row, strict=True)
                 },
             }
-            for row in outputs.softmax(1).tolist()
+            for (row,) in self.shares(outputs).tolist()
         ]
 
     def as_dict(self) -> dict[str, Any]:

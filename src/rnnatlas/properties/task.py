@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from rnnatlas.properties.base import LOSS, Property, Score
+from rnnatlas.properties.base import LOSS, Classes, Property, Score
 from rnnatlas.tasks.base import Task
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskProperty(Property):
+class TaskProperty(Classes):
     """The numbers that name the task instance, each as a one-hot vector (method 5; three-hot for languages).
 
     Args:
@@ -53,6 +53,19 @@ class TaskProperty(Property):
         """Entries of all one-hot vectors."""
         return sum(map(len, self.values.values()))
 
+    @property
+    def parts(self) -> list[str]:
+        """The numbers that name the task."""
+        return list(self.values)
+
+    def shares(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
+        """The sigmoids, scaled to sum to one for each number."""
+        return self._groups(functional.logsigmoid(outputs)).softmax(2)
+
+    def logits(self, shares: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
+        """See `Classes.logits`."""
+        return shares.logit()
+
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
         """One-hot vectors side by side."""
         assert task is not None, "fit gives no property where there is no task"
@@ -76,10 +89,8 @@ class TaskProperty(Property):
         }
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
-        """Probabilities of each value: the sigmoids, scaled to sum to one for each number."""
-        shares = self._groups(outputs.sigmoid())
-        shares = shares / shares.sum(2, keepdim=True)
-        return [self._describe(rnn) for rnn in shares.tolist()]
+        """The most probable values and the probability of each."""
+        return [self._describe(rnn) for rnn in self.shares(outputs).tolist()]
 
     def _describe(self, shares: list[list[float]]) -> dict[str, Any]:
         tables = {

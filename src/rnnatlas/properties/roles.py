@@ -1,0 +1,68 @@
+"""What each snapshot of a zoo serves for when properties are predicted."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Int
+
+from rnnatlas.seeds import stream
+from rnnatlas.zoo.splits import ood_half
+from rnnatlas.zoo.store import Zoo
+
+HELD_OUT = ("new-runs", "validation", "ood")
+
+CALIBRATED_ON = "the split validation, whose tasks no predictor knows"
+"""What says how sure predictions are, in words."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Masks over snapshots; a run has one role.
+
+    Attributes:
+        start: Snapshots that set an encoder's scales before it is trained, as in emulation.
+        train: Those that predictors learn from.
+        stopping: Those that choose when they stop.
+        calibration: Those that say how sure their predictions are.
+        held_out: Those that figures are of.
+    """
+
+    start: Bool[np.ndarray, " rnn"]
+    train: Bool[np.ndarray, " rnn"]
+    stopping: Bool[np.ndarray, " rnn"]
+    calibration: Bool[np.ndarray, " rnn"]
+    held_out: Bool[np.ndarray, " rnn"]
+
+
+def assign(zoo: Zoo, snapshots: pa.Table, seed: int) -> Roles:
+    """Training RNNs are those of the split "train" and of half of the OOD tasks (`ood_half`).
+
+    Every sixth of their runs stays out and says when to stop. Encoders were trained on these, so the
+    split "validation" says how sure predictions are (docs/decisions/0012-property-benchmark.md).
+
+    Args:
+        zoo: Has a task.
+        snapshots: As `Zoo.snapshots` gives them.
+        seed: The run's.
+    """
+    assert zoo.task is not None, "evaluate refuses zoos without a task"
+    split = np.asarray(snapshots["split"].to_pylist())
+    joins = ood_half(zoo.task, snapshots["task"].to_pylist(), split.tolist(), zoo.card["seed"])
+    known = (split == "train") | joins
+    stopping = _sixth(known, snapshots["run"].to_numpy(), seed)
+    return Roles(
+        start=split == "train",
+        train=known & ~stopping,
+        stopping=stopping,
+        calibration=split == "validation",
+        held_out=np.isin(split, HELD_OUT) & ~joins,
+    )
+
+
+def _sixth(
+    known: Bool[np.ndarray, " rnn"], runs: Int[np.ndarray, " rnn"], seed: int
+) -> Bool[np.ndarray, " rnn"]:
+    """Snapshots of every sixth training run, at least of one."""
+    order = stream(seed, "predictor", "stopping").permutation(np.unique(runs[known]))
+    return known & np.isin(runs, order[: max(1, len(order) // 6)])

@@ -1,0 +1,175 @@
+"""Encoder and predictor trained together on a property: what pre-training is compared with (method 5)."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from rnnatlas import seeds
+from rnnatlas.emulation.model import Model
+from rnnatlas.encoders.base import EMBED, at_least_one
+from rnnatlas.errors import SettingsError
+from rnnatlas.properties.base import Property
+from rnnatlas.properties.calibration import calibrate
+from rnnatlas.properties.features import Groups, set_scales, started
+from rnnatlas.properties.predictors import Predictor, PredictorSettings
+from rnnatlas.properties.roles import Roles
+from rnnatlas.settings import settings
+
+BATCH = 256
+"""RNNs that are embedded at a time where nothing is learned, which bounds memory."""
+
+
+@settings
+class SupervisedSettings:
+    """How encoder and predictor are trained together, once for each property.
+
+    The predictor is built and trained as all others; clipping and weight decay of the encoder are those
+    of emulation.
+
+    Args:
+        properties: Those for which it is done.
+        steps: Updates at most.
+        rnns: RNNs a step.
+        learning_rate: AdamW's, for the encoder.
+        every: Steps between two looks at the loss of the stopping RNNs.
+        patience: Steps without a better one after which training ends.
+    """
+
+    properties: tuple[str, ...] = ("task", "performance", "step")
+    steps: int = 1200
+    rnns: int = 64
+    learning_rate: float = 1e-3
+    every: int = 50
+    patience: int = 400
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "supervised", "steps", "rnns", "every", "patience")
+        if not self.learning_rate > 0:
+            raise SettingsError(f"supervised.learning_rate should be above 0, found {self.learning_rate}")
+
+
+class Supervised(nn.Module):
+    """An encoder with a predictor on top, over the snapshots of a zoo.
+
+    Args:
+        model: A trained run, whose kind of encoder starts anew as that of the run did.
+        prop: What is predicted.
+        groups: Weights of all snapshots.
+        roles: What these serve for.
+        head: How the predictor is built.
+    """
+
+    def __init__(self, model: Model, prop: Property, groups: Groups, roles: Roles, head: PredictorSettings):
+        super().__init__()
+        fresh = started(model, model.settings.seed)
+        set_scales(fresh, groups, roles.start)
+        self.encoder = fresh.encoder.eval()
+        self.predictor = Predictor(EMBED, prop.width, head)
+        self._groups = groups
+        self._where = np.zeros((len(roles.train), 2), dtype=np.int64)
+        for number, (positions, _) in enumerate(groups):
+            self._where[positions] = np.stack([np.full(len(positions), number), np.arange(len(positions))], 1)
+        with torch.no_grad():
+            self.predictor.standardise(self._embed(np.flatnonzero(roles.train)))
+
+    def forward(self, rows: Int[np.ndarray, " row"]) -> Float[Tensor, "row target"]:
+        """The predictor's outputs for some of the snapshots."""
+        return self.predictor(self._embed(rows))
+
+    def _embed(self, rows: Int[np.ndarray, " row"]) -> Float[Tensor, "row embed"]:
+        vectors = torch.empty(len(rows), EMBED)
+        number, place = self._where[rows].T
+        for one in np.unique(number):
+            own = np.flatnonzero(number == one)
+            chunks = np.array_split(own, math.ceil(len(own) / BATCH))
+            population = self._groups[one][1]
+            parts = [self.encoder(population.select(place[chunk].tolist())) for chunk in chunks]
+            vectors = vectors.index_copy(0, torch.from_numpy(own), torch.cat(parts))
+        return vectors
+
+
+def fit(
+    model: Model,
+    prop: Property,
+    groups: Groups,
+    target: Float[Tensor, "rnn target"],
+    roles: Roles,
+    settings: SupervisedSettings,
+    head: PredictorSettings | None = None,
+    tell: Callable[[int], None] = lambda steps: None,
+) -> Supervised:
+    """Trains the kind of encoder that a run has, from where it started, together with a predictor.
+
+    Args:
+        model: The run; it is not changed.
+        prop: What is predicted.
+        groups: Weights of all snapshots.
+        target: `prop.target` of them.
+        roles: What they serve for.
+        settings: How to train.
+        head: How the predictor is built and trained; the defaults without it.
+        tell: Called with the number of steps just made, and in the end with those that stopping saved.
+    """
+    head = head or PredictorSettings()
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(int(seeds.stream(model.settings.seed, "predictor", prop.name).integers(1 << 62)))
+        whole = Supervised(model, prop, groups, roles, head)
+        emulation = model.settings.emulation
+        parts = [
+            {
+                "params": list(whole.encoder.parameters()),
+                "lr": settings.learning_rate,
+                "weight_decay": emulation.weight_decay,
+            },
+            {
+                "params": list(whole.predictor.layers.parameters()),
+                "lr": head.learning_rate,
+                "weight_decay": head.weight_decay,
+            },
+        ]
+        optimiser = torch.optim.AdamW(parts, fused=True)
+        _train(whole, prop, target, roles, settings, optimiser, emulation.clip, tell)
+    whole.eval().requires_grad_(False)
+    kept = np.flatnonzero(roles.calibration)
+    whole.predictor.sure = calibrate(prop, whole(kept), target[torch.from_numpy(kept)])
+    return whole
+
+
+def _train(
+    whole: Supervised,
+    prop: Property,
+    target: Tensor,
+    roles: Roles,
+    settings: SupervisedSettings,
+    optimiser: torch.optim.Optimizer,
+    clip: float,
+    tell: Callable[[int], None],
+) -> None:
+    """Leaves `whole` as it was at the lowest loss of the stopping RNNs."""
+    rows, held_out = np.flatnonzero(roles.train), np.flatnonzero(roles.stopping)
+    best, best_step, kept = math.inf, 0, {}
+    for step in range(settings.steps):
+        if step % settings.every == 0:
+            whole.eval()
+            with torch.no_grad():
+                loss = prop.loss(whole(held_out), target[torch.from_numpy(held_out)]).mean().item()
+            if loss < best:
+                best, best_step, kept = loss, step, copy.deepcopy(whole.state_dict())
+            if step - best_step >= settings.patience:
+                tell(settings.steps - step)
+                break
+            whole.train()
+        chosen = rows[torch.randint(len(rows), (settings.rnns,)).numpy()]
+        optimiser.zero_grad(set_to_none=True)
+        prop.loss(whole(chosen), target[torch.from_numpy(chosen)]).mean().backward()
+        clip_grad_norm_(whole.encoder.parameters(), clip)
+        optimiser.step()
+        tell(1)
+    if kept:
+        whole.load_state_dict(kept)
