@@ -75,7 +75,7 @@ def equivariant_maps(spec):
 def spanned_maps(spec, without=""):
     """(from, to) → dimension of the space of maps that the layer can be, by its weights one at a time."""
     gates = {part: entries.shape[-1] for part, entries in features(some(spec, 1)).items()}
-    layer = Equivariant(parts(spec), channels := max(gates.values())).double()
+    layer = Equivariant(parts(spec), (channels := max(gates.values()),) * 2).double()
     weights = [p for name, p in layer.named_parameters() if not name.startswith("constants")]
     used = [torch.full_like(p, name != without) for name, p in layer.named_parameters()][: len(weights)]
     assert [p.shape for p in used] == [p.shape for p in weights]
@@ -108,7 +108,9 @@ def inputs(spec, gates, channels, count):
     return shown
 
 
-@pytest.mark.parametrize("spec", [shallower(ELMAN), ELMAN, shallower(LSTM), LSTM], ids=str)
+@pytest.mark.parametrize(
+    "spec", [shallower(ELMAN), ELMAN, shallower(LSTM), pytest.param(LSTM, marks=pytest.mark.slow)], ids=str
+)
 def test_the_layer_is_complete_between_any_two_tensors(spec):
     expected = equivariant_maps(spec)
     assert spanned_maps(spec) == expected
@@ -134,10 +136,10 @@ def test_a_layer_without_the_transpose_is_found_incomplete():
 def test_hidden_units_in_another_order_come_out_in_that_order(spec):
     """Numbers in the shape of weights, through the layer, then reordered, or the other way round."""
     torch.manual_seed(0)
-    layer, population = Equivariant(parts(spec), len(spec.gates)), some(spec)
+    population = some(spec)
     order = random_permutations(spec, 5, torch.Generator().manual_seed(1))
-    kept = {p: e for p, e in features(population).items() if p.kind in ("recurrent", "input")}
-    layer = Equivariant(list(kept), len(spec.gates))
+    kept = {p: e for p, e in features(population).items() if p.kind in ("recurrent", "input", "below")}
+    layer = Equivariant(list(kept), (len(spec.gates), 3))
     moved = {p: e for p, e in features(permute_hidden(population, order)).items() if p in kept}
     through, behind = layer(kept), layer(moved)
     for part in kept:
@@ -179,10 +181,23 @@ def test_takes_any_depth_direction_and_head(spec):
     assert encoder(some(spec)).isfinite().all()
 
 
+def test_gradients_are_those_of_finite_differences():
+    torch.manual_seed(0)
+    spec = RNNSpec(cell="elman-tanh", input=2, hidden=3, output=2)
+    layer = Equivariant(parts(spec), (1, 2)).double()
+    shown = [entries.double() for entries in features(some(spec, 2)).values()]
+    given = [tensor.requires_grad_() for tensor in (*layer.parameters(), *shown)]
+
+    def outcome(*tensors):
+        return tuple(layer(dict(zip(layer.parts, tensors[-len(shown) :]))).values())
+
+    assert torch.autograd.gradcheck(outcome, given)
+
+
 def test_layers_deeper_down_share_their_weights():
     sizes = []
-    for layers in (3, 4, 5):
-        layer = Equivariant(parts(RNNSpec(**(LSTM.as_dict() | {"layers": layers}))), 2)
+    for layers in (4, 5, 6):
+        layer = Equivariant(parts(RNNSpec(**(LSTM.as_dict() | {"layers": layers}))), (2, 2))
         sizes.append(sum(p.numel() for p in layer.parameters()))
     assert sizes[0] == sizes[1] == sizes[2]
 

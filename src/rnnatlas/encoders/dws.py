@@ -1,5 +1,6 @@
 """Deep weight-space network: layers that commute with reorderings of hidden units."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
@@ -19,17 +20,19 @@ class DWSSettings:
     """Settings of `DWS`.
 
     Args:
-        channels: Channels of each tensor of weights in between.
+        lifted: Channels of each weight before the first equivariant layer.
+        channels: Channels of each tensor after each of them.
         layers: Equivariant layers.
         width: Hidden units of the MLP that makes the embedding.
     """
 
+    lifted: int = 16
     channels: int = 48
     layers: int = 4
     width: int = 128
 
     def __post_init__(self) -> None:
-        at_least_one(self, "encoder", "channels", "layers", "width")
+        at_least_one(self, "encoder", "lifted", "channels", "layers", "width")
 
 
 class DWS(Encoder):
@@ -55,11 +58,10 @@ class DWS(Encoder):
         self.register_buffer("scale", torch.ones(len(self.parts)))
         blank = features(Population.unflatten(spec, torch.zeros(1, spec.parameters)))
         self.lifts = nn.ModuleDict(
-            {_lift_name(part): Lift(part, blank[part].shape[1:], settings.channels) for part in self.parts}
+            {_lift_name(part): Lift(part, blank[part].shape[1:], settings.lifted) for part in self.parts}
         )
-        self.layers = nn.ModuleList(
-            Equivariant(self.parts, settings.channels) for _ in range(settings.layers)
-        )
+        channels = [settings.lifted] + [settings.channels] * settings.layers
+        self.layers = nn.ModuleList(Equivariant(self.parts, pair) for pair in itertools.pairwise(channels))
         self.mlp = mlp(len(self.parts) * settings.channels, settings.width, EMBED)
 
     @property
@@ -72,9 +74,9 @@ class DWS(Encoder):
         raw = features(population)
         state: Features = {}
         for part, centre, scale in zip(self.parts, self.centre, self.scale, strict=True):
-            state[part] = self.lifts[_lift_name(part)]((raw[part] - centre) / scale).relu()
+            state[part] = self.lifts[_lift_name(part)]((raw[part] - centre) / scale).relu_()
         for layer in self.layers:
-            state = {part: entries.relu() for part, entries in layer(state).items()}
+            state = {part: entries.relu_() for part, entries in layer(state).items()}
         return self.mlp(torch.cat([state[part].flatten(1, -2).mean(1) for part in self.parts], 1))
 
     @torch.no_grad()
@@ -143,4 +145,4 @@ def _entries(population: Population, part: Part) -> Tensor:
     if part.kind == "recurrent":
         return weights[f"weight_hh_{suffix}"].unflatten(1, gates).movedim(1, -1)
     weight = weights[f"weight_ih_{suffix}"].unflatten(1, gates).movedim(1, -1)
-    return weight if "input" in part.axes else weight[:, :, columns]
+    return weight if part.kind == "input" else weight[:, :, columns]

@@ -1,11 +1,13 @@
 """Linear layers that commute with reorderings of the hidden units of stacked RNNs."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from rnnatlas.rnn import RNNSpec
 
@@ -17,7 +19,8 @@ class Part(NamedTuple):
     """A tensor of weights, with the axis that each of its dimensions runs along.
 
     Args:
-        kind: "recurrent", "input", "bias", "head" or "head bias".
+        kind: "recurrent", "bias", "input" (weights of the first layer that read inputs), "below" (those of
+            other layers, which read the layer below), "head" or "head bias".
         axes: Names of the axes. Dimensions of one name are reordered together.
         layer: Layer of the RNN; the head comes after the last.
         direction: Direction of the RNN that uses the tensor; 1 reads backwards.
@@ -64,7 +67,7 @@ def parts(spec: RNNSpec) -> list[Part]:
                 found.append(Part("input", (own, "input"), layer, to, to))
             else:
                 below = [f"hidden {layer - 1} {source}" for source in directions]
-                found += [Part("input", (own, below[source]), layer, to, source) for source in directions]
+                found += [Part("below", (own, below[source]), layer, to, source) for source in directions]
             if spec.bias:
                 found.append(Part("bias", (own,), layer, to, to))
     if spec.output is not None:
@@ -89,7 +92,7 @@ class Equivariant(nn.Module):
         channels: Channels of each, before and after.
     """
 
-    def __init__(self, parts: Sequence[Part], channels: int):
+    def __init__(self, parts: Sequence[Part], channels: tuple[int, int]):
         super().__init__()
         self.parts = list(parts)
         axes = dict.fromkeys(axis for part in parts for axis in part.axes)
@@ -99,39 +102,104 @@ class Equivariant(nn.Module):
         self.scalar_mix = Mix([self.scalars], _scalar_tie, channels)
         matrices = [part for part in parts if len(part.axes) == 2]
         ties = dict.fromkeys([_entry_tie(part) for part in matrices] + ["transposed"])
-        self.entries = nn.ParameterDict({tie: _drawn(channels, channels, channels) for tie in ties})
+        self.entries = nn.ParameterDict({tie: _drawn(channels[0], *channels) for tie in ties})
         constants = dict.fromkeys(_constant(slot) for slot in self.scalars)
-        self.constants = nn.ParameterDict({name: torch.zeros(channels) for name in constants})
+        self.constants = nn.ParameterDict({name: torch.zeros(channels[1]) for name in constants})
 
     def forward(self, features: Features) -> Features:
         """The map, with constants added."""
+        entries: Features = {}
         summaries: dict[Slot, Tensor] = {}
         for part in self.parts:
-            summaries |= _summaries(part, features[part])
+            entries[part], own = _summarised(part, features[part])
+            summaries |= own
         mixed: dict[Slot, Tensor] = {}
         for group, slots in enumerate(self.along):
             mixed |= zip(slots, self.vector_mix([summaries[slot] for slot in slots], group), strict=True)
         scalars = self.scalar_mix([summaries[slot] for slot in self.scalars], 0)
         for slot, scalar in zip(self.scalars, scalars, strict=True):
             mixed[slot] = scalar + self.constants[_constant(slot)]
-        return {part: self._outcome(part, features[part], mixed) for part in self.parts}
+        return {part: self._outcome(part, entries[part], mixed) for part in self.parts}
 
     def _outcome(self, part: Part, entries: Tensor, mixed: dict[Slot, Tensor]) -> Tensor:
         everywhere = mixed[Slot(part, "mean")].unsqueeze(1)
         if len(part.axes) == 1:
             return mixed[Slot(part, "itself")] + everywhere
         rows, columns = mixed[Slot(part, "rows")] + everywhere, mixed[Slot(part, "columns")]
-        own = entries @ self.entries[_entry_tie(part)]
-        if not part.square:
-            return own + rows.unsqueeze(2) + columns.unsqueeze(1)
-        own = own + (entries @ self.entries["transposed"]).transpose(1, 2)
-        diagonal = mixed[Slot(part, "diagonal")] + mixed[Slot(part, "trace")].unsqueeze(1)
-        return (
-            own
-            + rows.unsqueeze(2)
-            + columns.unsqueeze(1)
-            + torch.diag_embed(diagonal.transpose(1, 2), dim1=1, dim2=2)
-        )
+        transposed = diagonal = None
+        if part.square:
+            transposed = self.entries["transposed"]
+            diagonal = mixed[Slot(part, "diagonal")] + mixed[Slot(part, "trace")].unsqueeze(1)
+        own = self.entries[_entry_tie(part)]
+        return cast(Tensor, Spread.apply(entries, own, transposed, rows, columns, diagonal))
+
+
+class Summaries(Function):
+    """Means along either dimension, and the diagonal of square tensors.
+
+    Written out, as `Spread`, because torch's own gradients make several passes over the largest tensors
+    for each of them. The entries pass through, so that their gradient comes back here to be added to.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, entries: Tensor, square: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Entries, rows, columns and the diagonal, if there is one."""
+        ctx.sizes = entries.shape[1:3]
+        diagonal = _diagonal(entries).contiguous() if square else None
+        return entries.view_as(entries), entries.mean(2), entries.mean(1), diagonal
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, entries: Tensor, rows: Tensor, columns: Tensor, diagonal: Tensor | None
+    ) -> tuple[Tensor, None]:
+        """The gradient in the entries."""
+        entries.add_((rows / ctx.sizes[1]).unsqueeze(2)).add_((columns / ctx.sizes[0]).unsqueeze(1))
+        if diagonal is not None:
+            _diagonal(entries).add_(diagonal)
+        return entries, None
+
+
+class Spread(Function):
+    """Products of entries, and of transposed ones, with weights; vectors added to rows, columns, diagonal."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        entries: Tensor,
+        own: Tensor,
+        transposed: Tensor | None,
+        rows: Tensor,
+        columns: Tensor,
+        diagonal: Tensor | None,
+    ) -> Tensor:
+        """The entries that come out."""
+        ctx.save_for_backward(entries, own, transposed)
+        outcome = entries @ own
+        if transposed is not None and diagonal is not None:
+            outcome.add_((entries @ transposed).transpose(1, 2))
+            _diagonal(outcome).add_(diagonal)
+        return outcome.add_(rows.unsqueeze(2)).add_(columns.unsqueeze(1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outcome: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients in all of them."""
+        entries, own, transposed = ctx.saved_tensors
+        given, flat = entries.flatten(0, 2), outcome.flatten(0, 2)
+        d_entries, d_own = flat @ own.T, given.T @ flat
+        d_transposed = d_diagonal = None
+        if transposed is not None:
+            flipped = outcome.transpose(1, 2).flatten(0, 2)
+            d_entries.addmm_(flipped, transposed.T)
+            d_transposed, d_diagonal = given.T @ flipped, _diagonal(outcome)
+        vectors = (outcome.sum(2), outcome.sum(1), d_diagonal)
+        return d_entries.view_as(entries), d_own, d_transposed, *vectors
+
+
+def _diagonal(entries: Float[Tensor, "rnn axis axis channel"]) -> Float[Tensor, "rnn axis channel"]:
+    """A view."""
+    return entries.diagonal(dim1=1, dim2=2).transpose(1, 2)
 
 
 class Mix(nn.Module):
@@ -140,27 +208,29 @@ class Mix(nn.Module):
     Args:
         groups: The slots that are mixed with one another.
         tie: What tells apart the weights of pairs (to, from); pairs of one name share theirs.
-        channels: Channels of a slot.
+        channels: Channels of a slot, before and after.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Slot]], tie: Callable[[Slot, Slot], str], channels: int):
+    def __init__(
+        self, groups: Sequence[Sequence[Slot]], tie: Callable[[Slot, Slot], str], channels: tuple[int, int]
+    ):
         super().__init__()
         ties: dict[str, int] = {}
         self.tables = [
             [[ties.setdefault(tie(to, source), len(ties)) for to in group] for source in group]
             for group in groups
         ]
-        inputs = max(len(group) for group in groups) * channels
-        self.weight = nn.Parameter(_drawn(inputs, len(ties), channels, channels))
+        inputs = max(len(group) for group in groups) * channels[0]
+        self.weight = nn.Parameter(_drawn(inputs, len(ties), *channels))
 
     def forward(
         self, slots: list[Float[Tensor, "rnn *axis channel"]], group: int
-    ) -> list[Float[Tensor, "rnn *axis channel"]]:
+    ) -> list[Float[Tensor, "rnn *axis mixed"]]:
         """The mixed slots of one group."""
         table = torch.tensor(self.tables[group], device=self.weight.device)
         blocks = self.weight.index_select(0, table.flatten()).unflatten(0, table.shape)
         matrix = blocks.transpose(1, 2).flatten(2).flatten(0, 1)
-        return list((torch.cat(slots, -1) @ matrix).split(slots[0].shape[-1], -1))
+        return list((torch.cat(slots, -1) @ matrix).split(blocks.shape[-1], -1))
 
 
 def _drawn(inputs: int, *shape: int) -> Tensor:
@@ -183,15 +253,15 @@ def _scalars(part: Part) -> list[Slot]:
     return [Slot(part, "mean")] + [Slot(part, "trace")] * part.square
 
 
-def _summaries(part: Part, entries: Tensor) -> dict[Slot, Tensor]:
+def _summarised(part: Part, entries: Tensor) -> tuple[Tensor, dict[Slot, Tensor]]:
+    """The entries again, and what sums them up."""
     if len(part.axes) == 1:
-        return {Slot(part, "itself"): entries, Slot(part, "mean"): entries.mean(1)}
-    rows, columns = entries.mean(2), entries.mean(1)
+        return entries, {Slot(part, "itself"): entries, Slot(part, "mean"): entries.mean(1)}
+    entries, rows, columns, diagonal = cast(tuple[Tensor, ...], Summaries.apply(entries, part.square))
     found = {"rows": rows, "columns": columns, "mean": rows.mean(1)}
     if part.square:
-        diagonal = entries.diagonal(dim1=1, dim2=2).transpose(1, 2)
         found |= {"diagonal": diagonal, "trace": diagonal.mean(1)}
-    return {Slot(part, view): summary for view, summary in found.items()}
+    return entries, {Slot(part, view): summary for view, summary in found.items()}
 
 
 def _vector_tie(to: Slot, source: Slot) -> str:
@@ -204,8 +274,6 @@ def _role(slot: Slot) -> str:
     part, view = slot
     axis = part.axes[-1 if view == "columns" else 0].split()[0]
     role = f"{part.kind} {view}"
-    if axis == "hidden" and part.kind in ("input", "head"):
-        role = "above" if view == "columns" or part.kind == "head" else "below"
     return f"{axis} {role} {part.direction == part.source}"
 
 
