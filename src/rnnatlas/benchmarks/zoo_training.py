@@ -1,6 +1,7 @@
 """Training steps of RNNs a second: a zoo's own training loop against `nn.LSTM`, one RNN at a time."""
 
 import dataclasses
+import itertools
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,8 @@ from rnnatlas.tasks.base import Instance
 from rnnatlas.tasks.formal_languages import FormalLanguages, Strings
 from rnnatlas.zoo.train import Chunk, ZooSettings, one_thread, train
 
-AT_ONCE = 10
-"""Steps between two looks at the clock."""
+AT_ONCE = 4
+"""Steps between two looks at the clock; fewer, and what `train` gives out at each would count."""
 
 ZOO, LITERAL, ALONE, PRODUCT = "zoo training", "zoo training, all strings", "nn.LSTM", "matrix product"
 WAYS = {"a process a core": "process", "one process, default threads": "threads"}
@@ -183,10 +184,11 @@ def steppers(settings: ZooSettings) -> dict[str, Stepper]:
 
 
 def _training(settings: ZooSettings, task: type[FormalLanguages]) -> Stepper:
-    """A chunk of a zoo under training, which goes from one snapshot to the next."""
-    settings = dataclasses.replace(settings, snapshots=tuple(range(0, 20_001, AT_ONCE)))
+    """A chunk of a zoo under training, which goes from one snapshot to the next, and begins again."""
+    settings = dataclasses.replace(settings, snapshots=tuple(range(0, 4001, AT_ONCE)))
     runs = range(settings.runs_per_shard)
-    training = train(Chunk(task.from_settings({}), settings, 0, runs, ["train"] * len(runs)))
+    chunk = Chunk(task.from_settings({}), settings, 0, runs, ["train"] * len(runs))
+    training = itertools.chain.from_iterable(train(chunk) for _ in itertools.count())
     next(training)
     return lambda: next(training), AT_ONCE * len(runs)
 
