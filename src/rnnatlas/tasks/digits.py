@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import os
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ CACHE = "RNNATLAS_CACHE"
 """Environment variable with another folder for the cache than the system's usual one."""
 TIMEOUT = 30
 """Seconds that a mirror may be silent."""
+UNREADABLE = (OSError, EOFError, zlib.error)
+"""What reading damaged gzip and zip files raises, among others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +184,7 @@ def _unpack(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path} cannot be read ({error}); copy it again") from None
 
 
@@ -189,7 +192,7 @@ def _read_npz(collection: Collection, path: Path) -> Digits:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays["x_train"], arrays["y_train"]
-    except (OSError, EOFError, KeyError, ValueError, AttributeError, TypeError, zlib.error) as error:
+    except (*UNREADABLE, AttributeError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} should be an .npz file with the arrays x_train and y_train ({error}); give another, or "
             "a folder with IDX files"

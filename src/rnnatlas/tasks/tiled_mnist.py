@@ -21,8 +21,8 @@ from rnnatlas.tasks.base import Instance, Rollouts, Task, Values
 from rnnatlas.tasks.digits import Digits
 
 CLASSES = 10
-AT_ONCE = 256
-"""Images of each RNN that are answered at a time when metrics are measured, which bounds memory."""
+AT_ONCE = 8192
+"""Images that are answered at a time when metrics are measured, all RNNs taken together; bounds memory."""
 ROTATED, LABEL, PIXELS = 0, 1, 2
 """Where a stored rollout keeps whether its image is rotated, which digit it shows, and the image."""
 
@@ -65,10 +65,19 @@ class TiledDigitsSettings(TiledMNISTSettings):
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """One step's images, cut into tiles, and the digits that they show."""
+    """Which images RNNs are shown at a step; they are rotated and cut into tiles where the RNNs are.
 
-    inputs: Float[Tensor, "rnn batch time input"]
-    labels: Int[Tensor, "rnn batch"]
+    All but `chosen` is the same at every step, so a GPU keeps it.
+    """
+
+    images: UInt8[Tensor, "image height width"]
+    labels: Int[Tensor, " image"]
+    grid: Float[Tensor, "rnn tile pixel axis"]
+    chosen: Int[Tensor, "rnn batch"]
+
+    def to(self, device: torch.device) -> "Images":
+        """The same on another device."""
+        return Images(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
 
 
 class TiledMNIST(Task):
@@ -185,13 +194,21 @@ class TiledMNIST(Task):
         self, instances: Sequence[Instance], batch: int, streams: Sequence[np.random.Generator]
     ) -> Iterator[Images]:
         """The training images, in another order in each epoch."""
-        part = self._part("training")
-        images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels).long()
-        grid = self._tiles(rotation(_angles(instances), self.side))
-        draws = [_draws(own, len(labels), batch) for own in streams]
+        everything = self._images("training", instances)
+        draws = [_draws(own, len(everything.labels), batch) for own in streams]
         while True:
             chosen = torch.from_numpy(np.stack([next(own) for own in draws]))
-            yield Images(self._show(images[chosen], grid), labels[chosen])
+            yield dataclasses.replace(everything, chosen=chosen)
+
+    def _images(self, part: str, instances: Sequence[Instance]) -> Images:
+        """All images of a part, none of them chosen yet."""
+        digits = self._part(part)
+        return Images(
+            images=torch.from_numpy(digits.images),
+            labels=torch.from_numpy(digits.labels).long(),
+            grid=self._tiles(rotation(_angles(instances), self.side)),
+            chosen=torch.empty(len(instances), 0, dtype=torch.int64),
+        )
 
     def loss(self, population: Population, batch: Images) -> Float[Tensor, " rnn"]:
         """Cross-entropy, mean over images and all time steps."""
@@ -201,8 +218,10 @@ class TiledMNIST(Task):
         self, population: Population, batch: Images
     ) -> tuple[Float[Tensor, " rnn"], Float[Tensor, " rnn"]]:
         """Mean loss, and the share of images whose digit is the most probable one at the last step."""
-        outputs, _ = run(population, batch.inputs.to(population.device, population.dtype))
-        labels = batch.labels.to(population.device)
+        batch = batch.to(population.device)
+        inputs = self._show(batch.images[batch.chosen], batch.grid)
+        outputs, _ = run(population, inputs.to(population.dtype))
+        labels = batch.labels[batch.chosen]
         targets = labels.unsqueeze(-1).expand(outputs.shape[:-1]).reshape(1, -1)
         # classes first: torch's loops over a last axis as short as this one take longer
         logits = outputs.flatten(0, 2).T.contiguous().unsqueeze(0)
@@ -241,10 +260,9 @@ class TiledMNIST(Task):
         self, population: Population, instances: Sequence[Instance], streams: Sequence[np.random.Generator]
     ) -> dict[str, Float[np.ndarray, " rnn"]]:
         """Losses and accuracies ("performance" is that of validation) on rotated images, the same for all."""
-        grid = self._tiles(rotation(_angles(instances), self.side))
         loss, accuracy = {}, {}
         for name in ("training", "validation"):
-            loss[name], accuracy[name] = self._measure(population, grid, self._part(name))
+            loss[name], accuracy[name] = self._measure(population, self._images(name, instances))
         return {
             "performance": accuracy["validation"],
             "validation_loss": loss["validation"],
@@ -253,18 +271,15 @@ class TiledMNIST(Task):
             "generalisation_gap": loss["validation"] - loss["training"],
         }
 
-    def _measure(
-        self, population: Population, grid: Float[Tensor, "rnn tile pixel axis"], part: Digits
-    ) -> Float[np.ndarray, "figure rnn"]:
+    def _measure(self, population: Population, part: Images) -> Float[np.ndarray, "figure rnn"]:
         """Mean loss and accuracy over the first images of a part."""
+        part = part.to(population.device)
         count = min(self.settings.metric_images, len(part.labels))
+        places = torch.arange(count, device=population.device).expand(len(population), -1)
         total = np.zeros((2, len(population)))
-        for start in range(0, count, AT_ONCE):
-            chosen = slice(start, min(start + AT_ONCE, count))
-            images = torch.from_numpy(part.images[chosen]).expand(len(population), -1, -1, -1)
-            labels = torch.from_numpy(part.labels[chosen]).long().expand(len(population), -1)
-            figures = self._losses(population, Images(self._show(images, grid), labels))
-            total += torch.stack(figures).cpu().numpy() * labels.shape[1]
+        for chosen in places.split(max(1, AT_ONCE // len(population)), dim=1):
+            figures = self._losses(population, dataclasses.replace(part, chosen=chosen))
+            total += torch.stack(figures).cpu().numpy() * chosen.shape[1]
         return total / count
 
     def encode_inputs(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time input"]:
