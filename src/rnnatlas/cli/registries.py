@@ -5,7 +5,10 @@ from rnnatlas.registry import Registry
 
 
 def encoders(*, json: bool = False, common: Common | None = None) -> None:
-    """The encoders, one line each.
+    """The encoders: family, size, cost, and the symmetries of RNNs that leave embeddings as they are.
+
+    Parameters and floating-point operations are those of the default settings, for LSTMs of the paper's
+    size, 6→32×2→6; the latter count the matrix products of embedding one RNN.
 
     ```
     rnnatlas encoders --json
@@ -15,8 +18,34 @@ def encoders(*, json: bool = False, common: Common | None = None) -> None:
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.encoders import registry
+    from rnnatlas.encoders.cost import cost
 
-    _list(registry, json)
+    records = []
+    for name in registry:
+        own = cost(name)
+        records.append(
+            {
+                "name": name,
+                "description": registry.description(name),
+                "parameters": own.parameters,
+                "flops": own.flops,
+                "symmetries": sorted(registry[name].symmetries),
+            }
+        )
+    if json:
+        print_json(records)
+        return
+    rows = [
+        [
+            record["name"],
+            record["description"],
+            record["parameters"],
+            record["flops"] / 1e6,
+            ", ".join(record["symmetries"]),
+        ]
+        for record in records
+    ]
+    print_table([registry.kind, "description", "parameters", "MFLOPs per RNN", "symmetries"], rows)
 
 
 def tasks(*, json: bool = False, common: Common | None = None) -> None:

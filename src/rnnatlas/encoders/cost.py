@@ -1,0 +1,49 @@
+"""What an encoder costs: parameters, and operations to embed one RNN."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rnnatlas.encoders import registry
+from rnnatlas.rnn import Population, RNNSpec
+
+PAPER = RNNSpec(cell="lstm", input=6, hidden=32, layers=2, output=6)
+"""The LSTMs of Herrmann et al. 2024 that write formal languages."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What an encoder costs.
+
+    Args:
+        parameters: Numbers that training changes.
+        flops: Floating-point operations to embed one RNN, of matrix products alone: two for each
+            multiplication and addition. What else is done, such as sorting, is not counted.
+    """
+
+    parameters: int
+    flops: int
+
+
+@torch.no_grad()
+def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
+    """What an encoder costs, without running it: shapes alone are computed.
+
+    Args:
+        name: Its name in the registry.
+        spec: Architecture of the RNNs.
+        settings: An instance of the encoder's `Settings`; None for its defaults.
+
+    Raises:
+        RNNSpecMismatch: The encoder does not take such RNNs.
+    """
+    kind = registry[name]
+    with torch.device("meta"):  # where torch's own RNNs, too, are made of products that can be counted
+        encoder = kind(spec, "tokens", "tokens", settings or kind.Settings()).eval()
+        population = Population.unflatten(spec, torch.empty(1, spec.parameters))
+    with FlopCounterMode(display=False) as counter:
+        encoder(population)
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    return Cost(parameters=parameters, flops=counter.get_total_flops())

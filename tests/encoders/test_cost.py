@@ -1,0 +1,80 @@
+import itertools
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rnnatlas import encoders
+from rnnatlas.encoders.cost import PAPER, cost
+from rnnatlas.encoders.flat import FlatSettings
+from rnnatlas.encoders.interactive import InteractiveSettings
+from rnnatlas.encoders.probing import ProbingSettings
+from rnnatlas.encoders.statistics import StatisticsSettings
+from rnnatlas.encoders.transformer import TransformerSettings
+from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.rnn import Population, RNNSpec
+
+GRU = RNNSpec(cell="gru", input=3, hidden=4, output=5)
+PROBING = {"sequences": 2, "steps": 7, "width": 8, "layers": 2, "hidden": 6}
+
+
+def products(*sizes):
+    """Multiplications in an MLP of these sizes."""
+    return sum(size * following for size, following in itertools.pairwise(sizes))
+
+
+def interview(gates):
+    """Multiplications of a probing encoder with these settings, whose reader has so many gates."""
+    rnn = 7 * 2 * (3 * 4 * (3 + 4) + 4 * 5)
+    questions = 7 * products(8, 6, 6, 2 * 3)
+    reader = 7 * 2 * 5 * 8 + (7 + 2) * 2 * gates * 8 * (8 + 8)
+    return rnn + questions + reader + products(8, 6, 6, 16)
+
+
+def attention(tokens, width, feedforward):
+    whole = tokens * (4 * width**2 + 2 * width * feedforward) + 2 * tokens**2 * width
+    summary = tokens * 2 * width**2 + 2 * width**2 + 2 * width * feedforward + 2 * tokens * width
+    return whole + summary
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "multiplications"),
+    [
+        ("statistics", StatisticsSettings(width=9), products(7 * (3 + 3 + 4 + 2), 9, 9, 9, 16)),
+        ("flat", FlatSettings(width=9), products(12 * (3 + 4 + 2) + 5 * 5, 9, 9, 9, 16)),
+        (
+            "transformer",
+            TransformerSettings(width=8, layers=2, feedforward=10),
+            12 * 9 * 8 + 5 * 5 * 8 + attention(12 + 5 + 1, 8, 10) + 8 * 16,
+        ),
+        ("noninteractive", ProbingSettings(**PROBING), interview(4)),
+        ("interactive", InteractiveSettings(**PROBING), interview(4)),
+        ("interactive", InteractiveSettings(**PROBING, reader="gru"), interview(3)),
+    ],
+)
+def test_flops_are_those_counted_by_hand(name, settings, multiplications):
+    assert cost(name, GRU, settings).flops == 2 * multiplications
+
+
+@pytest.mark.parametrize("name", ["statistics", "dws", "flat"])  # all products are seen on the CPU, too
+def test_flops_are_those_of_an_rnn_that_is_embedded(name):
+    encoder = encoders.registry[name](GRU, "tokens", "tokens", encoders.registry[name].Settings()).eval()
+    with FlopCounterMode(display=False) as counter:
+        encoder(Population.initialise(GRU, [torch.Generator()]))
+    assert cost(name, GRU).flops == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", sorted(encoders.registry))
+def test_parameters_are_those_of_the_encoder(name):
+    kind = encoders.registry[name]
+    state = torch.random.get_rng_state()
+    found = cost(name)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    encoder = kind(PAPER, "tokens", "tokens", kind.Settings())
+    assert found.parameters == sum(parameter.numel() for parameter in encoder.parameters())
+    assert found.flops > 0
+
+
+def test_what_an_encoder_does_not_take_has_no_cost():
+    with pytest.raises(RNNSpecMismatch, match="reads sequences from both ends"):
+        cost("interactive", RNNSpec(cell="gru", input=3, hidden=4, bidirectional=True))
