@@ -133,23 +133,25 @@ def test_a_layer_without_the_transpose_is_found_incomplete():
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_hidden_units_in_another_order_come_out_in_that_order(spec):
-    """Numbers in the shape of weights, through the layer, then reordered, or the other way round."""
+def test_what_is_reordered_along_any_axis_comes_out_in_that_order(spec):
     torch.manual_seed(0)
-    population = some(spec)
-    order = random_permutations(spec, 5, torch.Generator().manual_seed(1))
-    kept = {p: e for p, e in features(population).items() if p.kind in ("recurrent", "input", "below")}
-    layer = Equivariant(list(kept), (len(spec.gates), 3))
-    moved = {p: e for p, e in features(permute_hidden(population, order)).items() if p in kept}
-    through, behind = layer(kept), layer(moved)
-    for part in kept:
-        expected = through[part]
-        for axis, name in enumerate(part.axes, 1):
-            if name != "input":
-                layer_number, direction = map(int, name.split()[1:])
-                index = order[:, layer_number * spec.directions + direction]
-                expected = torch.stack([e.index_select(axis - 1, i) for e, i in zip(expected, index)])
-        torch.testing.assert_close(behind[part], expected, atol=1e-5, rtol=1e-5)
+    layer = Equivariant(parts(spec), (2, 3))
+    sizes = {part: entries.shape[1:-1] for part, entries in features(some(spec, 1)).items()}
+    given = {part: torch.randn(5, *size, 2) for part, size in sizes.items()}
+    axes = {axis: size for part in sizes for axis, size in zip(part.axes, sizes[part])}
+    orders = {axis: torch.rand(5, size).argsort(1) for axis, size in axes.items()}
+
+    def reorder(tensors):
+        for axis, order in orders.items():
+            for part, entries in tensors.items():
+                for dim in [dim for dim, name in enumerate(part.axes) if name == axis]:
+                    entries = torch.stack([e.index_select(dim, o) for e, o in zip(entries, order)])
+                tensors = tensors | {part: entries}
+        return tensors
+
+    expected = reorder(layer(given))
+    for part, entries in layer(reorder(given)).items():
+        torch.testing.assert_close(entries, expected[part], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.output], ids=str)
