@@ -86,7 +86,7 @@ class ZooTraining(Benchmark):
 
     settings: ZooSettings = dataclasses.field(default_factory=ZooSettings)
     workers: int | None = None
-    rounds: int = 7
+    rounds: int = 5
     seconds: float = 1.0
 
     note: ClassVar[str] = (
