@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +19,7 @@ from rnnatlas.settings import settings
 from rnnatlas.tasks import digits
 from rnnatlas.tasks.base import Instance, Rollouts, Task, Values
 from rnnatlas.tasks.digits import Digits
+from rnnatlas.tasks.tiles import Images, draws, rotation, tiled
 
 CLASSES = 10
 AT_ONCE = 8192
@@ -61,23 +62,6 @@ class TiledDigitsSettings(TiledMNISTSettings):
     """The same for images of 8×8."""
 
     tile: int = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """Which images RNNs are shown at a step; they are rotated and cut into tiles where the RNNs are.
-
-    All but `chosen` is the same at every step, so a GPU keeps it.
-    """
-
-    images: UInt8[Tensor, "image height width"]
-    labels: Int[Tensor, " image"]
-    grid: Float[Tensor, "rnn tile pixel axis"]
-    chosen: Int[Tensor, "rnn batch"]
-
-    def to(self, device: torch.device) -> "Images":
-        """The same on another device."""
-        return Images(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
 
 
 class TiledMNIST(Task):
@@ -157,7 +141,7 @@ class TiledMNIST(Task):
 
     def label(self, instance: Instance) -> str:
         """For people: "271°"."""
-        return f"{instance['angle']:.0f}°"
+        return f"{round(instance['angle']) % 360}°"
 
     def key(self, instance: Instance) -> float:
         """The angle."""
@@ -176,12 +160,6 @@ class TiledMNIST(Task):
     def _normalise(self, pixels: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         return (pixels - 255 * self.mean) / (255 * self.sd)
 
-    def _tiles(self, raster: Float[Tensor, "rnn height width axis"]) -> Float[Tensor, "rnn tile pixel axis"]:
-        """Something that is known of every pixel in the order in which an RNN reads them."""
-        tile, many = self.settings.tile, self.side // self.settings.tile
-        cut = raster.view(-1, many, tile, many, tile, raster.shape[-1]).transpose(2, 3)
-        return cut.reshape(-1, many**2, tile**2, raster.shape[-1])
-
     def _show(
         self, images: UInt8[Tensor, "rnn batch height width"], grid: Float[Tensor, "rnn tile pixel axis"]
     ) -> Float[Tensor, "rnn batch time input"]:
@@ -195,9 +173,9 @@ class TiledMNIST(Task):
     ) -> Iterator[Images]:
         """The training images, in another order in each epoch."""
         everything = self._images("training", instances)
-        draws = [_draws(own, len(everything.labels), batch) for own in streams]
+        drawn = [draws(own, len(everything.labels), batch) for own in streams]
         while True:
-            chosen = torch.from_numpy(np.stack([next(own) for own in draws]))
+            chosen = torch.from_numpy(np.stack([next(own) for own in drawn]))
             yield dataclasses.replace(everything, chosen=chosen)
 
     def _images(self, part: str, instances: Sequence[Instance]) -> Images:
@@ -206,7 +184,7 @@ class TiledMNIST(Task):
         return Images(
             images=torch.from_numpy(digits.images),
             labels=torch.from_numpy(digits.labels).long(),
-            grid=self._tiles(rotation(_angles(instances), self.side)),
+            grid=tiled(rotation(_angles(instances), self.side), self.settings.tile),
             chosen=torch.empty(len(instances), 0, dtype=torch.int64),
         )
 
@@ -285,7 +263,7 @@ class TiledMNIST(Task):
     def encode_inputs(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time input"]:
         """The stored image, normalised and cut into tiles, after zeros for BOS."""
         places = torch.arange(self.side**2).float().view(1, self.side, self.side, 1)
-        order = PIXELS + self._tiles(places).long().flatten(1)[0]
+        order = PIXELS + tiled(places, self.settings.tile).long().flatten(1)[0]
         tiles = stored[..., order.to(stored.device)].unflatten(-1, (self.time - 1, self.input))
         return F.pad(self._normalise(tiles.float()), (0, 0, 1, 0))
 
@@ -316,30 +294,5 @@ class TiledDigits(TiledMNIST):
         return digits.small_digits()
 
 
-def rotation(angles: Float[np.ndarray, " rnn"], side: int) -> Float[Tensor, "rnn height width axis"]:
-    """Where to look in an image of so many pixels a side, for `grid_sample`, to see it rotated.
-
-    Args:
-        angles: In degrees, counter-clockwise.
-        side: Pixels in each direction.
-    """
-    theta = torch.zeros(len(angles), 2, 3, dtype=torch.float64)
-    radians = torch.from_numpy(np.deg2rad(angles))
-    theta[:, 0, 0] = theta[:, 1, 1] = radians.cos()
-    theta[:, 1, 0] = radians.sin()
-    theta[:, 0, 1] = -radians.sin()
-    return F.affine_grid(theta, [len(angles), 1, side, side], align_corners=False).float()
-
-
 def _angles(instances: Sequence[Instance]) -> Float[np.ndarray, " rnn"]:
     return np.array([instance["angle"] for instance in instances], dtype=np.float64)
-
-
-def _draws(own: np.random.Generator, count: int, batch: int) -> Iterator[Int[np.ndarray, " batch"]]:
-    """Batches of places, each place once an epoch; epochs follow one another without a break."""
-    left = np.empty(0, dtype=np.int64)
-    while True:
-        while len(left) < batch:
-            left = np.concatenate([left, own.permutation(count)])
-        yield left[:batch]
-        left = left[batch:]
