@@ -1,6 +1,6 @@
-"""Writes the figures of docs/results/benchmarks.json into docs/performance.md and draws its picture.
+"""Writes the figures of docs/results/bench-*.json into docs/performance.md and draws its picture.
 
-rnnatlas bench --json > docs/results/benchmarks.json && python benchmarks/page.py
+How the files are made stands in README.md.
 """
 
 import json
@@ -15,37 +15,36 @@ from rnnatlas.benchmarks.scaling import CURVES
 from rnnatlas.benchmarks.zoo_training import ALONE, LITERAL, WAYS, ZOO, find, speed_up
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE, FIGURES, PICTURE = (
-    DOCS / "performance.md",
-    DOCS / "results/benchmarks.json",
-    DOCS / "images/scaling.png",
-)
+PAGE, PICTURE = DOCS / "performance.md", DOCS / "images/scaling.png"
 CORES, THREADS = WAYS
 
 TITLES = {"rnns": "RNNs", "hidden": "hidden units a layer", "time": "steps", "layers": "layers"}
 
 
-def blocks(document: dict[str, Any]) -> dict[str, str]:
+def figures() -> dict[str, dict[str, Any]]:
+    """The newest document of each benchmark."""
+    files = {name: DOCS / f"results/bench-{name}.json" for name in registry}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
+
+
+def blocks(documents: dict[str, dict[str, Any]]) -> dict[str, str]:
     """What stands between the page's marks."""
-    tables = {}
-    for name, found in document["benchmarks"].items():
-        tables[name] = f"{found['note']}\n\n{markdown(registry[name].table(found['rows']))}"
-    rows = {name: found["rows"] for name, found in document["benchmarks"].items()}
-    return {
-        "machine": machine(document),
-        "summary": summary(rows["zoo-training"], rows["run"]),
-        "roofline": roofline(rows["run"], rows["zoo-training"]),
-        **tables,
+    found = {name: document["benchmarks"][name] for name, document in documents.items()}
+    tables = {
+        name: f"{origin(documents[name], name)}\n\n{each['note']}\n\n"
+        + markdown(registry[name].table(each["rows"]))
+        for name, each in found.items()
     }
+    runs, zoo = found["run"]["rows"], found["zoo-training"]["rows"]
+    return {"summary": summary(zoo, runs), "roofline": roofline(runs, zoo), **tables}
 
 
-def machine(document: dict[str, Any]) -> str:
-    loads = [f"{found['load_before']} ({name})" for name, found in document["benchmarks"].items()]
+def origin(document: dict[str, Any], name: str) -> str:
+    """Where figures come from."""
     return (
-        f"`{document['command']}` on {document['date']}, commit {document['commit']}, "
+        f"`{document['command']}`, {document['date']}, commit {document['commit']}, "
         f"{document['cores']} cores of {document['processor']}, backend {document['backend']}, torch "
-        f"{document['torch']}, Python {document['python']}. Load average before each benchmark: "
-        f"{', '.join(loads)}."
+        f"{document['torch']}; load average before: {document['benchmarks'][name]['load_before']}."
     )
 
 
@@ -127,9 +126,9 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    document = json.loads(FIGURES.read_text(encoding="utf-8"))
-    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), blocks(document)), encoding="utf-8")
-    draw(document["benchmarks"]["scaling"]["rows"])
+    documents = figures()
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), blocks(documents)), encoding="utf-8")
+    draw(documents["scaling"]["benchmarks"]["scaling"]["rows"])
 
 
 if __name__ == "__main__":
