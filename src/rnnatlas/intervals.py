@@ -6,6 +6,7 @@ resample; the two half-widths are put together as a root of squares (method 8.7)
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -79,7 +80,7 @@ def bootstrap(
     columns = values if values.ndim == 3 else values[None]
     function = function or _first
     sums, counts = _by_cluster(columns, clusters)
-    runs = _draws(np.random.default_rng(seed), len(counts), resamples)
+    runs = _draws(seed, len(counts), resamples)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = function(sums.mean(axis=1).sum(axis=1)[:, None] / counts.sum())
         figures = function(_resampled(sums, counts, runs))
@@ -101,11 +102,39 @@ def difference(
 
     Both sides see the same draw of runs (paired); their seeds are independent of one another.
     """
+    return _compare(a, b, clusters, lambda means: means, seed, resamples)
+
+
+def ratio(
+    a: Float[np.ndarray, "seed item"],
+    b: Float[np.ndarray, "other_seed item"],
+    clusters: Shaped[np.ndarray, " item"],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Interval of mean(a) / mean(b) on the same items, both above zero; paired, on a logarithmic scale."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = _compare(a, b, clusters, np.log, seed, resamples)
+    mean, low, high = (float(np.exp(value)) for value in (found.mean, found.low, found.high))
+    return Interval(mean, low, high, found.n)
+
+
+def _compare(
+    a: np.ndarray,
+    b: np.ndarray,
+    clusters: np.ndarray,
+    scale: Callable[[np.ndarray], np.ndarray],
+    seed: int,
+    resamples: int,
+) -> Interval:
+    """Interval of scale(mean(a)) − scale(mean(b))."""
     (sums_a, counts), (sums_b, _) = _by_cluster(a[None], clusters), _by_cluster(b[None], clusters)
-    runs = _draws(np.random.default_rng(seed), len(counts), resamples)
-    figures = _resampled(sums_a, counts, runs)[0] - _resampled(sums_b, counts, runs)[0]
-    over_seeds = np.hypot(_over_seeds(a.mean(axis=1)), _over_seeds(b.mean(axis=1)))
-    return _interval(float(np.mean(a) - np.mean(b)), figures, float(over_seeds), len(counts))
+    runs = _draws(seed, len(counts), resamples)
+    figures = scale(_resampled(sums_a, counts, runs)[0]) - scale(_resampled(sums_b, counts, runs)[0])
+    over_seeds = np.hypot(_over_seeds(scale(a.mean(axis=1))), _over_seeds(scale(b.mean(axis=1))))
+    mean = scale(a.mean(keepdims=True)).item() - scale(b.mean(keepdims=True)).item()
+    return _interval(mean, figures, float(over_seeds), len(counts))
 
 
 def correlation(
@@ -158,10 +187,12 @@ def _by_cluster(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, n
     return np.add.reduceat(ordered, starts, axis=-1), counts.astype(np.float64)
 
 
-def _draws(random: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+@functools.lru_cache(maxsize=8)
+def _draws(seed: int, n: int, resamples: int) -> np.ndarray:
     """How often each of n units is drawn [resample, unit]; once each where there is only one."""
     if n == 1:
         return np.ones((resamples, 1))
+    random = np.random.default_rng(seed)
     return random.multinomial(n - 1, np.full(n, 1 / n), size=resamples).astype(np.float64)
 
 

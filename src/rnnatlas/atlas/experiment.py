@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.errors import RunFormatError
 from rnnatlas.files import write_json
+from rnnatlas.properties import results
 from rnnatlas.properties.evaluate import EMULATED, LOSSES, PREDICTIONS
-from rnnatlas.properties.figures import Figure, loss_figures, property_figures
+from rnnatlas.properties.figures import Figure
 from rnnatlas.properties.model import Model, load
 from rnnatlas.zoo.store import Zoo
 
@@ -121,14 +122,38 @@ class Results:
         return [pq.read_table(path) for path in paths if path.is_file()]
 
     @cached_property
+    def table(self) -> pa.Table:
+        """All figures, comparisons and costs, as `rnnatlas.properties.results` has them."""
+        return results.collect(
+            {
+                encoder: {seed: self.folder / run for seed, run in own.items()}
+                for encoder, own in self.experiment.runs.items()
+            }
+        )
+
+    def save(self) -> None:
+        """Writes results.parquet and results.json beside experiment.json."""
+        results.write(self.folder, self.table)
+
+    @cached_property
+    def _figures(self) -> dict[str, list[Figure]]:
+        return {encoder: results.figures(self.table, encoder) for encoder in self.encoders}
+
+    @cached_property
     def losses(self) -> dict[str, list[Figure]]:
         """Emulation losses of each encoder, over its seeds."""
-        return {encoder: loss_figures(self.tables(encoder, LOSSES)) for encoder in self.encoders}
+        return {
+            encoder: [figure for figure in own if figure.name.startswith("emulation loss")]
+            for encoder, own in self._figures.items()
+        }
 
     @cached_property
     def properties(self) -> dict[str, list[Figure]]:
         """Scores of property predictors of each encoder, over its seeds."""
-        return {encoder: property_figures(self.tables(encoder, PREDICTIONS)) for encoder in self.encoders}
+        return {
+            encoder: [figure for figure in own if not figure.name.startswith("emulation loss")]
+            for encoder, own in self._figures.items()
+        }
 
     @cached_property
     def emulated(self) -> dict[str, list[pa.Table]]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 
 import rnnatlas
-from rnnatlas.atlas import charts, colours, comparison, words
+from rnnatlas.atlas import charts, claims, colours, comparison, words
 from rnnatlas.atlas.diagnostics import examples, question_differences, same_task
 from rnnatlas.atlas.experiment import Experiment, Results
 from rnnatlas.atlas.map import colour_columns
@@ -26,7 +26,7 @@ SHOWN = 4
 
 
 def write_report(folder: Path | str) -> Path:
-    """Writes report.html of the experiment in a folder.
+    """Writes report.html of the experiment in a folder, and results.parquet and results.json beside it.
 
     Args:
         folder: Holds experiment.json (see `Experiment`) and what that names.
@@ -43,6 +43,7 @@ def write_report(folder: Path | str) -> Path:
 
     folder = Path(folder)
     results = Results(folder, Experiment.load(folder))
+    results.save()
     out = folder / "report.html"
     write_text(out, render("report.html", plotly=get_plotlyjs(), **contents(results)))
     return out
@@ -80,6 +81,8 @@ def contents(results: Results) -> dict[str, Any]:
         "seeds": max(len(own) for own in results.experiment.runs.values()),
         "loss_tables": comparison.loss_tables(results),
         "property_tables": comparison.property_tables(results),
+        "claims": claims.claims(results.table, about["task"]),
+        "orders": claims.orders(results.table, about["task"]),
         "correlations": _correlations(results, headline) if headline else None,
         "probing": probing,
         "atlas": atlas,

@@ -1,0 +1,182 @@
+"""All figures of several evaluated runs in one table, from which reports are made without running again."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rnnatlas import encoders
+from rnnatlas.emulation.model import read_settings
+from rnnatlas.encoders.cost import cost
+from rnnatlas.errors import RunFormatError
+from rnnatlas.files import replacing, write_json
+from rnnatlas.intervals import Interval
+from rnnatlas.properties.evaluate import LOSSES, PREDICTIONS
+from rnnatlas.properties.figures import Figure, loss_figures, property_figures
+from rnnatlas.properties.pairs import Tables, comparisons, numbers
+from rnnatlas.rnn import RNNSpec
+from rnnatlas.settings import build
+
+VERSION = 1
+"""Of the schema."""
+
+PARQUET, JSON = "results.parquet", "results.json"
+
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),  # figure, difference, ratio or cost
+        ("name", pa.string()),  # what is measured, as in metrics.json
+        ("split", pa.string()),  # null for costs
+        ("encoder", pa.string()),  # its label in the experiment
+        ("of", pa.string()),  # what the emulator was told, or what the predictor read
+        ("versus", pa.string()),  # for differences and ratios: the other side's encoder
+        ("versus_of", pa.string()),
+        ("seeds", pa.list_(pa.field("element", pa.int64()))),  # as Parquet calls it
+        ("value", pa.float64()),
+        ("low", pa.float64()),  # 95 % interval over RNNs and seeds
+        ("high", pa.float64()),
+        ("n_runs", pa.int64()),
+        ("n_snapshots", pa.int64()),
+        ("lower_is_better", pa.bool_()),  # null where neither is good
+        ("definition", pa.string()),
+    ],
+    metadata={"version": str(VERSION)},
+)
+
+Runs = Mapping[str, Mapping[int, Path | str]]
+"""Label of an encoder → seed → folder of the evaluated run."""
+
+
+def collect(runs: Runs) -> pa.Table:
+    """Figures, paired differences, ratios and costs of several runs of one zoo; see `SCHEMA`.
+
+    Encoders are compared with one another by what was told or read alike (own and own, embedding and
+    embedding), and each embedding with everything beside it.
+
+    Raises:
+        RunFormatError: A run has not been evaluated, or two were on other RNNs.
+    """
+    tables = {label: _read(own) for label, own in runs.items()}
+    _check_alike(runs, tables)
+    records: list[dict[str, Any]] = []
+    for label, (lost, predicted) in tables.items():
+        about = {"encoder": label, "seeds": list(runs[label])}
+        records += [_figure(figure, about) for figure in [*loss_figures(lost), *property_figures(predicted)]]
+        records += _costs(label, runs[label])
+    return pa.Table.from_pylist(records + list(comparisons(runs, tables)), schema=SCHEMA)
+
+
+def write(folder: Path | str, table: pa.Table) -> None:
+    """Writes results.parquet and, with the same records, results.json."""
+    with replacing(Path(folder) / PARQUET) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    write_json(Path(folder) / JSON, {"version": VERSION, "records": table.to_pylist()})
+
+
+def read(folder: Path | str) -> pa.Table:
+    """Reads what `write` wrote.
+
+    Raises:
+        RunFormatError: It is missing, damaged or of another version.
+    """
+    path = Path(folder) / PARQUET
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunFormatError(
+            f"{path} should hold an experiment's results, but cannot be read ({error}); make the report again"
+        ) from None
+    version = (table.schema.metadata or {}).get(b"version", b"none").decode()
+    if version != str(VERSION):
+        raise RunFormatError(f"{path} should be of version {VERSION}, found {version}; make the report again")
+    return table
+
+
+def figures(table: pa.Table, encoder: str) -> list[Figure]:
+    """The figures of one encoder, as they were before they became records."""
+    return [
+        Figure(
+            name=row["name"],
+            split=row["split"],
+            of=row["of"],
+            interval=interval(row),
+            snapshots=row["n_snapshots"],
+            definition=row["definition"],
+            lower_is_better=row["lower_is_better"],
+        )
+        for row in table.to_pylist()
+        if (row["kind"], row["encoder"]) == ("figure", encoder)
+    ]
+
+
+def interval(row: Mapping[str, Any]) -> Interval:
+    """The figure of a record with its interval."""
+    mean, low, high = (math.nan if row[name] is None else row[name] for name in ("value", "low", "high"))
+    return Interval(mean, low, high, row["n_runs"])
+
+
+# --- making records ------------------------------------------------------------------------------------
+
+
+def _read(own: Mapping[int, Path | str]) -> Tables:
+    found = []
+    for name in (LOSSES, PREDICTIONS):
+        for run in own.values():
+            if not (Path(run) / name).is_file():
+                raise RunFormatError(
+                    f"the run {run} should hold {name}, found none; evaluate it with: rnnatlas evaluate {run}"
+                )
+        found.append([pq.read_table(Path(run) / name) for run in own.values()])
+    return found[0], found[1]
+
+
+def _check_alike(runs: Runs, tables: Mapping[str, Tables]) -> None:
+    """Makes sure that all runs were evaluated on the same RNNs, so that they can be compared one by one."""
+    first: tuple[str | Path, list[str]] | None = None
+    for label, (lost, _) in tables.items():
+        for run, table in zip(runs[label].values(), lost, strict=True):
+            ids = table["id"].to_pylist()
+            first = first or (run, ids)
+            if ids != first[1]:
+                raise RunFormatError(
+                    f"the runs {first[0]} and {run} were evaluated on other RNNs, so they cannot be "
+                    "compared; evaluate both on the same zoo"
+                )
+
+
+def _figure(figure: Figure, about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": "figure",
+        "name": figure.name,
+        "split": figure.split,
+        "of": figure.of,
+        **about,
+        **numbers(figure.interval),
+        "n_snapshots": figure.snapshots,
+        "lower_is_better": figure.lower_is_better,
+        "definition": figure.definition,
+    }
+
+
+def _costs(label: str, own: Mapping[int, Path | str]) -> Iterator[dict[str, Any]]:
+    run = read_settings(Path(next(iter(own.values()))))
+    kind = encoders.registry[run.encoder]
+    settings = build(kind.Settings, run.encoder_settings, "encoder")
+    found = cost(run.encoder, RNNSpec.from_slug(run.spec), settings)
+    for name, value, definition in (
+        ("parameters", found.parameters, "numbers of the encoder that training changes"),
+        ("flops", found.flops, "floating-point operations of matrix products to embed one RNN"),
+    ):
+        yield {
+            "kind": "cost",
+            "name": name,
+            "encoder": label,
+            "of": "encoder",
+            "seeds": list(own),
+            "value": float(value),
+            "lower_is_better": True,
+            "definition": definition,
+        }
