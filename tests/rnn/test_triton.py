@@ -144,6 +144,16 @@ def test_extreme_numbers(cell):
 
 
 @needs_triton
+def test_tanh():
+    """As exact as float32 allows, on both sides of where the series ends (0.25)."""
+    spec = RNNSpec(cell="elman-tanh", input=1, hidden=1, bias=False)
+    ones = {name: torch.ones(1, *shape) for name, shape in spec.shapes.items()}
+    x = torch.cat([torch.linspace(-0.5, 0.5, 301), torch.logspace(-10, 1, 100)])
+    outputs, _ = triton.run(Population(spec, ones).to(DEVICE), x.view(1, -1, 1, 1).to(DEVICE), None)
+    torch.testing.assert_close(outputs.flatten().cpu().double(), x.double().tanh(), rtol=5e-7, atol=0)
+
+
+@needs_triton
 @pytest.mark.parametrize("cell", GATES)
 def test_gradients_of_gradients(cell):
     spec = RNNSpec(cell=cell, input=2, hidden=5, output=3)
