@@ -26,7 +26,8 @@ SAMPLES = 5
 """Strings of each RNN that an atlas keeps."""
 
 LAYOUT = "tsne"
-PREDICTED = pa.struct([("task", pa.string()), ("performance", pa.float64()), ("step", pa.int64())])
+PREDICTED = {"task": pa.string(), "step": pa.int64()}
+"""Types of predicted properties that are not plain numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +257,8 @@ def _finish(model: Model, table: pa.Table, vectors: torch.Tensor, strings: list[
     table = table.append_column("samples", pa.array(strings, pa.list_(pa.string())))
     if model.predictors:
         predictions = [_plain(model.task, one) for one in model.read(vectors)]
-        table = table.append_column("predicted", pa.array(predictions, PREDICTED))
+        kind = pa.struct([(name, PREDICTED.get(name, pa.float64())) for name in model.predictors])
+        table = table.append_column("predicted", pa.array(predictions, kind))
     return table
 
 
