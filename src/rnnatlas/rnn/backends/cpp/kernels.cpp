@@ -258,6 +258,20 @@ struct Network {
         for (int64_t i = 0; i < floats && i < 16384; i += 16) __builtin_prefetch(from + i);
     }
 
+    // While a layer runs, asks for the weights of the next one, or of the RNN that probably comes next, part by
+    // part. Inlined, since the compiler drops calls of functions that do nothing else.
+    INLINE void ask_for_next(int64_t l, int64_t t) const {
+        const int64_t next = l + 1 < job.layers ? l + 1 : 0, one = next ? rnn : rnn + job.threads;
+        if (one >= job.rnns) return;
+        for (int which = 0; which < 2; ++which) {
+            const int64_t floats = G * H * (which ? H : job.input_of(next));
+            const Weight& w = job.of_layer(next, which);
+            const float* from = w.data + one / job.parts * w.stride;
+            const int64_t begin = floats * t / T;
+            prefetch(from + begin, floats * (t + 1) / T - begin);
+        }
+    }
+
     static INLINE void add_products(F<V> (&sum)[V], const float* w, int64_t rows, int64_t columns, const float* a) {
         for (int64_t k = 0; k < columns; k += V) {
             F<V> right = load_part<V>(a + k, columns - k);
@@ -306,7 +320,10 @@ struct Network {
             int64_t at = (l * job.rnns + rnn) * B * H;
             pad<V>(layer.h, job.h0 ? job.h0 + at : nullptr, B, H, Hp);
             if (Cell::has_c) pad<V>(layer.c, job.c0 ? job.c0 + at : nullptr, B, H, Hp);
-            for (int64_t t = 0; t < T; ++t) time_step(layer, memory, w_x, w_h, x + t * x_step, x_row, size, t);
+            for (int64_t t = 0; t < T; ++t) {
+                if (!few()) ask_for_next(l, t);
+                time_step(layer, memory, w_x, w_h, x + t * x_step, x_row, size, t);
+            }
             unpad(job.h_last + at, H, layer.h + T * B * Hp, Hp, B, H);
             if (Cell::has_c) unpad(job.c_last + at, H, layer.c + T * B * Hp, Hp, B, H);
             x = layer.h + B * Hp;
