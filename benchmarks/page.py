@@ -70,9 +70,10 @@ def summary(training: dict[str, Any], runs: list[dict[str, Any]]) -> str:
         "compared here: its threads waited for each other."
     )
     return (
-        f"Against the steps of `nn.LSTM` in one process a core, zoo training makes {factors(ZOO)}; running all "
-        f"strings of a batch, as `nn.LSTM` does, {factors(LITERAL)}.{busy if load is None or load > QUIET else ''} "
-        f"The least that others take of the time of `run`, over all cases below: {least}."
+        f"Against the steps of `nn.LSTM` in one process a core, zoo training makes {factors(ZOO)}; running "
+        f"all strings of a batch, as `nn.LSTM` does, {factors(LITERAL)}."
+        f"{busy if load is None or load > QUIET else ''} The least that others take of the time of `run`, "
+        f"over all cases below: {least}."
     )
 
 
