@@ -221,6 +221,7 @@ def _done(job: Job) -> bool:
 def _train_one(job: Job, beat: Callable[[int], None]) -> None:
     from rnnatlas.emulation.training import train
     from rnnatlas.properties.evaluate import evaluate
+    from rnnatlas.properties.supervised import SupervisedSettings
     from rnnatlas.zoo.store import Zoo
 
     while job.control is not None and not (job.control / "model.safetensors").is_file():
@@ -241,7 +242,8 @@ def _train_one(job: Job, beat: Callable[[int], None]) -> None:
             progress=beat,
         )
     if job.encoder != "zero":
-        evaluate(job.folder, zoo)
+        whole = SupervisedSettings() if job.supervised else None
+        evaluate(job.folder, zoo, supervised=whole, progress=lambda steps: beat(0))
 
 
 def _validation_loss(job: Job) -> float:

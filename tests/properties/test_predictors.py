@@ -10,6 +10,7 @@ import torch
 
 from rnnatlas import properties
 from rnnatlas.errors import RunFormatError
+from rnnatlas.properties.calibration import Sureness, calibrate, calibration_gaps, statements
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, fit, load, save
 from rnnatlas.properties.roles import Roles
 from rnnatlas.properties.scalar import Performance
@@ -194,3 +195,31 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
 def test_features_without_spread_stay_harmless():
     predictor = Predictor(2, 1, PredictorSettings())
     assert torch.isfinite(predictor(torch.tensor([[0.0, 1e6]]))).all()
+
+
+@pytest.mark.parametrize("name", ["task", "step"])
+def test_temperature_never_changes_what_is_predicted_and_mends_boldness(name):
+    table = snapshots()
+    prop = known(properties.registry[name], table)
+    target = prop.target(TASK, table)
+    noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    outputs = 40 * (target + noise)
+    sure = calibrate(prop, outputs, target)
+    assert sure.temperature > 1
+    bold, mended = (statements(prop, outputs, target, one) for one in (Sureness(), sure))
+    assert np.array_equal(bold["right"], mended["right"])
+    before, after = (
+        np.abs(calibration_gaps(one["confidence"], one["right"]).mean(axis=1)).sum() for one in (bold, mended)
+    )
+    assert after < before
+    assert mended["calibrated_loss"].mean() < bold["calibrated_loss"].mean()
+    shares = prop.shares(outputs)
+    again = prop.shares(prop.logits(shares.flatten(1).clamp(1e-6, 1 - 1e-6)))
+    assert torch.allclose(again, shares, atol=1e-4)
+
+
+def test_calibration_error_is_zero_where_confidence_is_the_share_right():
+    confidence = np.full((1000, 1), 0.75)
+    right = (np.arange(1000) % 4 != 0)[:, None]
+    assert np.abs(calibration_gaps(confidence, right).mean(axis=1)).sum() == pytest.approx(0)
+    assert np.abs(calibration_gaps(confidence, ~right).mean(axis=1)).sum() == pytest.approx(0.5)

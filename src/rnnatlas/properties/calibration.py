@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from rnnatlas.properties.base import Classes, Property
@@ -92,10 +92,11 @@ def statements(
     """
     if isinstance(prop, Classes):
         shares = prop.shares(outputs / sure.temperature)
-        right = target.view(shares.shape).argmax(2) == shares.argmax(2)
+        chosen = outputs.view(shares.shape).argmax(2)  # shares of bold outputs may be equal by rounding
+        right = target.view(shares.shape).argmax(2) == chosen
         loss = prop.loss(prop.logits(shares.flatten(1).clamp(LEAST, 1 - LEAST)), target)
         return {
-            "confidence": shares.amax(2).numpy(),
+            "confidence": shares.gather(2, chosen.unsqueeze(2)).squeeze(2).numpy(),
             "right": right.numpy(),
             "calibrated_loss": loss.double().numpy(),
         }
@@ -107,7 +108,7 @@ def statements(
 
 
 def calibration_gaps(
-    confidence: Float[np.ndarray, "*batch part"], right: Float[np.ndarray, "*batch part"], bins: int = 10
+    confidence: Float[np.ndarray, "*batch part"], right: Shaped[np.ndarray, "*batch part"], bins: int = 10
 ) -> Float[np.ndarray, "bin *batch"]:
     """For each bin of confidence, how much more often the predictor was right than it said, per RNN.
 

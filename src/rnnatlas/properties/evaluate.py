@@ -16,7 +16,7 @@ from rnnatlas.files import replacing
 from rnnatlas.properties import predictors
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
 from rnnatlas.properties.model import PREDICTORS
-from rnnatlas.properties.predictions import predictions
+from rnnatlas.properties.predictions import known, predictions
 from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.properties.roles import HELD_OUT
 from rnnatlas.properties.supervised import SupervisedSettings
@@ -83,9 +83,9 @@ def evaluate(
             f"{zoo.path} has no held-out snapshots; expected a split named {', '.join(HELD_OUT)}"
         )
     lost = pa.concat_tables([losses(model, zoo, table) for table in splits])
-    steps = supervised.steps * len(supervised.properties) if supervised else 0
-    with _telling(progress, steps) as tell:
-        snapshots = zoo.snapshots(where=condition)
+    snapshots = zoo.snapshots(where=condition)
+    count = len(supervised.properties or known(zoo, snapshots)) if supervised else 0
+    with _telling(progress, supervised.steps * count if supervised else 0) as tell:
         predicted, fitted = predictions(model, zoo, snapshots, settings, supervised, tell)
     _write(model.path / LOSSES, lost)
     _write(model.path / PREDICTIONS, predicted)

@@ -50,10 +50,7 @@ def predictions(
     found = features(model, groups, snapshots)
     near = nearest.find(groups, roles.train)
     parts, fitted = [], {}
-    for name, kind in properties.registry.items():
-        prop = kind.fit(zoo.task, snapshots)
-        if prop is None:
-            continue
+    for name, prop in known(zoo, snapshots).items():
         target = prop.target(zoo.task, snapshots)
         made: dict[str, tuple[Tensor, Sureness]] = {}
         for reads, own in found.items():
@@ -64,12 +61,18 @@ def predictions(
             if reads == "embedding":
                 fitted[name] = prop, predictor
         made["nearest"] = _nearest(prop, near, target, roles)
-        if end_to_end is not None and name in end_to_end.properties:
+        if end_to_end is not None and name in (end_to_end.properties or (name,)):
             whole = supervised.fit(model, prop, groups, target, roles, end_to_end, settings, tell)
             made["supervised"] = whole(np.arange(len(target))), whole.predictor.sure
         for reads, (outputs, sure) in made.items():
             parts.append(_rows(prop, reads, outputs, target, sure, snapshots, roles))
     return pa.concat_tables(parts, promote_options="default"), fitted
+
+
+def known(zoo: Zoo, snapshots: pa.Table) -> dict[str, Property]:
+    """The properties that these snapshots have, by name."""
+    found = {name: kind.fit(zoo.task, snapshots) for name, kind in properties.registry.items()}
+    return {name: prop for name, prop in found.items() if prop is not None}
 
 
 def _nearest(

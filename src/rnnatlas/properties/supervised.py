@@ -14,6 +14,7 @@ from rnnatlas import seeds
 from rnnatlas.emulation.model import Model
 from rnnatlas.encoders.base import EMBED, at_least_one
 from rnnatlas.errors import SettingsError
+from rnnatlas.properties import registry
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import calibrate
 from rnnatlas.properties.features import Groups, set_scales, started
@@ -33,7 +34,7 @@ class SupervisedSettings:
     of emulation.
 
     Args:
-        properties: Those for which it is done.
+        properties: Those for which it is done; None for all that the zoo's RNNs have.
         steps: Updates at most.
         rnns: RNNs a step.
         learning_rate: AdamW's, for the encoder.
@@ -41,7 +42,7 @@ class SupervisedSettings:
         patience: Steps without a better one after which training ends.
     """
 
-    properties: tuple[str, ...] = ("task", "performance", "step")
+    properties: tuple[str, ...] | None = None
     steps: int = 1200
     rnns: int = 64
     learning_rate: float = 1e-3
@@ -49,6 +50,8 @@ class SupervisedSettings:
     patience: int = 400
 
     def __post_init__(self) -> None:
+        for name in self.properties or ():
+            registry.description(name)  # raises for an unknown name
         at_least_one(self, "supervised", "steps", "rnns", "every", "patience")
         if not self.learning_rate > 0:
             raise SettingsError(f"supervised.learning_rate should be above 0, found {self.learning_rate}")

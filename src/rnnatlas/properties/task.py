@@ -90,16 +90,18 @@ class TaskProperty(Classes):
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
         """The most probable values and the probability of each."""
-        return [self._describe(rnn) for rnn in self.shares(outputs).tolist()]
+        best = self._groups(outputs).argmax(2)
+        return [
+            self._describe(*rnn) for rnn in zip(self.shares(outputs).tolist(), best.tolist(), strict=True)
+        ]
 
-    def _describe(self, shares: list[list[float]]) -> dict[str, Any]:
+    def _describe(self, shares: list[list[float]], places: list[int]) -> dict[str, Any]:
         tables = {
             field: {str(value): round(share, 4) for value, share in zip(values, row, strict=True)}
             for (field, values), row in zip(self.values.items(), shares, strict=True)
         }
         best = {
-            field: values[int(np.argmax(row))]
-            for (field, values), row in zip(self.values.items(), shares, strict=True)
+            field: values[place] for (field, values), place in zip(self.values.items(), places, strict=True)
         }
         return {"value": best, "probabilities": tables}
 

@@ -1,0 +1,89 @@
+"""Training end to end and nearest neighbours: what weights hold is found, and nothing else is touched."""
+
+import numpy as np
+import pytest
+import torch
+
+from rnnatlas import properties
+from rnnatlas.emulation.model import Model
+from rnnatlas.errors import SettingsError, UnknownName
+from rnnatlas.properties import nearest, supervised
+from rnnatlas.properties.predictors import PredictorSettings
+from rnnatlas.properties.roles import assign
+from rnnatlas.properties.scalar import Performance
+from rnnatlas.properties.supervised import SupervisedSettings
+
+HEAD = PredictorSettings(width=16)
+
+
+@pytest.fixture(scope="module")
+def told(zoo, trained):
+    """A number that the weights give away: their spread; with what fitting needs."""
+    table = zoo.snapshots()
+    groups = zoo.groups(table)
+    spread = groups[0][1].weights["weight_hh_l0"].flatten(1).std(1)
+    target = ((spread - spread.mean()) / spread.std())[:, None]
+    return Model.load(trained), groups, target, assign(zoo, table, 0)
+
+
+def test_end_to_end_finds_what_weights_hold_and_changes_no_model(told):
+    model, groups, target, roles = told
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    steps: list[int] = []
+    settings = SupervisedSettings(steps=150, rnns=16, every=25)
+    whole = supervised.fit(model, Performance(), groups, target, roles, settings, HEAD, steps.append)
+    held_out = np.flatnonzero(roles.held_out)
+    error = (whole(held_out) - target[held_out]).square().mean()
+    constant = (target[roles.train].mean() - target[held_out]).square().mean()
+    assert error < 0.5 * constant
+    assert sum(steps) == settings.steps
+    assert np.isfinite(whole.predictor.sure.half_width) or roles.calibration.sum() < 9
+    assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
+
+
+def test_end_to_end_starts_where_the_run_started_and_repeats(told):
+    model, groups, target, roles = told
+    settings = SupervisedSettings(steps=3, rnns=4)
+    rows = np.arange(len(target))
+    state = torch.random.get_rng_state()
+    first, second = (
+        supervised.fit(model, Performance(), groups, target, roles, settings, HEAD)(rows) for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(SettingsError, match=r"supervised\.steps should be 1 or more, found 0"):
+        SupervisedSettings(steps=0)
+    with pytest.raises(SettingsError, match="learning_rate should be above 0"):
+        SupervisedSettings(learning_rate=0.0)
+    with pytest.raises(UnknownName, match="tsak"):
+        SupervisedSettings(properties=("tsak",))
+
+
+def test_nearest_of_a_training_rnn_is_itself(told):
+    _, groups, target, roles = told
+    near = nearest.find(groups, roles.train)
+    rows = np.flatnonzero(roles.train)
+    assert near.rows[rows, 0].tolist() == rows.tolist()
+    assert set(near.rows.flatten().tolist()) <= set(rows.tolist())
+    # stopping on the training RNNs themselves makes one neighbour the best choice
+    outputs = nearest.predict(Performance(), near, target, roles.train)
+    assert torch.equal(outputs[rows], target[rows])
+
+
+@pytest.mark.parametrize("name", ["task", "step"])
+def test_shares_of_neighbours_are_smoothed_and_keep_the_own_class(zoo, told, name):
+    _, groups, _, roles = told
+    table = zoo.snapshots()
+    prop = properties.registry[name].fit(zoo.task, table)
+    target = prop.target(zoo.task, table)
+    outputs = nearest.predict(prop, nearest.find(groups, roles.train), target, roles.train)
+    rows = np.flatnonzero(roles.train)
+    score = prop.score(outputs[rows], target[rows])
+    assert outputs.isfinite().all()
+    assert score["accuracy"].mean() == 1
+    shares = prop.shares(outputs)
+    assert torch.allclose(shares.sum(2), torch.ones(()))
+    assert shares.max() < 1
