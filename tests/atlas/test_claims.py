@@ -40,7 +40,7 @@ def verdicts(table: pa.Table) -> dict[str, str]:
 
 
 def imitation(found: dict[str, str]) -> tuple[str, str]:
-    first = next(verdict for text, verdict in found.items() if text.startswith("both probing"))
+    first = next(verdict for text, verdict in found.items() if text.startswith("every probing"))
     second = next(v for text, v in found.items() if "better than non-interactive" in text)
     return first, second
 

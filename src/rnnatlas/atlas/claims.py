@@ -102,7 +102,7 @@ def _emulation(records: Records) -> Iterable[Claim | None]:
     lower = functools.partial(_lower, records, records.divergence, "validation")
     mechanistic, probing = ([(one, "own") for one in group] for group in (MECHANISTIC, PROBING))
     yield lower(
-        "both probing encoders imitate unseen tasks better than every mechanistic one",
+        "every probing encoder imitates unseen tasks better than every mechanistic one",
         [(a, b) for a in probing for b in mechanistic],
     )
     yield lower(
