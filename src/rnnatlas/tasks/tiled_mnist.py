@@ -90,6 +90,7 @@ class TiledMNIST(Task):
     """Pixels of an image in each direction."""
     mean: ClassVar[float] = 0.1307
     sd: ClassVar[float] = 0.3081
+    signal: Values
     outcome = "tokens"
     output = CLASSES
 
