@@ -11,8 +11,12 @@ from typing import Any
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.errors import OutputExists, SettingsError
 from rnnatlas.settings import as_dict, build, check_sections, merge, preset, settings
+from rnnatlas.tasks.base import Task
 
-TASK = "formal-languages"
+ZOOS = {"languages": "formal-languages", "mnist": "tiled-mnist", "digits": "tiled-digits"}
+"""What the commands call a zoo, and its task."""
+
+TASK = ZOOS["languages"]
 RECORD = "settings.json"
 CUT = "interactive-cut"
 """Label of interactive probing whose questions cannot depend on the answers (method 8.1b)."""
@@ -53,7 +57,7 @@ class Job:
 
 
 class Record:
-    """What an experiment's folder says of itself: settings, seed, and how long each part took.
+    """What an experiment's folder says of itself: task, settings, seed, and how long each part took.
 
     Parts that were finished before are not done again, so an experiment that was stopped goes on.
 
@@ -61,10 +65,11 @@ class Record:
         OutputExists: The folder holds something else, or an experiment with other settings.
     """
 
-    def __init__(self, out: Path, seed: int, resolved: Mapping[str, Any]):
+    def __init__(self, out: Path, seed: int, resolved: Mapping[str, Any], task: str = TASK):
         self.path = out / RECORD
         self._document: dict[str, Any] = {
             "version": __version__,
+            "task": task,
             "seed": seed,
             "settings": json.loads(json.dumps(resolved)),
             "seconds": {},
@@ -72,10 +77,13 @@ class Record:
         if not self.path.is_file():
             files.new_folder(out)
             files.write_json(self.path, self._document)
-        before = json.loads(self.path.read_text(encoding="utf-8"))
-        for part in ("seed", "settings"):
+        before = {"task": TASK, **json.loads(self.path.read_text(encoding="utf-8"))}
+        for part, other in (
+            ("task", "another task"),
+            ("seed", "another seed"),
+            ("settings", "other settings"),
+        ):
             if before.get(part) != self._document[part]:
-                other = "another seed" if part == "seed" else "other settings"
                 raise OutputExists(
                     f"{out} holds an experiment with {other}; choose another --out, or remove it first"
                 )
@@ -102,6 +110,8 @@ def reproduce(
     out: Path | str,
     preset: str = "small",
     *,
+    task: str = TASK,
+    data: Path | None = None,
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
     workers: int | None = None,
@@ -112,6 +122,8 @@ def reproduce(
     Args:
         out: Folder of the experiment; one that was stopped goes on.
         preset: demo, small or paper.
+        task: What the zoo's RNNs are trained to do.
+        data: Where the user has what the task's RNNs are trained on, as `Task.prepare` takes it.
         seed: Of the zoo; run number i is trained with seed + i.
         changes: Settings over those of the preset, by section.
         workers: Processes at a time; None for as many as there are processors.
@@ -121,15 +133,20 @@ def reproduce(
         The report, an HTML file.
 
     Raises:
-        OutputExists: `out` holds something else, or an experiment with another seed or other settings.
-        SettingsError: Unknown settings.
+        OutputExists: `out` holds something else, or an experiment with another task, another seed or other
+            settings.
+        SettingsError: Unknown settings, or data for a task that brings its own.
+        DataError: The data are missing or not what they should be.
     """
     seeds.check(seed)
     out = Path(out)
-    resolved = resolve(preset, changes or {})
-    record = Record(out, seed, resolved)
+    resolved = resolve(preset, changes or {}, task)
+    made = tasks.registry[task].from_settings(resolved["task"])
+    if data is not None:
+        made.prepare(data, progress)
+    record = Record(out, seed, resolved, task)
     with record.timing("zoo"):
-        _build_zoo(out / "zoo", seed, resolved, workers, progress)
+        _build_zoo(made, out / "zoo", seed, resolved["zoo"], workers=workers, progress=progress)
     chosen = range(seed, seed + resolved["experiment"]["seeds"])
     controls = [_job(out, "zero", one, resolved) for one in chosen]
     runs = [_job(out, label, one, resolved) for one in chosen for label in _labels(resolved)]
@@ -138,27 +155,27 @@ def reproduce(
     best = min(runs, key=_validation_loss)
     with record.timing("atlas and map"):
         _draw(out, best.folder)
-    command = f"rnnatlas reproduce --preset {preset} --seed {seed}"
-    return _report(out, runs, f"rnnatlas demo --seed {seed}" if preset == "demo" else command, record)
+    return _report(out, runs, _command(preset, task, seed), record)
 
 
-def resolve(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str, Any]:
     """All settings of an experiment, by section: the preset with changes over it, and the defaults below.
 
     Raises:
         SettingsError: Unknown settings.
+        UnknownName: There is no such preset or task, or the preset says nothing of the task.
     """
     from rnnatlas.emulation.model import EmulationSettings
     from rnnatlas.zoo.train import ZooSettings
 
-    values = merge(preset(name, TASK), changes)
+    values = merge(preset(name, task), changes)
     check_sections(values, ("experiment", "task", "zoo", "emulation", "encoders"))
     kinds = {name: encoders.registry[name].Settings for name in values["encoders"]}
     if not kinds:
         raise SettingsError("an experiment needs at least one encoder under encoders, found none")
     return {
         "experiment": as_dict(build(ExperimentSettings, values.get("experiment", {}), "experiment")),
-        "task": as_dict(tasks.registry[TASK].from_settings(values["task"]).settings),
+        "task": as_dict(tasks.registry[task].from_settings(values["task"]).settings),
         "zoo": as_dict(build(ZooSettings, values["zoo"], "zoo")),
         "emulation": as_dict(build(EmulationSettings, values["emulation"], "emulation")),
         "encoders": {
@@ -168,14 +185,20 @@ def resolve(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _command(preset: str, task: str, seed: int) -> str:
+    """What someone would type to have the same experiment."""
+    command = "rnnatlas demo" if preset == "demo" else f"rnnatlas reproduce --preset {preset}"
+    zoo = next((zoo for zoo, own in ZOOS.items() if own == task), task)
+    return command + ("" if task == TASK else f" --zoo {zoo}") + f" --seed {seed}"
+
+
 def _build_zoo(
-    path: Path, seed: int, resolved: Mapping[str, Any], workers: int | None, progress: bool
+    task: Task, path: Path, seed: int, values: Mapping[str, Any], *, workers: int | None, progress: bool
 ) -> None:
     from rnnatlas.zoo.build import build as build_zoo
     from rnnatlas.zoo.train import ZooSettings
 
-    task = tasks.registry[TASK].from_settings(resolved["task"])
-    made = build(ZooSettings, resolved["zoo"], "zoo")
+    made = build(ZooSettings, values, "zoo")
     build_zoo(task, made, path, seed=seed, workers=workers, resume=True, progress=progress)
 
 

@@ -1,7 +1,7 @@
 """`rnnatlas demo`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -11,6 +11,7 @@ from rnnatlas.cli.common import Common, Seed
 def demo(
     *,
     out: Path = Path("demo"),
+    zoo: Literal["languages", "digits"] = "languages",
     seed: Seed = 0,
     workers: int | None = None,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -28,17 +29,27 @@ def demo(
 
     Args:
         out: The demo's folder.
+        zoo: languages, or digits: 240 LSTMs that read small rotated digits tile by tile.
         seed: Decides everything random.
         workers: Processes at a time; as many as there are processors by default.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
     """
-    from rnnatlas.reproduce import reproduce, resolve
+    from rnnatlas.reproduce import ZOOS, reproduce, resolve
 
     common = common or Common()
     sections = ["experiment", "task", "zoo", "emulation", "encoders"]
     changes = common.layered({}, {}, set or [], sections)
     if common.print_config:
-        common.show({"out": out, "seed": seed, "workers": workers}, resolve("demo", changes))
+        flags = {"out": out, "zoo": zoo, "seed": seed, "workers": workers}
+        common.show(flags, resolve("demo", changes, ZOOS[zoo]))
         return
-    report = reproduce(out, "demo", seed=seed, changes=changes, workers=workers, progress=common.progress)
+    report = reproduce(
+        out,
+        "demo",
+        task=ZOOS[zoo],
+        seed=seed,
+        changes=changes,
+        workers=workers,
+        progress=common.progress,
+    )
     print(report.resolve())

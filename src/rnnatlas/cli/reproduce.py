@@ -12,12 +12,14 @@ def reproduce(
     *,
     out: Path,
     preset: Literal["small", "paper"] = "small",
+    zoo: Literal["languages", "mnist", "both"] = "languages",
+    data: Annotated[Path | None, Parameter(negative=())] = None,
     seed: Seed = 0,
     workers: int | None = None,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: Common | None = None,
 ) -> None:
-    """The paper's comparison of encoders on the zoo of formal languages, as tables, figures and a report.
+    """The paper's comparison of encoders on one of its zoos or both, as tables, figures and a report.
 
     Builds the zoo, trains every encoder and its controls with several seeds, evaluates them on RNNs that
     were held out, and writes all of it into report.html. What was found is compared with what was
@@ -30,6 +32,9 @@ def reproduce(
     Args:
         out: The experiment's folder.
         preset: small (some hours on two cores) or paper (for a GPU).
+        zoo: languages, mnist, or both, each in a folder of its own within --out.
+        data: The training images of MNIST, a folder of IDX files or an .npz file, to be checked and kept in
+            the cache; without it the cache is read, and what it lacks is downloaded.
         seed: Decides everything random.
         workers: Processes at a time; as many as there are processors by default.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
@@ -39,11 +44,21 @@ def reproduce(
     common = common or Common()
     sections = ["experiment", "task", "zoo", "emulation", "encoders"]
     changes = common.layered({}, {}, set or [], sections)
+    chosen = ["languages", "mnist"] if zoo == "both" else [zoo]
+    resolved = {one: experiment.resolve(preset, changes, experiment.ZOOS[one]) for one in chosen}
     if common.print_config:
-        flags = {"out": out, "preset": preset, "seed": seed, "workers": workers}
-        common.show(flags, experiment.resolve(preset, changes))
+        flags = {"out": out, "preset": preset, "zoo": zoo, "data": data, "seed": seed, "workers": workers}
+        common.show(flags, resolved if zoo == "both" else resolved[zoo])
         return
-    report = experiment.reproduce(
-        out, preset, seed=seed, changes=changes, workers=workers, progress=common.progress
-    )
-    print(report.resolve())
+    for one in chosen:
+        report = experiment.reproduce(
+            out / one if zoo == "both" else out,
+            preset,
+            task=experiment.ZOOS[one],
+            data=None if zoo == "both" and one == "languages" else data,
+            seed=seed,
+            changes=changes,
+            workers=workers,
+            progress=common.progress,
+        )
+        print(report.resolve())
