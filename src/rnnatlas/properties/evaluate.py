@@ -27,6 +27,9 @@ LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulat
 LEVELS, NEAREST = 16, 15
 """Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
 
+ROLLOUTS = 16
+"""Rollouts of each RNN that losses are means over: RNNs differ far more than an RNN's rollouts do."""
+
 STRINGS = 100
 """Strings sampled for each emulated RNN; their share's standard error is at most .05."""
 
@@ -82,7 +85,7 @@ def evaluate(
         raise ZooFormatError(
             f"{zoo.path} has no held-out snapshots; expected a split named {', '.join(HELD_OUT)}"
         )
-    lost = pa.concat_tables([losses(model, zoo, table) for table in splits])
+    lost = pa.concat_tables([losses(model, zoo, table, ROLLOUTS) for table in splits])
     snapshots = zoo.snapshots(where=condition)
     count = len(supervised.properties or known(zoo, snapshots)) if supervised else 0
     with _telling(progress, supervised.steps * count if supervised else 0) as tell:
