@@ -10,7 +10,7 @@ from rnnatlas.encoders.base import EMBED
 def emulator():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Emulator(6, 6, EmulatorSettings(width=12, layers=2))
+        return Emulator(6, 6, 7, EmulatorSettings(width=12, layers=2))
 
 
 def z(count, seed=0):
@@ -78,6 +78,6 @@ def test_samples_from_the_distributions_it_gives(emulator):
 
 
 def test_the_published_size():
-    size = sum(p.numel() for p in Emulator(6, 6, EmulatorSettings()).parameters())
+    size = sum(p.numel() for p in Emulator(6, 6, 7, EmulatorSettings()).parameters())
     lstm = 2 * 4 * 256 * (256 + 256 + 2)
     assert size == (6 + 1) * 256 + (EMBED + 1) * 256 + lstm + 257 * 6

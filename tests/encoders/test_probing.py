@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from rnnatlas.encoders.base import remember
 from rnnatlas.encoders.interactive import InteractiveProbing, InteractiveSettings
 from rnnatlas.encoders.noninteractive import NonInteractiveProbing
 from rnnatlas.encoders.probing import ProbingSettings, Reader
@@ -95,7 +96,7 @@ def test_refuses_sizes_of_nothing(name):
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_the_reader_reads_alike_at_once_and_step_by_step(cell, layers):
-    reader, inputs = Reader(cell, 8, layers), torch.randn(5, 4, 8)
+    reader, inputs = Reader(cell, 8, layers, 5), torch.randn(5, 4, 8)
     state, steps = reader.start(inputs[0]), []
     for signal in inputs.unbind():
         output, state = reader.step(signal, state)
@@ -111,3 +112,25 @@ def test_bidirectional_rnns_can_be_probed_in_whole_sequences_only():
         interactive(spec=spec)
     with pytest.raises(RNNSpecMismatch, match="both ends"):
         interactive()(some(spec=RNNSpec(cell="gru", input=5, hidden=3, output=4, bidirectional=True)))
+
+
+def test_lstms_start_with_forget_gates_that_remember():
+    drawn = {}
+    for cell in ("LSTM", "GRU"):
+        network = getattr(torch.nn, cell)(3, 500, num_layers=2)
+        before = {name: weight.clone() for name, weight in network.named_parameters()}
+        remember(network, 40)
+        drawn[cell] = {name: (before[name], weight.detach()) for name, weight in network.named_parameters()}
+    assert all(torch.equal(*pair) for pair in drawn["GRU"].values())
+    gates = {name: torch.stack(pair).detach().unflatten(1, (4, 500)) for name, pair in drawn["LSTM"].items()}
+    for name, (before, after) in gates.items():
+        others = [0, 2, 3]
+        assert torch.equal(before[others], after[others])
+        if name.startswith("weight"):
+            assert torch.equal(before, after)
+    for layer in range(2):
+        bias = gates[f"bias_ih_l{layer}"][1, 1] + gates[f"bias_hh_l{layer}"][1, 1]
+        lifetimes = 1 / (1 - bias.sigmoid())
+        assert 2 <= lifetimes.min() < 3
+        assert 40 < lifetimes.max() <= 41.01
+        assert lifetimes.mean() == pytest.approx(21.5, abs=2)

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnatlas.encoders.base import EMBED, at_least_one
+from rnnatlas.encoders.base import EMBED, at_least_one, remember
 from rnnatlas.rnn import draw, run_lstm
 from rnnatlas.settings import settings
 
@@ -38,15 +38,17 @@ class Emulator(nn.Module):
     Args:
         input: Size of the RNNs' input.
         output: Size of the distributions that they give out.
+        time: Steps of a rollout, for which it should remember the embedding.
         settings: Width and depth.
     """
 
-    def __init__(self, input: int, output: int, settings: EmulatorSettings):
+    def __init__(self, input: int, output: int, time: int, settings: EmulatorSettings):
         super().__init__()
         self.input = nn.Linear(input, settings.width)
         self.embedding = nn.Linear(EMBED, settings.width)
         self.lstm = nn.LSTM(settings.width, settings.width, settings.layers)
         self.output = nn.Linear(settings.width, output)
+        remember(self.lstm, time)
         with torch.no_grad():  # as if numbers of an embedding had sd 1, for z to be heard from the start
             self.embedding.weight.mul_(EMBED**0.5)
 

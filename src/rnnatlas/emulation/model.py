@@ -175,7 +175,7 @@ def make_parts(spec: RNNSpec, task: Task, run: RunSettings) -> tuple[Encoder, Em
         torch.manual_seed(seeds.torch_generator(run.seed, "encoder").initial_seed())
         encoder = kind(spec, task.signal, task.outcome, own)
         torch.manual_seed(seeds.torch_generator(run.seed, "emulator").initial_seed())
-        emulator = Emulator(spec.input, spec.output_size, run.emulation.emulator)
+        emulator = Emulator(spec.input, spec.output_size, task.time, run.emulation.emulator)
     return encoder, emulator
 
 

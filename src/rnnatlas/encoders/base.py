@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from rnnatlas.errors import RNNSpecMismatch, SettingsError
 from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.rnn.spec import GATES
 from rnnatlas.tasks.base import Signal
 
 EMBED = 16
@@ -115,6 +116,25 @@ def at_least_one(settings: Any, section: str, *names: str) -> None:
     for name in names:
         if getattr(settings, name) < 1:
             raise SettingsError(f"{section}.{name} should be 1 or more, found {getattr(settings, name)}")
+
+
+@torch.no_grad()
+def remember(cell: nn.RNNBase, steps: int) -> None:
+    """Draws the biases of an LSTM's forget gates so that its units remember for up to so many steps.
+
+    As torch draws them, a unit forgets half of its state each step: what it heard at the start of a
+    sequence is gone after ten, and so is the gradient. Here the times after which units forget are uniform
+    from 2 steps on (Tallec & Ollivier 2018, equation 16). Cells other than LSTMs stay as they are.
+    """
+    if cell.mode != "LSTM":
+        return
+    forget = GATES["lstm"].index("f")
+    rows = slice(forget * cell.hidden_size, (forget + 1) * cell.hidden_size)
+    for name, bias in cell.named_parameters():
+        if name.startswith("bias_ih"):
+            bias[rows] = torch.empty(cell.hidden_size).uniform_(1, max(2, steps)).log_()
+        elif name.startswith("bias_hh"):
+            bias[rows] = 0
 
 
 def mlp(*sizes: int) -> nn.Sequential:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp, remember
 from rnnatlas.rnn import SYMMETRIES, Population, RNNSpec, run
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal, Values
@@ -52,11 +52,13 @@ class Probing:
 class Reader(nn.Module):
     """A stack of residual LSTM or GRU cells, run over a whole sequence or a step at a time."""
 
-    def __init__(self, cell: Literal["lstm", "gru"], width: int, layers: int):
+    def __init__(self, cell: Literal["lstm", "gru"], width: int, layers: int, steps: int):
         super().__init__()
         kind, self._cell = {"lstm": (nn.LSTM, torch.lstm_cell), "gru": (nn.GRU, torch.gru_cell)}[cell]
         self.cells: Any = nn.ModuleList(kind(width, width) for _ in range(layers))
         self._lstm = cell == "lstm"
+        for own in self.cells:
+            remember(own, steps)
 
     def forward(self, inputs: Float[Tensor, "time rnn width"]) -> Float[Tensor, "time rnn width"]:
         """What the reader gives out at each step of a sequence."""
@@ -102,7 +104,7 @@ class ProbingEncoder(Encoder):
         self.hear = nn.Linear(sequences * spec.output_size, width)
         self.bos = nn.Parameter(torch.rand(width))
         self.eos = nn.Parameter(torch.rand(width))
-        self.reader = Reader(settings.reader, width, settings.layers)
+        self.reader = Reader(settings.reader, width, settings.layers, settings.steps)
         self.conclude = mlp(width, hidden, hidden, EMBED)
 
     @abstractmethod
