@@ -78,3 +78,8 @@ def test_parameters_are_those_of_the_encoder(name):
 def test_what_an_encoder_does_not_take_has_no_cost():
     with pytest.raises(RNNSpecMismatch, match="reads sequences from both ends"):
         cost("interactive", RNNSpec(cell="gru", input=3, hidden=4, bidirectional=True))
+
+
+def test_cost_of_an_interview_without_interaction_is_known():
+    settings = InteractiveSettings(interaction=False)
+    assert cost("interactive", settings=settings).parameters == cost("interactive").parameters

@@ -42,6 +42,9 @@ def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
     kind = registry[name]
     with torch.device("meta"):  # where torch's own RNNs, too, are made of products that can be counted
         encoder = kind(spec, "tokens", "tokens", settings or kind.Settings()).eval()
+        encoder.requires_grad_(
+            False
+        )  # the counter takes a view of a parameter for something to go back through
         population = Population.unflatten(spec, torch.empty(1, spec.parameters))
     with FlopCounterMode(display=False) as counter:
         encoder(population)
