@@ -14,22 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnatlas.rnn import GATES, Population, RNNSpec, backend, run, run_lstm, step
-from rnnatlas.rnn.backends import eager, native
+from rnnatlas.rnn.backends import eager, kernels, native
 
-missing = native.library()
+missing = kernels.library()
 pytestmark = pytest.mark.skipif(isinstance(missing, str), reason=f"no compiled backend: {missing}")
 
 TOLERANCE = 1e-5  # relative to the largest value: float32 sums in another order
 
 
 @st.composite
-def specs(draw):
+def specs(draw, one_way=False):
     return RNNSpec(
         cell=draw(st.sampled_from(sorted(GATES))),
         input=draw(st.integers(1, 20)),
         hidden=draw(st.integers(1, 20) | st.sampled_from([24, 32, 40, 64, 70])),
         layers=draw(st.integers(1, 3)),
         output=draw(st.none() | st.integers(1, 20)),
+        bidirectional=not one_way and draw(st.booleans()),
         bias=draw(st.booleans()),
         head_bias=draw(st.booleans()),
     )
@@ -41,7 +42,9 @@ def population_of(spec, count, seed=0):
 
 def state_for(spec, count, batch):
     parts = 2 if spec.cell == "lstm" else 1
-    return tuple(torch.randn(spec.layers, count, batch, spec.hidden) * 0.5 for _ in range(parts))
+    return tuple(
+        torch.randn(spec.layers * spec.directions, count, batch, spec.hidden) * 0.5 for _ in range(parts)
+    )
 
 
 def close(found, expected):
@@ -93,7 +96,7 @@ def test_equals_eager_with_the_gradients_asked_for(spec, count, batch, time, car
 
 
 @settings(max_examples=40, deadline=None)
-@given(spec=specs(), batch=st.integers(1, 7), shared=st.booleans(), weights=st.booleans())
+@given(spec=specs(one_way=True), batch=st.integers(1, 7), shared=st.booleans(), weights=st.booleans())
 def test_gradients_through_steps_that_depend_on_answers(spec, batch, shared, weights):
     torch.manual_seed(0)
     population = population_of(spec, 3)
@@ -134,7 +137,7 @@ def test_activations():
     for which, function, bound in ((0, torch.sigmoid, 3e-7), (1, torch.tanh, 5e-7)):
         y, exact = torch.empty_like(x), function(x.double())
         pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, y)]
-        native.library().rnnatlas_activate(ctypes.c_int64(which), *pointers, ctypes.c_int64(len(x)))
+        kernels.library().rnnatlas_activate(ctypes.c_int64(which), *pointers, ctypes.c_int64(len(x)))
         error = (y - exact).abs()
         assert error.max() <= 2e-7
         normal = exact.abs() > 1e-37
@@ -206,9 +209,11 @@ def test_the_environment_asks_for_eager(monkeypatch):
     assert "_Run" not in type(outputs.grad_fn).__name__
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "elman-tanh"])
-def test_gradients_of_gradients(cell):
-    population = population_of(RNNSpec(cell=cell, input=2, hidden=5, output=3), 2).requires_grad_()
+def test_gradients_of_gradients(cell, bidirectional):
+    spec = RNNSpec(cell=cell, input=2, hidden=5, output=3, bidirectional=bidirectional)
+    population = population_of(spec, 2).requires_grad_()
     inputs = torch.randn(2, 3, 4, 2, requires_grad=True)
     second = []
     for module in (native, eager):
@@ -275,7 +280,7 @@ def test_one_rnn_spreads_its_batch_over_threads(shared):
     population = population_of(spec, 1).requires_grad_()
     inputs = torch.randn(*(() if shared else (1,)), 32, 20, 6, requires_grad=True)
     state = tuple(part.requires_grad_() for part in state_for(spec, 1, 32))
-    assert native._parts(spec, 1, 32, 20) == 2
+    assert kernels._parts(spec, 1, 32, 20) == 2
     leaves = [inputs, *state, *population.parameters()]
     same_gradients(
         lambda: native.run(population, inputs, state), lambda: eager.run(population, inputs, state), leaves
@@ -315,8 +320,24 @@ def resident():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")  # noqa: PTH110
-def test_ten_thousand_calls_keep_no_memory():
+def grown(call, calls):
+    """By how many bytes this process grows in so many calls, once it has warmed up."""
+    for _ in range(500):
+        call()
+    before = resident()
+    for _ in range(calls):
+        call()
+    return resident() - before
+
+
+needs_proc = pytest.mark.skipif(
+    not os.path.exists("/proc/self/statm"),  # noqa: PTH110
+    reason="needs Linux's /proc",
+)
+
+
+@needs_proc
+def test_ten_thousand_steps_keep_no_memory():
     population = population_of(RNNSpec(cell="lstm", input=4, hidden=16, output=4), 2)
     inputs = torch.randn(2, 8, 4, requires_grad=True)
 
@@ -325,12 +346,23 @@ def test_ten_thousand_calls_keep_no_memory():
         outputs, _ = step(population, outputs, state)
         outputs.sum().backward()
 
-    for _ in range(500):
-        call()
-    before = resident()
-    for _ in range(5000):
-        call()
-    assert resident() - before < 4 << 20  # a leak of one call's tensors would be 40 MB
+    assert grown(call, 5000) < 4 << 20  # a leak of one call's tensors would be 40 MB
+
+
+@pytest.mark.slow
+@needs_proc
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_ten_thousand_runs_keep_no_memory(bidirectional):
+    spec = RNNSpec(cell="lstm", input=4, hidden=16, layers=2, output=4, bidirectional=bidirectional)
+    population = population_of(spec, 2).requires_grad_()
+    inputs = torch.randn(2, 8, 5, 4)
+    state = state_for(spec, 2, 8)
+
+    def call():
+        outputs, end = run(population, inputs, state)
+        torch.autograd.grad(outputs.sum() + end[0].sum(), population.parameters())
+
+    assert grown(call, 10_000) < 4 << 20  # a leak of one call's outputs alone would be 13 MB
 
 
 def test_one_torch_lstm_runs_alike():

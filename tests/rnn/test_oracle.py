@@ -65,7 +65,23 @@ def by_torch(population, inputs, state):
 )
 def test_values_and_all_gradients(dtype, spec, count, batch, time, carried):
     torch.manual_seed(count + 10 * batch + 100 * time)
-    population = population_of(spec, count, dtype).requires_grad_()
+    equals_torch(population_of(spec, count, dtype), batch, time, carried)
+
+
+@pytest.mark.parametrize("carried", [False, True])
+@pytest.mark.parametrize("output", [None, 3])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", GATES)
+def test_bidirectional(cell, layers, output, carried):
+    torch.manual_seed(0)
+    spec = RNNSpec(cell=cell, input=3, hidden=9, layers=layers, output=output, bidirectional=True)
+    equals_torch(population_of(spec, 2, torch.float32), 4, 6, carried)
+
+
+def equals_torch(population, batch, time, carried):
+    """Values and all gradients on random sequences are those of one torch module an RNN."""
+    spec, count, dtype = population.spec, len(population), population.dtype
+    population = population.requires_grad_()
     inputs = torch.randn(count, batch, time, spec.input, dtype=dtype, requires_grad=True)
     state = state_for(spec, count, batch, dtype) if carried else None
     for part in state or ():

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from rnnatlas.errors import RNNSpecMismatch
-from rnnatlas.rnn.backends import eager, native, triton
+from rnnatlas.rnn.backends import eager, kernels, native, triton
 from rnnatlas.rnn.population import Population
 
 State = tuple[Tensor, ...]
@@ -81,11 +81,11 @@ def backend() -> str:
     """What runs float32 RNNs on this machine, for people: "native (avx512)", or "eager" and why."""
     if os.environ.get("RNNATLAS_BACKEND") == "eager":
         return "eager (RNNATLAS_BACKEND asks for it)"
-    loaded = native.library()
+    loaded = kernels.library()
     cpu = (
         f"eager (the compiled backend is not in use: {loaded})"
         if isinstance(loaded, str)
-        else f"native ({native.instruction_set()})"
+        else f"native ({kernels.instruction_set()})"
     )
     return f"{cpu}; triton on the GPU" if torch.cuda.is_available() and triton.installed() else cpu
 
@@ -143,8 +143,9 @@ def _backend(population: Population, inputs: Tensor, state: State | None) -> Mod
         return triton if triton.applies(population, inputs, state) else eager
     if not native.applies(population, inputs, state):
         return eager
-    if isinstance(native.library(), str):
-        _say_once(backend())
+    if isinstance(kernels.library(), str):
+        if not torch.compiler.is_compiling():  # which cannot write to the log
+            _say_once(backend())
         return eager
     return native
 
