@@ -43,7 +43,8 @@ class Interval:
 
 
 def _text(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
+    digits = 3 if abs(value) < 10 else 1
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def apart(a: Interval, b: Interval) -> bool:

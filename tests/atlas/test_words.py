@@ -13,7 +13,15 @@ def interval(mean: float, half: float = 0.01) -> Interval:
 
 def figures(name: str, split: str = "new-runs", **values: Interval) -> list[Figure]:
     return [
-        Figure(name=name, split=split, of=of, interval=own, snapshots=60, definition="", lower_is_better=True)
+        Figure(
+            name=name,
+            split=split,
+            of=of,
+            interval=own,
+            snapshots=60,
+            definition="",
+            lower_is_better="accuracy" not in name,
+        )
         for of, own in values.items()
     ]
 

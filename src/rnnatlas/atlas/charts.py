@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from rnnatlas.atlas import colours
 from rnnatlas.atlas.words import name
-from rnnatlas.encoders.probing import Probing
 from rnnatlas.intervals import Interval
 
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
@@ -30,7 +29,8 @@ Rows = Mapping[str, Mapping[str, Interval]]
 """Rows of a dot plot: for each encoder, whose figure it is → the interval."""
 
 
-def _figure(rows: int = 1, columns: int = 1, titles: Sequence[str] = (), **options: Any) -> Any:
+def canvas(rows: int = 1, columns: int = 1, titles: Sequence[str] = (), **options: Any) -> Any:
+    """An empty plotly figure of several panels in the report's style."""
     from plotly.subplots import make_subplots
 
     figure = make_subplots(rows, columns, subplot_titles=list(titles) or None, **options)
@@ -49,7 +49,8 @@ def _figure(rows: int = 1, columns: int = 1, titles: Sequence[str] = (), **optio
     return figure
 
 
-def _chart(figure: Any, height: int) -> Chart:
+def finished(figure: Any, height: int) -> Chart:
+    """A figure as the report's page draws it."""
     import json
 
     figure.update_layout(height=height)
@@ -67,7 +68,7 @@ def dots(
         reference: A value to be marked, such as a uniform guess.
         start_at_zero: Whether the axis includes zero.
     """
-    figure = _figure(1, len(panels), list(panels), shared_yaxes=True, horizontal_spacing=0.035)
+    figure = canvas(1, len(panels), list(panels), shared_yaxes=True, horizontal_spacing=0.035)
     first = next(iter(panels.values()))
     places, ticks, encoders = _places(first)
     for column, rows in enumerate(panels.values(), start=1):
@@ -91,7 +92,7 @@ def dots(
         range=[max(ticks) + 0.7, min(ticks) - 0.7],
     )
     figure.update_layout(showlegend=False)
-    return _chart(figure, 90 + 25 * len(ticks) + 8 * len(encoders))
+    return finished(figure, 90 + 25 * len(ticks) + 8 * len(encoders))
 
 
 def _places(rows: Rows) -> tuple[dict[tuple[str, str], float], dict[float, str], list[str]]:
@@ -150,7 +151,7 @@ def _whiskers(
 
 def learning_curves(histories: Mapping[str, Sequence[Mapping[str, np.ndarray]]], axis: str) -> Chart:
     """Training and validation loss of every seed, a panel an encoder."""
-    figure = _figure(
+    figure = canvas(
         1, len(histories), [name(key) for key in histories], shared_yaxes=True, horizontal_spacing=0.03
     )
     highest = 0.0
@@ -179,14 +180,14 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, np.ndarray]]],
     figure.update_yaxes(title_text=axis, row=1, col=1)
     figure.update_yaxes(range=[0, 1.15 * highest] if highest else None)
     figure.update_layout(showlegend=False)
-    return _chart(figure, 290)
+    return finished(figure, 290)
 
 
 def emulated(tables: Mapping[str, Sequence[pa.Table]]) -> Chart:
     """Original against emulated performance, a panel an encoder, a point an RNN and seed."""
     shown = {encoder: own for encoder, own in tables.items() if own}
     titles = [name(encoder) for encoder in shown]
-    figure = _figure(1, len(shown), titles, shared_yaxes=True, horizontal_spacing=0.03)
+    figure = canvas(1, len(shown), titles, shared_yaxes=True, horizontal_spacing=0.03)
     for column, (encoder, own) in enumerate(shown.items(), start=1):
         figure.add_scatter(
             x=[0, 1],
@@ -212,51 +213,13 @@ def emulated(tables: Mapping[str, Sequence[pa.Table]]) -> Chart:
     figure.update_yaxes(title_text="performance of its emulation", range=[-0.03, 1.03], row=1, col=1)
     figure.update_yaxes(range=[-0.03, 1.03])
     figure.update_layout(showlegend=False)
-    return _chart(figure, 330)
-
-
-def probing(
-    asked: Probing, sequence: int, titles: Sequence[str], inputs: Sequence[str], outputs: Sequence[str]
-) -> Chart:
-    """Questions above, answers below, a column an RNN: the probability of each token at each step."""
-    count = len(titles)
-    figure = _figure(2, count, [*titles, *[""] * count], shared_xaxes=True, shared_yaxes=True,
-                     horizontal_spacing=0.02, vertical_spacing=0.07)  # fmt: skip
-    for row, (values, tokens) in enumerate(((asked.inputs, inputs), (asked.outputs, outputs)), start=1):
-        for column in range(count):
-            figure.add_heatmap(
-                z=values[column, sequence].T.tolist(),
-                x=list(range(1, values.shape[2] + 1)),
-                y=list(tokens),
-                zmin=0,
-                zmax=1,
-                colorscale=[[0, "#f7f5f0"], [0.35, "#9ad2bd"], [0.7, "#2b8f7d"], [1, "#0b3d4f"]],
-                showscale=row == 1 and column == count - 1,
-                colorbar={
-                    "thickness": 9,
-                    "len": 0.5,
-                    "y": 0.76,
-                    "outlinewidth": 0,
-                    "tickvals": [0, 0.5, 1],
-                    "tickfont": {"color": QUIET},
-                },
-                hovertemplate="%{y} at step %{x}: %{z:.2f}<extra></extra>",
-                xgap=1,
-                ygap=1,
-                row=row,
-                col=column + 1,
-            )
-    figure.update_xaxes(showgrid=False)
-    figure.update_xaxes(title_text="probing step", row=2)
-    figure.update_yaxes(showgrid=False, autorange="reversed")
-    figure.update_yaxes(title_text="question", row=1, col=1)
-    figure.update_yaxes(title_text="answer", row=2, col=1)
-    return _chart(figure, 330)
+    return finished(figure, 330)
 
 
 def maps(table: pa.Table, columns: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> Chart:
     """The embedding map, once for each way to colour it; `columns` as `colour_columns` gives them."""
-    figure = _figure(1, len(columns), titles, horizontal_spacing=0.02)
+    scales = any(column["kind"] == "number" for column in columns[:-1])
+    figure = canvas(1, len(columns), titles, horizontal_spacing=0.09 if scales else 0.02)
     count = table.num_rows
     size = 3.5 if count > 3000 else 5 if count > 800 else 6.5
     for place, column in enumerate(columns, start=1):
@@ -265,10 +228,19 @@ def maps(table: pa.Table, columns: Sequence[Mapping[str, Any]], titles: Sequence
         if number:
             marker |= {
                 "color": column["values"],
-                "colorscale": _scale(colours.SEQUENTIAL),
+                "colorscale": _scale(colours.CYCLIC if column["cyclic"] else colours.SEQUENTIAL),
                 "showscale": True,
-                "colorbar": {"thickness": 9, "len": 0.6, "outlinewidth": 0, "tickfont": {"color": QUIET}},
+                "colorbar": {
+                    "x": figure.get_subplot(1, place).xaxis.domain[1],
+                    "thickness": 9,
+                    "len": 0.6,
+                    "outlinewidth": 0,
+                    "tickfont": {"color": QUIET},
+                },
             }
+            if column["cyclic"]:
+                marker |= {"cmin": 0, "cmax": 360}
+                marker["colorbar"] |= {"tickvals": list(range(0, 361, 90)), "ticksuffix": "°"}
         else:
             marker["color"] = [
                 "#9aa0a6" if code is None else column["colors"][code] for code in column["values"]
@@ -288,7 +260,7 @@ def maps(table: pa.Table, columns: Sequence[Mapping[str, Any]], titles: Sequence
     for place in range(1, len(columns) + 1):
         figure.update_yaxes(scaleanchor=f"x{place if place > 1 else ''}", row=1, col=place)
     figure.update_layout(showlegend=False)
-    return _chart(figure, 430)
+    return finished(figure, 430)
 
 
 def _scale(stops: Sequence[str]) -> list[list[Any]]:

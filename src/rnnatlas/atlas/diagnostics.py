@@ -1,5 +1,6 @@
 """A closer look at embeddings: do questions depend on answers, do neighbours do the same task."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,25 @@ from torch import Tensor
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.intervals import Interval, bootstrap
+from rnnatlas.tasks.base import Signal, Values
 
 ENOUGH = 128
 """RNNs whose questions are compared with one another."""
 
 
-def question_differences(asked: Probing) -> Float[Tensor, "probe time"]:
-    """How much the probing inputs differ between RNNs: mean total variation over pairs of RNNs.
+def question_differences(asked: Probing, signal: Signal = "tokens") -> Float[Tensor, "probe time"]:
+    """How much the probing inputs differ between RNNs, mean over pairs of RNNs.
 
-    0 where all RNNs are asked the same, 1 where no two questions share a token (method 8.1b).
+    Of tokens this is the total variation: 0 where all RNNs are asked the same, 1 where no two questions
+    share a token (method 8.1b). Of numbers it is the mean difference as a share of their range.
     """
     inputs = asked.inputs[:ENOUGH].permute(1, 2, 0, 3)
     count = inputs.shape[2]
     if count < 2:
         return torch.zeros(inputs.shape[:2])
-    return torch.cdist(inputs, inputs, p=1.0).sum((2, 3)) / (2 * count * (count - 1))
+    spread = signal.high - signal.low if isinstance(signal, Values) else 1.0
+    most = 2.0 if signal == "tokens" else inputs.shape[3] * spread
+    return torch.cdist(inputs, inputs, p=1.0).sum((2, 3)) / (most * count * (count - 1))
 
 
 def same_task(atlas: Atlas, split: str) -> tuple[Interval, float] | None:
@@ -38,21 +43,58 @@ def same_task(atlas: Atlas, split: str) -> tuple[Interval, float] | None:
         Both shares, the first with its interval over RNNs; None where tasks or runs are unknown, or the
         split is empty.
     """
+    if "label" not in atlas.table.column_names:
+        return None
+    _, labels = np.unique([str(label) for label in atlas.table["label"].to_pylist()], return_inverse=True)
+    return _of_nearest(atlas, split, lambda asking: labels[asking, None] == labels, 1.0)
+
+
+def degrees_apart(atlas: Atlas, split: str) -> tuple[Interval, float] | None:
+    """By how many degrees the angles of nearest RNNs of other runs differ, and those of random ones.
+
+    Args:
+        atlas: Embedded snapshots.
+        split: Whose nearest are looked for, among all snapshots of other runs.
+
+    Returns:
+        Both means, the first with its interval over RNNs; None where no angles are known, or the split is
+        empty.
+    """
     table = atlas.table
-    if not {"run", "label", "split"} <= set(table.column_names):
+    if "task" not in table.column_names or table.schema.field("task").type.get_field_index("angle") < 0:
+        return None
+    tasks = table["task"].to_pylist()
+    angles = np.array([np.nan if task is None else task["angle"] for task in tasks], dtype=np.float64)
+    return _of_nearest(
+        atlas, split, lambda asking: np.abs((angles[asking, None] - angles + 180) % 360 - 180), 180.0
+    )
+
+
+def _of_nearest(
+    atlas: Atlas, split: str, measure: Callable[[np.ndarray], np.ndarray], highest: float
+) -> tuple[Interval, float] | None:
+    """Means of a measure between snapshots and those nearest to them, and between them and all others.
+
+    Args:
+        atlas: Embedded snapshots.
+        split: Whose nearest are looked for, among all snapshots of other runs.
+        measure: Gives it for some snapshots (rows) and all (columns).
+        highest: What it can be at most; 0 is the least.
+    """
+    table = atlas.table
+    if not {"run", "split"} <= set(table.column_names):
         return None
     _, runs = np.unique(table["run"].to_numpy(), return_inverse=True)
-    _, labels = np.unique([str(label) for label in table["label"].to_pylist()], return_inverse=True)
     asking = np.flatnonzero(np.asarray(table["split"].to_pylist()) == split)
     if len(np.unique(runs)) < 2 or len(asking) == 0:
         return None
     similarity = atlas.embeddings[asking] @ atlas.embeddings.T
     others = runs[asking][:, None] != runs
-    alike = labels[asking][:, None] == labels
     nearest = np.where(others, similarity, -np.inf).argmax(axis=1)
-    chance = (alike & others).sum(axis=1) / others.sum(axis=1)
-    share = alike[np.arange(len(asking)), nearest].astype(np.float64)
-    return bootstrap(share[None], runs[asking], bounds=(0.0, 1.0)), float(chance.mean())
+    values = measure(asking).astype(np.float64)
+    chance = (values * others).sum(axis=1) / others.sum(axis=1)
+    found = values[np.arange(len(asking)), nearest]
+    return bootstrap(found[None], runs[asking], bounds=(0.0, highest)), float(chance.mean())
 
 
 def examples(atlas: Atlas, count: int = 4, neighbours: int = 3) -> list[dict[str, Any]]:

@@ -225,7 +225,8 @@ def _from_zoo(model: Model, zoo: Zoo) -> pa.Table:
         label = zoo.task.label
         labels = [None if instance is None else label(instance) for instance in table["task"].to_pylist()]
         table = table.append_column("label", pa.array(labels, pa.string()))
-        strings = _stored(zoo, zoo.task, snapshots)
+        writes = zoo.task.signal == "tokens"  # else rollouts show what RNNs read, not what they do
+        strings = _stored(zoo, zoo.task, snapshots) if writes else [[]] * len(table)
     else:
         strings = list(_written(model, groups, snapshots["id"].to_pylist()))
     return _finish(model, table, vectors, strings)

@@ -19,6 +19,7 @@ from rnnatlas.properties import results
 from rnnatlas.properties.evaluate import EMULATED, LOSSES, PREDICTIONS
 from rnnatlas.properties.figures import Figure
 from rnnatlas.properties.model import Model, load
+from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
 FILE = "experiment.json"
@@ -110,6 +111,11 @@ class Results:
     def zoo(self) -> Zoo:
         """The zoo."""
         return Zoo.open(self.folder / self.experiment.zoo)
+
+    @property
+    def noun(self) -> str:
+        """What the zoo's task calls its instances."""
+        return self.zoo.task.noun if self.zoo.task else Task.noun
 
     @cached_property
     def atlas(self) -> Atlas | None:

@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,19 @@ def _chosen(color: str | None, columns: list[dict[str, Any]]) -> str:
     names = {column["key"]: column["key"] for column in columns}
     short = {column["name"]: column["key"] for column in columns}
     if color is None:
-        return next(
-            (key for key in ("label", "metrics.performance", "step") if key in names), columns[0]["key"]
-        )
+        return default_column(columns)
     known = {**short, **names}
     if color not in known:
         raise UnknownName(f"no column {color!r} to colour by; {nearest(color, [*short, *names])}")
     return known[color]
+
+
+def default_column(columns: Sequence[Mapping[str, Any]]) -> str:
+    """The task where known, as a number where it is an angle; else how well RNNs do, or their age."""
+    angles = [column["key"] for column in columns if column["cyclic"] and column["key"].startswith("task.")]
+    names = [column["key"] for column in columns]
+    liked = [*angles, "label", "metrics.performance", "step"]
+    return next((key for key in liked if key in names), names[0])
 
 
 def colour_columns(table: pa.Table) -> list[dict[str, Any]]:

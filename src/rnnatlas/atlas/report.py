@@ -1,7 +1,7 @@
 """The report of an experiment: one HTML file with everything in it, computed from result files."""
 
 import datetime
-import html
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,26 @@ import torch
 
 import rnnatlas
 from rnnatlas.atlas import charts, claims, colours, comparison, words
-from rnnatlas.atlas.diagnostics import examples, question_differences, same_task
+from rnnatlas.atlas.diagnostics import degrees_apart, examples, same_task
 from rnnatlas.atlas.experiment import Experiment, Results
-from rnnatlas.atlas.map import colour_columns
-from rnnatlas.encoders.probing import ProbingEncoder
+from rnnatlas.atlas.interview import interview
+from rnnatlas.atlas.map import colour_columns, default_column
 from rnnatlas.files import write_text
 from rnnatlas.intervals import Interval, correlation, difference
 from rnnatlas.properties.evaluate import LOSSES
 from rnnatlas.properties.features import DEFINITIONS
-from rnnatlas.properties.figures import EMULATED
+from rnnatlas.properties.figures import EMULATED, PARTS, find
+from rnnatlas.tasks.base import Task
 
 SHOWN = 4
-"""RNNs in the figures that look at single ones."""
+"""RNNs whose neighbours are shown."""
+
+MAIN_SCORES = (
+    "performance correlation within step",
+    "generalisation_gap correlation within step",
+    "step accuracy",
+)
+"""Scores whose tables are shown at once, after that of the task."""
 
 
 def write_report(folder: Path | str) -> Path:
@@ -52,6 +60,7 @@ def write_report(folder: Path | str) -> Path:
 def contents(results: Results) -> dict[str, Any]:
     """Everything that the report's template shows."""
     headline = words.headline(results.splits)
+    noun = results.noun
     made = {
         "losses": _loss_chart(results),
         "curves": charts.learning_curves(
@@ -60,37 +69,42 @@ def contents(results: Results) -> dict[str, Any]:
         ),
     }
     about = _about(results)
-    tasks = {own: count for own, _, _, count in about["splits"]}
-    probing = _probing(results, made)
+    counts = {own: (runs, tasks) for own, runs, _, tasks in about["splits"]}
+    probing = interview(results, made)
     atlas = _atlas(results, made)
     if any(results.emulated.values()):
         made["emulated"] = charts.emulated(results.emulated)
-    _property_chart(results, made)
+    score = words.task_score(results.properties)
+    if score is not None:
+        made["task"] = _property_chart(results, score)
+    loss_tables, property_tables = comparison.loss_tables(results), comparison.property_tables(results)
     return {
         "experiment": results.experiment,
         "about": about,
-        "headline": headline and words.SPLITS[headline],
+        "headline": headline and words.split_name(headline, noun),
+        "headline_split": headline,
         "findings": _findings(results, headline) if headline else [],
         "ranking": _ranking(results, headline) if headline else [],
         "elsewhere": [
-            (words.SPLITS.get(other, other), tasks[other], _findings(results, other))
+            (words.split_name(other, noun), *counts[other], _findings(results, other))
             for other in results.splits
             if other != headline
         ],
         "divergence": results.divergence.replace("-", " "),
         "seeds": max(len(own) for own in results.experiment.runs.values()),
-        "loss_tables": comparison.loss_tables(results),
-        "property_tables": comparison.property_tables(results),
+        "loss_tables": _main_first(loss_tables, _main_losses(results)),
+        "property_tables": _main_first(property_tables, [score, *MAIN_SCORES]),
+        "task_score": score,
         "claims": claims.claims(results.table, about["task"]),
         "orders": claims.orders(results.table, about["task"]),
         "correlations": _correlations(results, headline) if headline else None,
         "probing": probing,
         "atlas": atlas,
+        "writing": atlas is not None and any(one["entry"]["samples"] for one in atlas["examples"]),
         "definitions": {**EMULATED, **DEFINITIONS},
         "name": words.name,
         "capital": words.capital,
         "colour": lambda encoder: colours.encoder_colour(encoder, results.encoders),
-        "splits": words.SPLITS,
         "charts": made,
     }
 
@@ -102,7 +116,7 @@ def _about(results: Results) -> dict[str, Any]:
     zoo = results.zoo
     table = zoo.table
     spec = zoo.specs[0]
-    languages = {
+    tasks = {
         split: len(
             {
                 str(task)
@@ -120,6 +134,8 @@ def _about(results: Results) -> dict[str, Any]:
         "version": rnnatlas.__version__,
         "torch": torch.__version__,
         "task": settings.task.name,
+        "noun": results.noun,
+        "reads": zoo.task.reads if zoo.task else Task.reads,
         "spec": str(spec),
         "parameters": spec.parameters,
         "runs": len(np.unique(runs)),
@@ -127,8 +143,8 @@ def _about(results: Results) -> dict[str, Any]:
         "steps": sorted(set(table["step"].to_pylist())),
         "zoo_seed": zoo.card["seed"],
         "splits": [
-            (split, len(np.unique(runs[splits == split])), int((splits == split).sum()), languages[split])
-            for split in languages
+            (split, len(np.unique(runs[splits == split])), int((splits == split).sum()), tasks[split])
+            for split in tasks
         ],
         "emulation": settings.emulation,
         "encoders": [
@@ -148,9 +164,12 @@ def _about(results: Results) -> dict[str, Any]:
 def _findings(results: Results, split: str) -> list[tuple[str, list[words.Finding]]]:
     """Findings under the question that they answer."""
     emulated = words.emulation(results.losses, results.divergence, split, _differences(results, split))
-    predicted = words.prediction(results.properties, split)
+    score = words.task_score(results.properties)
+    predicted = words.prediction(results.properties, split, score) if score else []
     return [("Does the embedding help to imitate the RNN?", emulated)] + (
-        [("Does the frozen embedding tell which language the RNN learned?", predicted)] if predicted else []
+        [(f"Does the frozen embedding tell which {results.noun} the RNN learned?", predicted)]
+        if predicted
+        else []
     )
 
 
@@ -163,14 +182,17 @@ def _ranking(results: Results, split: str) -> list[str]:
         encoder: comparison.intervals(own, f"emulation loss, {results.divergence}", split)["own"]
         for encoder, own in results.losses.items()
     }
-    accuracy = {
+    sentences, score = words.ranking(losses, "emulation loss"), words.task_score(results.properties)
+    told = {
         encoder: found["embedding"]
         for encoder, own in results.properties.items()
-        if "embedding" in (found := comparison.intervals(own, "task accuracy", split))
+        if score and "embedding" in (found := find(own, score, split))
     }
-    return words.ranking(losses, "emulation loss") + words.ranking(
-        accuracy, "task accuracy", lower_is_better=False
-    )
+    if score and told:
+        lower = bool(next(iter(told.values())).lower_is_better)
+        intervals = {encoder: figure.interval for encoder, figure in told.items()}
+        sentences += words.ranking(intervals, words.name(score), lower)
+    return sentences
 
 
 def _differences(results: Results, split: str) -> dict[str, Interval]:
@@ -191,10 +213,24 @@ def _loss_chart(results: Results) -> charts.Chart:
     )
 
 
-def _property_chart(results: Results, made: dict[str, charts.Chart]) -> None:
-    if comparison.intervals(next(iter(results.properties.values())), "task accuracy", results.splits[0]):
-        panels = comparison.panels(results, comparison.property_rows, "task accuracy")
-        made["task"] = charts.dots(panels, "share of m’s right", start_at_zero=True)
+def _property_chart(results: Results, score: str) -> charts.Chart:
+    panels = comparison.panels(results, comparison.property_rows, score)
+    return charts.dots(panels, words.name(score), start_at_zero=True)
+
+
+def _main_losses(results: Results) -> list[str]:
+    """The loss that was trained on, and what it is on each kind of rollout."""
+    name = f"emulation loss, {results.divergence}"
+    kinds = [f"{name}, {part}" for part in PARTS if part != "unmasked"]
+    return [name, *kinds]
+
+
+def _main_first(
+    tables: Sequence[dict[str, Any]], main: Sequence[str | None]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The tables that are shown at once, in the order of `main`, and the others."""
+    found = {table["name"]: table for table in tables}
+    return [found[name] for name in main if name in found], [t for t in tables if t["name"] not in main]
 
 
 def _correlations(results: Results, split: str) -> dict[str, Any]:
@@ -208,51 +244,10 @@ def _correlations(results: Results, split: str) -> dict[str, Any]:
         runs, steps = (chosen[0][name].to_numpy() for name in ("run", "step"))
         found[words.name(encoder)] = correlation(x, y, runs, within=steps)
         snapshots = len(runs)
-    return {"split": words.SPLITS[split], "intervals": found, "snapshots": snapshots}
+    return {"split": words.split_name(split, results.noun), "intervals": found, "snapshots": snapshots}
 
 
 # --- single RNNs -------------------------------------------------------------------------------------
-
-
-def _probing(results: Results, made: dict[str, charts.Chart]) -> dict[str, Any] | None:
-    """Questions and answers of the interactive encoder, for a few RNNs that do well."""
-    own = results.models.get("interactive")
-    if own is None:
-        return None
-    split = words.headline(results.splits) or results.splits[0]
-    table = results.zoo.snapshots(split=split)
-    if table.num_rows < 2:
-        return None
-    performance = [metrics["performance"] for metrics in table["metrics"].to_pylist()]
-    table = table.take(np.argsort([-value for value in performance], kind="stable"))
-    population = results.zoo.population(table)
-    differ, task = {}, results.zoo.task
-    for seed, model in own.items():
-        assert isinstance(model.encoder, ProbingEncoder)
-        differ[seed] = question_differences(model.encoder.probe(population))
-    seed = next(iter(own))
-    labels = (
-        [task.label(instance) for instance in table["task"].to_pylist()] if task else table["id"].to_pylist()
-    )
-    chosen = [labels.index(label) for label in dict.fromkeys(labels)][:SHOWN]
-    encoder: Any = own[seed].encoder
-    asked = encoder.probe(population.select(chosen))
-    sequence = int(differ[seed].mean(1).argmax())
-    letters = [*getattr(task, "letters", ""), "BOS", "EOS"]
-    names = (
-        letters if len(letters) == population.spec.input else [str(i) for i in range(population.spec.input)]
-    )
-    titles = [html.escape(labels[i]) for i in chosen]
-    made["probing"] = charts.probing(asked, sequence, titles, names, names)
-    return {
-        "split": words.SPLITS[split],
-        "shown": len(chosen),
-        "seed": seed,
-        "sequence": sequence + 1,
-        "sequences": asked.inputs.shape[1],
-        "rnns": min(len(population), 128),
-        "differences": [(seed, values.mean().item(), values.max().item()) for seed, values in differ.items()],
-    }
 
 
 def _atlas(results: Results, made: dict[str, charts.Chart]) -> dict[str, Any] | None:
@@ -261,15 +256,20 @@ def _atlas(results: Results, made: dict[str, charts.Chart]) -> dict[str, Any] | 
         return None
     columns = {column["key"]: column for column in colour_columns(atlas.table)}
     shown = {
-        "label": "coloured by language: near m’s, near colours",
+        default_column(
+            [*columns.values()]
+        ): f"coloured by {results.noun}: near {results.noun}s, near colours",
         "metrics.performance": "coloured by performance",
     }
     shown = {key: title for key, title in shown.items() if key in columns}
     made["map"] = charts.maps(atlas.table, [columns[key] for key in shown], list(shown.values()))
-    held_out = {split: same_task(atlas, split) for split in results.splits}
+    apart = {split: degrees_apart(atlas, split) for split in results.splits}
+    degrees = any(apart.values())
+    held_out = apart if degrees else {split: same_task(atlas, split) for split in results.splits}
     return {
         "card": atlas.card,
         "entries": len(atlas),
         "examples": examples(atlas, SHOWN),
-        "same": {split: shares for split, shares in held_out.items() if shares},
+        "same": {split: found for split, found in held_out.items() if found},
+        "degrees": degrees,
     }

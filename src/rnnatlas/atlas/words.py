@@ -9,9 +9,9 @@ from rnnatlas.properties.features import TRIVIAL
 from rnnatlas.properties.figures import Figure, find
 
 SPLITS = {
-    "new-runs": "new runs of known languages",
-    "validation": "languages not trained on (these chose the checkpoints)",
-    "ood": "languages of another kind (OOD)",
+    "new-runs": "new runs of known {noun}s",
+    "validation": "{noun}s not trained on (these chose the checkpoints)",
+    "ood": "{noun}s of another kind (OOD)",
 }
 NAMES = {
     "statistics": "layer-wise statistics",
@@ -33,7 +33,12 @@ NAMES = {
     "own": "own embedding",
     "shuffled": "another RNN's embedding",
     "zero": "no embedding (z = 0)",
+    "direction degrees": "angle error in degrees",
+    "angle degrees": "angle error in degrees, predicted as one number",
 }
+
+TASK_SCORES = ("task accuracy", "direction degrees")
+"""Figures that say how well predictors tell what an RNN was trained on; the first that there is counts."""
 
 CHOSE_NOTHING = ("new-runs", "ood")
 """Splits that may be the headline, the first that there is; validation chose the checkpoints."""
@@ -68,8 +73,13 @@ def compare(a: Interval, b: Interval, lower_is_better: bool = True) -> Outcome:
 
 
 def name(key: str) -> str:
-    """An encoder, control or predictor for people."""
+    """An encoder, control, predictor or score for people."""
     return NAMES.get(key, key)
+
+
+def split_name(split: str, noun: str) -> str:
+    """A split for people; `noun` is what the task calls its instances."""
+    return SPLITS.get(split, split).format(noun=noun)
 
 
 def emulation(
@@ -140,35 +150,49 @@ def prediction(
     """How well frozen embeddings tell the task, beside every trivial predictor and the untrained encoder."""
     findings = []
     for encoder, figures in properties.items():
-        found = {of: figure.interval for of, figure in find(figures, score, split).items()}
+        figures_of = find(figures, score, split)
+        found = {of: figure.interval for of, figure in figures_of.items()}
         if "embedding" not in found:
             continue
-        own = found["embedding"]
-        outcome, text = _against(own, {of: found[of] for of in TRIVIAL if of in found})
+        own, lower = found["embedding"], bool(figures_of["embedding"].lower_is_better)
+        outcome, text = _against(own, {of: found[of] for of in TRIVIAL if of in found}, lower)
         if "untrained" in found:
-            text += f" {_against_untrained(own, found['untrained'])}"
-        findings.append(Finding(encoder, outcome, f"{score} {own}, {text}"))
+            text += f" {_against_untrained(own, found['untrained'], lower)}"
+        findings.append(Finding(encoder, outcome, f"{name(score)} {own}, {text}"))
     return findings
 
 
-def _against(own: Interval, trivial: Mapping[str, Interval]) -> tuple[Outcome, str]:
-    outcomes = {of: compare(own, interval, lower_is_better=False) for of, interval in trivial.items()}
-    best = max(trivial, key=lambda of: trivial[of].mean)
+def _sides(lower_is_better: bool) -> tuple[str, str]:
+    """Where a better and a worse figure lie."""
+    return ("below", "above") if lower_is_better else ("above", "below")
+
+
+def _against(own: Interval, trivial: Mapping[str, Interval], lower: bool) -> tuple[Outcome, str]:
+    outcomes = {of: compare(own, interval, lower) for of, interval in trivial.items()}
+    best = min(trivial, key=lambda of: trivial[of].mean if lower else -trivial[of].mean)
+    better, worse = _sides(lower)
     if all(outcome == "yes" for outcome in outcomes.values()):
-        return "yes", f"clearly above every trivial predictor (the best: {name(best)}, {trivial[best]})."
+        return "yes", f"clearly {better} every trivial predictor (the best: {name(best)}, {trivial[best]})."
     failed = [of for of, outcome in outcomes.items() if outcome != "yes"]
-    below = [of for of in failed if outcomes[of] == "no"]
-    if below:
-        return "no", f"clearly below {_list([f'{name(of)}, {trivial[of]}' for of in below])}."
+    lost = [of for of in failed if outcomes[of] == "no"]
+    if lost:
+        return "no", f"clearly {worse} {_list([f'{name(of)}, {trivial[of]}' for of in lost])}."
     return "open", f"not apart from {_list([f'{name(of)}, {trivial[of]}' for of in failed])}."
 
 
-def _against_untrained(own: Interval, untrained: Interval) -> str:
+def _against_untrained(own: Interval, untrained: Interval, lower: bool) -> str:
+    better, worse = _sides(lower)
     return {
-        "yes": f"Clearly above the same encoder untrained, {untrained}.",
-        "no": f"Clearly below the same encoder untrained, {untrained}.",
+        "yes": f"Clearly {better} the same encoder untrained, {untrained}.",
+        "no": f"Clearly {worse} the same encoder untrained, {untrained}.",
         "open": f"Not apart from the same encoder untrained, {untrained}.",
-    }[compare(own, untrained, lower_is_better=False)]
+    }[compare(own, untrained, lower)]
+
+
+def task_score(properties: Mapping[str, Sequence[Figure]]) -> str | None:
+    """Which of `TASK_SCORES` the experiment has; None where RNNs differ in nothing that it tells."""
+    known = {figure.name for figures in properties.values() for figure in figures}
+    return next((score for score in TASK_SCORES if score in known), None)
 
 
 def headline(splits: Sequence[str]) -> str | None:

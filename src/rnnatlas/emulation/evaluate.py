@@ -51,10 +51,10 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
 
     Returns:
         One row for each snapshot and divergence (the one trained on first, then `REPORTED`), with the
-        columns id, run, step, split, divergence, and mean losses over the positions up to the first EOS:
-        `own` (the emulator is told the RNN's own embedding), `shuffled` (that of a snapshot
-        of another run, at random) and `zero` (the emulator that was trained with zeros); `own_unmasked`,
-        `shuffled_unmasked` and `zero_unmasked` are means over all positions.
+        columns id, run, step, split, divergence, and mean losses over the positions that the task's mask
+        leaves: `own` (the emulator is told the RNN's own embedding), `shuffled` (that of a snapshot of
+        another run, at random) and `zero` (the emulator that was trained with zeros); `own_PART`,
+        `shuffled_PART` and `zero_PART` are means over each other part of the positions that the task names.
     """
     data = Snapshots.of(zoo, snapshots)
     names = list(dict.fromkeys([model.settings.emulation.divergence, *REPORTED]))
@@ -64,6 +64,9 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
     size = max(1, BATCH // len(data.stored[0, :rollouts]))
     for number, batch in enumerate(data.in_order(size, rollouts)):
         _, inputs, targets, mask = unpack(batch, data.spec, data.task)
+        others = {
+            part: own_mask for part, own_mask in data.task.parts(batch["stored"]).items() if own_mask.any()
+        }
         rows = slice(number * size, number * size + len(inputs))
         predictions = {
             "own": model.emulate(own[rows], inputs),
@@ -76,7 +79,8 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
             for name in names:
                 values = divergences[name](targets, prediction)
                 parts.setdefault((told, name), []).append(masked_mean(values, mask))
-                parts.setdefault((f"{told}_unmasked", name), []).append(masked_mean(values, None))
+                for part, positions in others.items():
+                    parts.setdefault((f"{told}_{part}", name), []).append(masked_mean(values, positions))
     keys = snapshots.select(KEYS)
     tables = []
     for name in names:

@@ -20,6 +20,14 @@ EMULATED = {
 }
 """What the emulator is told, and how the columns of losses are called."""
 
+UP_TO_EOS, ALL = "positions up to the first EOS", "all positions"
+PARTS = {
+    "unmasked": ALL,
+    "rotated": "all positions of images rotated by the RNN's own angle",
+    "unrotated": "all positions of unrotated images, the same for all RNNs",
+}
+"""Positions that losses are means over besides those that the task's mask leaves, by name."""
+
 CORRELATIONS = {
     "correlation": Score("Pearson correlation of prediction and target", bounds=(-1.0, 1.0)),
     "correlation_within_step": Score(
@@ -81,7 +89,7 @@ class Figure:
 
 
 def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
-    """Mean losses for each split, what the emulator was told, and masked or not.
+    """Mean losses for each split, what the emulator was told, and over which positions.
 
     Args:
         tables: One a seed, of the same snapshots.
@@ -93,10 +101,11 @@ def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
             for table in tables
         ]
         for column in own[0].column_names:
-            told, _, unmasked = column.partition("_")
+            told, _, part = column.partition("_")
             if told in EMULATED:
-                name = f"emulation loss, {divergence}{', unmasked' if unmasked else ''}"
-                what = "all positions" if unmasked else "positions up to the first EOS"
+                name = f"emulation loss, {divergence}{part and f', {part}'}"
+                masked = UP_TO_EOS if f"{told}_unmasked" in own[0].column_names else ALL
+                what = PARTS[part] if part else masked
                 definition = (
                     f"mean over snapshots of the mean {divergence} over {what}, given {EMULATED[told]}"
                 )

@@ -51,6 +51,11 @@ class Task(ABC):
 
     name: ClassVar[str]
     Settings: ClassVar[type]
+    noun: ClassVar[str] = "task"
+    """What an instance is called; its plural ends in s."""
+    reads: ClassVar[str] = "its rollouts."
+    """What an RNN reads in its rollouts and how far that gives its instance away: the end of a sentence, and
+    one more."""
 
     def __init__(self, settings: Any):
         self.settings = settings
@@ -160,6 +165,19 @@ class Task(ABC):
     @abstractmethod
     def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
         """1 where a rollout's output carries information, 0 for padding (after the first EOS)."""
+
+    def parts(self, stored: UInt8[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
+        """Other masks than `mask`, by name, under which emulation losses are reported as well."""
+        return {}
+
+    def picture(
+        self, inputs: Float[Tensor, "*batch time input"]
+    ) -> Float[Tensor, "*batch height width"] | None:
+        """What an RNN reads as an image, black 0 and white 1; None where it is not one.
+
+        Pixels that it has not read are NaN.
+        """
+        return None
 
     @abstractmethod
     def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:

@@ -117,6 +117,11 @@ class FormalLanguages(Task):
     """
 
     name: ClassVar[str] = "formal-languages"
+    noun: ClassVar[str] = "language"
+    reads: ClassVar[str] = (
+        "strings that it wrote itself. Such strings give the language away as they unfold, so even an "
+        "emulator that is told nothing does fairly well."
+    )
     Settings: ClassVar[type] = FormalLanguagesSettings
     settings: FormalLanguagesSettings
     signal = "tokens"
@@ -299,6 +304,10 @@ class FormalLanguages(Task):
     def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
         """1 up to the output that should say EOS, 0 from the first EOS read on."""
         return ((stored[..., :-1] == self.eos).cumsum(-1) == 0).float()
+
+    def parts(self, stored: UInt8[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
+        """Padding and all, as the paper has it."""
+        return {"unmasked": torch.ones_like(self.mask(stored))}
 
     def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:
         """Letters up to EOS ("aabbcc⏎"), or to the end where it never came ("abca…"); "^" is a stray BOS."""

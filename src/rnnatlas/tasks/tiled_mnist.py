@@ -19,7 +19,7 @@ from rnnatlas.settings import settings
 from rnnatlas.tasks import digits
 from rnnatlas.tasks.base import Instance, Rollouts, Task, Values
 from rnnatlas.tasks.digits import Digits
-from rnnatlas.tasks.tiles import Images, draws, rotation, tiled
+from rnnatlas.tasks.tiles import Images, draws, rotation, tiled, untiled
 
 CLASSES = 10
 AT_ONCE = 8192
@@ -84,6 +84,11 @@ class TiledMNIST(Task):
     """
 
     name: ClassVar[str] = "tiled-mnist"
+    noun: ClassVar[str] = "angle"
+    reads: ClassVar[str] = (
+        "images that it was not trained on, every other one rotated by its own angle. A rotated image gives "
+        "the angle away; unrotated ones, the same for all RNNs, do not."
+    )
     Settings: ClassVar[type] = TiledMNISTSettings
     settings: TiledMNISTSettings
     side: ClassVar[int] = 28
@@ -271,6 +276,17 @@ class TiledMNIST(Task):
     def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
         """1 everywhere: an image has no padding."""
         return stored.new_ones((*stored.shape[:-1], self.time), dtype=torch.float32)
+
+    def parts(self, stored: UInt8[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
+        """Rotated images, which give the angle away, and unrotated ones, which do not."""
+        everything = self.mask(stored)
+        rotated = everything * stored[..., ROTATED, None]
+        return {"rotated": rotated, "unrotated": everything - rotated}
+
+    def picture(self, inputs: Float[Tensor, "*batch time input"]) -> Float[Tensor, "*batch height width"]:
+        """Tiles where an RNN takes them to be: the first step, where it expects BOS, shows nothing."""
+        tiles = inputs[..., 1 : self.time, :] * self.sd + self.mean
+        return untiled(F.pad(tiles, (0, 0, 0, self.time - 1 - tiles.shape[-2]), value=torch.nan))
 
     def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:
         """The digit on each image, with "↺" where it is rotated."""

@@ -1,6 +1,7 @@
 """Images rotated and cut into tiles, many RNNs' at once."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -52,6 +53,13 @@ def tiled(raster: Float[Tensor, "rnn height width axis"], tile: int) -> Float[Te
     many, axes = raster.shape[1] // tile, raster.shape[-1]
     cut = raster.view(-1, many, tile, many, tile, axes).transpose(2, 3)
     return cut.reshape(-1, many**2, tile**2, axes)
+
+
+def untiled(tiles: Float[Tensor, "*batch tile pixel"]) -> Float[Tensor, "*batch height width"]:
+    """Tiles in the order in which an RNN reads them, laid out as the image."""
+    many, tile = (math.isqrt(count) for count in tiles.shape[-2:])
+    cut = tiles.unflatten(-1, (tile, tile)).unflatten(-3, (many, many))
+    return cut.transpose(-3, -2).flatten(-4, -3).flatten(-2)
 
 
 def draws(own: np.random.Generator, count: int, batch: int) -> Iterator[Int[np.ndarray, " batch"]]:

@@ -3,6 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const n = data.ids.length;
 const columns = new Map(data.columns.map(column => [column.key, column]));
 const neighbours = 8;
+const writes = data.samples.some(strings => strings.length);
 const $ = id => document.getElementById(id);
 const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -52,6 +53,7 @@ function scale(column) {
 }
 
 function range(column) {
+  if (column.cyclic) return [0, 360];
   let low = Infinity, high = -Infinity;
   for (const value of column.values) if (value !== null) { low = Math.min(low, value); high = Math.max(high, value); }
   return low < high ? [low, high] : low === Infinity ? [0, 1] : [low, low + 1];
@@ -172,7 +174,7 @@ function panel() {
   if (selected === null) {
     box.replaceChildren(
       element("h2", {textContent: `${n.toLocaleString("en")} RNNs`}),
-      element("p", {className: "hint", textContent: "Each point is one RNN, placed by its embedding. Click one to see which RNNs are nearest to it and what they write."}),
+      element("p", {className: "hint", textContent: "Each point is one RNN, placed by its embedding. Click one to see which RNNs are nearest to it" + (writes ? " and what they write." : ".")}),
       element("p", {className: "hint", textContent: data.note}));
     return;
   }
