@@ -42,6 +42,35 @@ def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatc
         experiment.reproduce(tmp_path / "demo", "demo", changes=TINY | {"experiment": {"seeds": 3}})
 
 
+DIGITS = {
+    **TINY,
+    "zoo": {**TINY["zoo"], "runs": 40, "runs_per_shard": 40},
+    "task": {"metric_images": 20},
+}
+
+
+@pytest.mark.slow
+def test_rotated_digits_end_with_a_report_as_well(tmp_path):
+    out = tmp_path / "demo"
+    report = experiment.reproduce(
+        out, "demo", task="tiled-digits", changes=DIGITS, workers=1, progress=False
+    ).read_text(encoding="utf-8")
+    assert "angle error in degrees" in report
+    assert "rnnatlas demo --zoo digits --seed 0" in report
+    assert 'id="chart-pictures"' in report
+    assert "language" not in report.partition("<script>")[0]
+    assert "first EOS" not in report
+    with pytest.raises(OutputExists, match="another task"):
+        experiment.Record(out, 0, experiment.resolve("demo", DIGITS, "tiled-digits"), "tiled-mnist")
+
+
+def test_settings_are_those_of_the_task():
+    assert experiment.resolve("small", {}, "tiled-mnist")["task"]["tile"] == 4
+    assert "tile" not in experiment.resolve("small", {})["task"]
+    with pytest.raises(LookupError, match="no settings for task 'tiled-mnist'"):
+        experiment.resolve("demo", {}, "tiled-mnist")
+
+
 def test_other_folders_and_unknown_settings_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputExists, match="exists already"):

@@ -10,7 +10,7 @@ import pytest
 
 from rnnatlas.atlas import colours
 from rnnatlas.atlas.index import Atlas
-from rnnatlas.atlas.map import colour_columns, document, write_map
+from rnnatlas.atlas.map import colour_columns, default_column, document, write_map
 from rnnatlas.errors import OutputExists, UnknownName
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -84,6 +84,13 @@ def test_angles_are_cyclic_and_missing_values_stay_missing():
     (column,) = colour_columns(pa.table({"angle": angles}))
     assert column["cyclic"]
     assert column["values"][:4] == [10.5, None, None, 300.0]
+
+
+def test_angles_of_tasks_colour_the_map_first():
+    tasks = [{"angle": float(angle)} for angle in range(20)]
+    table = pa.table({"label": [f"{task['angle']}°" for task in tasks], "task": tasks})
+    assert default_column(colour_columns(table)) == "task.angle"
+    assert default_column(colour_columns(table.select(["label"]))) == "label"
 
 
 def test_atlas_of_checkpoints_alone_has_a_map():

@@ -5,18 +5,20 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
 
 from rnnatlas.atlas import comparison
-from rnnatlas.atlas.diagnostics import examples, question_differences, same_task
+from rnnatlas.atlas.diagnostics import degrees_apart, examples, question_differences, same_task
 from rnnatlas.atlas.experiment import Experiment, Results
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.atlas.report import contents, write_report
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.errors import RunFormatError
 from rnnatlas.intervals import Interval
+from rnnatlas.tasks.base import Values
 
 
 def test_report_of_a_tiny_experiment(experiment):
@@ -146,3 +148,27 @@ def test_atlas_of_checkpoints_has_no_examples(atlas):
     assert examples(bare) == []
     assert same_task(bare, "train") is None
     assert np.isfinite(bare.embeddings).all()
+
+
+def test_question_differences_of_numbers_are_shares_of_their_range():
+    inputs = torch.full((2, 1, 3, 4), -1.0)
+    inputs[1, 0, 0], inputs[1, 0, 1] = 3.0, 1.0
+    found = question_differences(Probing(inputs=inputs, outputs=inputs), Values(low=-1.0, high=3.0))
+    assert found.tolist() == [[pytest.approx(1), pytest.approx(0.5), 0]]
+
+
+def test_angles_of_nearest_are_the_shorter_way_apart(atlas):
+    vectors = np.eye(16, dtype=np.float32)[[0, 0, 1, 1]]
+    table = pa.table(
+        {
+            "run": [0, 1, 2, 3],
+            "split": ["ood", "ood", "train", "train"],
+            "task": [{"angle": angle} for angle in (350.0, 20.0, 100.0, 200.0)],
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 16),
+        }
+    )
+    found = degrees_apart(Atlas({}, table), "ood")
+    assert found is not None
+    assert found[0].mean == pytest.approx(30)
+    assert found[1] == pytest.approx(((30 + 110 + 150) / 3 + (30 + 80 + 180) / 3) / 2)
+    assert degrees_apart(atlas, "ood") is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnnatlas.atlas.words import compare, emulation, headline, prediction, ranking
+from rnnatlas.atlas.words import compare, emulation, headline, prediction, ranking, task_score
 from rnnatlas.intervals import Interval
 from rnnatlas.properties.figures import Figure
 
@@ -156,3 +156,24 @@ def test_all_tied_ranks_nothing():
     sentences = ranking({"interactive": interval(0.1), "statistics": interval(0.1)}, "loss")
     assert len(sentences) == 1
     assert "before" not in sentences[0]
+
+
+def test_errors_of_angles_are_better_below():
+    wins = figures(
+        "direction degrees", embedding=interval(20.0), untrained=interval(60.0), norms=interval(50.0)
+    )
+    (better,) = prediction({"interactive": wins}, "new-runs", "direction degrees")
+    assert better.outcome == "yes"
+    assert better.text.startswith("angle error in degrees 20.0 (20.0–20.0), clearly below every trivial")
+    assert "Clearly below the same encoder untrained" in better.text
+    (worse,) = prediction({"interactive": figures("direction degrees", embedding=interval(70.0),
+                           norms=interval(50.0))}, "new-runs", "direction degrees")  # fmt: skip
+    assert worse.outcome == "no"
+    assert "clearly above weight norms" in worse.text
+
+
+def test_score_of_the_task_is_that_which_the_zoo_has():
+    assert task_score({"a": figures("angle degrees") + figures("direction degrees", own=interval(1.0))}) == (
+        "direction degrees"
+    )
+    assert task_score({"a": figures("step accuracy", own=interval(1.0))}) is None

@@ -100,3 +100,10 @@ def test_metrics_and_rollouts_are_the_same_alone_and_among_others(task, instance
     rollouts = task.rollouts(population, instances, streams("rollouts"), 6)
     own = task.rollouts(population.select([2]), instances[2:], streams("rollouts")[2:], 6)
     assert (rollouts.inputs[2] == own.inputs[0]).mean() > 0.99
+
+
+def test_parts_of_rollouts_are_masks(task, instances, population):
+    stored = torch.from_numpy(task.rollouts(population, instances, streams("rollouts"), 6).inputs)
+    for mask in task.parts(stored).values():
+        assert mask.shape == task.mask(stored).shape
+        assert ((mask == 0) | (mask == 1)).all()

@@ -45,6 +45,16 @@ def cut(image, tile):
     return [image[y : y + tile, x : x + tile].ravel() for y, x in itertools.product(starts, starts)]
 
 
+def test_pictures_are_what_the_rnn_reads():
+    own = TASK.rollouts(population(2), [upright(), upright(90.0)], streams("rollouts"), 4).inputs
+    inputs = TASK.encode_inputs(torch.from_numpy(own))
+    images = own[..., PIXELS:].reshape(2, 4, 8, 8) / 255
+    assert np.allclose(TASK.picture(inputs).numpy(), images, atol=1e-6)
+    begun = TASK.picture(inputs[..., :6, :])
+    assert np.allclose(begun[..., :2, :].numpy(), images[..., :2, :], atol=1e-6)
+    assert torch.equal(begun.isnan().flatten(2).sum(2), torch.full((2, 4), 64 - 5 * 4))
+
+
 # --- rotation --------------------------------------------------------------------------------------
 
 
