@@ -7,8 +7,8 @@ from rnnatlas.registry import Registry
 def encoders(*, json: bool = False, common: Common | None = None) -> None:
     """The encoders: family, size, cost, and the symmetries of RNNs that leave embeddings as they are.
 
-    Parameters and floating-point operations are those of the default settings, for LSTMs of the paper's
-    size, 6→32×2→6; the latter count the matrix products of embedding one RNN.
+    Size and cost are those of the default settings for LSTMs of the paper's size, 6→32×2→6; floating-point
+    operations are those of the matrix products in embedding one RNN.
 
     ```
     rnnatlas encoders --json

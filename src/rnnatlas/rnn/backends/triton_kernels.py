@@ -8,6 +8,8 @@ Arrays are [rnn, batch, time, gate·hidden]. `P` is hidden rounded up to what a 
 hidden are masked and stay 0. All kernels of a direction have the same arguments, used or not.
 """
 
+# Where triton is not installed, the module of that name beside this one is found.
+# pyright: reportAttributeAccessIssue=false
 from typing import no_type_check
 
 import triton
