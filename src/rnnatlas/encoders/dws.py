@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
-from rnnatlas.encoders.equivariant import Equivariant, Features, Part, parts, summed
+from rnnatlas.encoders.equivariant import Equivariant, Features, Part, parts
 from rnnatlas.rnn import Population, RNNSpec, canonical_bias
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal
@@ -72,13 +72,12 @@ class DWS(Encoder):
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
         """The MLP's answer to the means over each tensor after the last layer."""
         raw = features(population)
-        lifted: Features = {}
+        state: Features = {}
         for part, centre, scale in zip(self.parts, self.centre, self.scale, strict=True):
-            lifted[part] = self.lifts[_lift_name(part)]((raw[part] - centre) / scale).relu_()
-        state = summed(lifted)
+            state[part] = self.lifts[_lift_name(part)]((raw[part] - centre) / scale).relu_()
         for layer in self.layers:
-            state = layer(state, rectified=True)
-        return self.mlp(torch.cat([state[part].mean for part in self.parts], 1))
+            state = {part: entries.relu_() for part, entries in layer(state).items()}
+        return self.mlp(torch.cat([state[part].flatten(1, -2).mean(1) for part in self.parts], 1))
 
     @torch.no_grad()
     def calibrate(self, population: Population) -> None:

@@ -1,14 +1,14 @@
 """Linear layers that commute with reorderings of the hidden units of stacked RNNs."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from rnnatlas.encoders.spread import Summed, spread, summed_up
 from rnnatlas.rnn import RNNSpec
 
 FAR = 2
@@ -106,39 +106,100 @@ class Equivariant(nn.Module):
         constants = dict.fromkeys(_constant(slot) for slot in self.scalars)
         self.constants = nn.ParameterDict({name: torch.zeros(channels[1]) for name in constants})
 
-    def forward(self, state: dict[Part, Summed], rectified: bool = False) -> dict[Part, Summed]:
-        """The map, with constants added, and with ReLU if it is to be `rectified`."""
+    def forward(self, features: Features) -> Features:
+        """The map, with constants added."""
+        entries: Features = {}
         summaries: dict[Slot, Tensor] = {}
         for part in self.parts:
-            summaries |= _summaries(part, state[part])
+            entries[part], own = _summarised(part, features[part])
+            summaries |= own
         mixed: dict[Slot, Tensor] = {}
         for group, slots in enumerate(self.along):
             mixed |= zip(slots, self.vector_mix([summaries[slot] for slot in slots], group), strict=True)
         scalars = self.scalar_mix([summaries[slot] for slot in self.scalars], 0)
         for slot, scalar in zip(self.scalars, scalars, strict=True):
             mixed[slot] = scalar + self.constants[_constant(slot)]
-        return {part: self._outcome(part, state[part].entries, mixed, rectified) for part in self.parts}
+        return {part: self._outcome(part, entries[part], mixed) for part in self.parts}
 
-    def _outcome(self, part: Part, entries: Tensor, mixed: dict[Slot, Tensor], rectified: bool) -> Summed:
+    def _outcome(self, part: Part, entries: Tensor, mixed: dict[Slot, Tensor]) -> Tensor:
         everywhere = mixed[Slot(part, "mean")].unsqueeze(1)
         if len(part.axes) == 1:
-            outcome = mixed[Slot(part, "itself")] + everywhere
-            return Summed(F.relu(outcome) if rectified else outcome)
+            return mixed[Slot(part, "itself")] + everywhere
         rows, columns = mixed[Slot(part, "rows")] + everywhere, mixed[Slot(part, "columns")]
         transposed = diagonal = None
         if part.square:
             transposed = self.entries["transposed"]
             diagonal = mixed[Slot(part, "diagonal")] + mixed[Slot(part, "trace")].unsqueeze(1)
-        weights = (self.entries[_entry_tie(part)], transposed)
-        return spread(entries, weights, (rows, columns, diagonal), rectified)
+        own = self.entries[_entry_tie(part)]
+        return cast(Tensor, Spread.apply(entries, own, transposed, rows, columns, diagonal))
 
 
-def summed(features: Features) -> dict[Part, Summed]:
-    """Tensors with what sums them up, as `Equivariant` takes them."""
-    return {
-        part: summed_up(entries, part.square) if len(part.axes) == 2 else Summed(entries)
-        for part, entries in features.items()
-    }
+class Summaries(Function):
+    """Means along either dimension, and the diagonal of square tensors.
+
+    Written out, as `Spread`, because torch's own gradients make several passes over the largest tensors
+    for each of them. The entries pass through, so that their gradient comes back here to be added to.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, entries: Tensor, square: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Entries, rows, columns and the diagonal, if there is one."""
+        ctx.sizes = entries.shape[1:3]
+        diagonal = _diagonal(entries).contiguous() if square else None
+        return entries.view_as(entries), entries.mean(2), entries.mean(1), diagonal
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, entries: Tensor, rows: Tensor, columns: Tensor, diagonal: Tensor | None
+    ) -> tuple[Tensor, None]:
+        """The gradient in the entries."""
+        entries.add_((rows / ctx.sizes[1]).unsqueeze(2)).add_((columns / ctx.sizes[0]).unsqueeze(1))
+        if diagonal is not None:
+            _diagonal(entries).add_(diagonal)
+        return entries, None
+
+
+class Spread(Function):
+    """Products of entries, and of transposed ones, with weights; vectors added to rows, columns, diagonal."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        entries: Tensor,
+        own: Tensor,
+        transposed: Tensor | None,
+        rows: Tensor,
+        columns: Tensor,
+        diagonal: Tensor | None,
+    ) -> Tensor:
+        """The entries that come out."""
+        ctx.save_for_backward(entries, own, transposed)
+        outcome = entries @ own
+        if transposed is not None and diagonal is not None:
+            outcome.add_((entries @ transposed).transpose(1, 2))
+            _diagonal(outcome).add_(diagonal)
+        return outcome.add_(rows.unsqueeze(2)).add_(columns.unsqueeze(1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outcome: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients in all of them."""
+        entries, own, transposed = ctx.saved_tensors
+        given, flat = entries.flatten(0, 2), outcome.flatten(0, 2)
+        d_entries, d_own = flat @ own.T, given.T @ flat
+        d_transposed = d_diagonal = None
+        if transposed is not None:
+            flipped = outcome.transpose(1, 2).flatten(0, 2)
+            d_entries.addmm_(flipped, transposed.T)
+            d_transposed, d_diagonal = given.T @ flipped, _diagonal(outcome)
+        vectors = (outcome.sum(2), outcome.sum(1), d_diagonal)
+        return d_entries.view_as(entries), d_own, d_transposed, *vectors
+
+
+def _diagonal(entries: Float[Tensor, "rnn axis axis channel"]) -> Float[Tensor, "rnn axis channel"]:
+    """A view."""
+    return entries.diagonal(dim1=1, dim2=2).transpose(1, 2)
 
 
 class Mix(nn.Module):
@@ -192,15 +253,15 @@ def _scalars(part: Part) -> list[Slot]:
     return [Slot(part, "mean")] + [Slot(part, "trace")] * part.square
 
 
-def _summaries(part: Part, tensor: Summed) -> dict[Slot, Tensor]:
-    """What sums a tensor up."""
-    entries, rows, columns, diagonal = tensor
-    if rows is None or columns is None:
-        return {Slot(part, "itself"): entries, Slot(part, "mean"): tensor.mean}
-    found = {"rows": rows, "columns": columns, "mean": tensor.mean}
-    if diagonal is not None:
+def _summarised(part: Part, entries: Tensor) -> tuple[Tensor, dict[Slot, Tensor]]:
+    """The entries again, and what sums them up."""
+    if len(part.axes) == 1:
+        return entries, {Slot(part, "itself"): entries, Slot(part, "mean"): entries.mean(1)}
+    entries, rows, columns, diagonal = cast(tuple[Tensor, ...], Summaries.apply(entries, part.square))
+    found = {"rows": rows, "columns": columns, "mean": rows.mean(1)}
+    if part.square:
         found |= {"diagonal": diagonal, "trace": diagonal.mean(1)}
-    return {Slot(part, view): summary for view, summary in found.items()}
+    return entries, {Slot(part, view): summary for view, summary in found.items()}
 
 
 def _vector_tie(to: Slot, source: Slot) -> str:
