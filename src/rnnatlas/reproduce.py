@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnatlas import __version__, encoders, files, seeds, tasks
+from rnnatlas.atlas.words import CUT
 from rnnatlas.errors import OutputExists, SettingsError
 from rnnatlas.settings import as_dict, build, check_sections, merge, preset, settings
 from rnnatlas.tasks.base import Task
@@ -18,8 +19,8 @@ ZOOS = {"languages": "formal-languages", "mnist": "tiled-mnist", "digits": "tile
 
 TASK = ZOOS["languages"]
 RECORD = "settings.json"
-CUT = "interactive-cut"
-"""Label of interactive probing whose questions cannot depend on the answers (method 8.1b)."""
+SECTIONS = ("experiment", "task", "zoo", "emulation", "encoders")
+"""Of an experiment's settings."""
 
 
 @settings
@@ -169,7 +170,7 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
     from rnnatlas.zoo.train import ZooSettings
 
     values = merge(preset(name, task), changes)
-    check_sections(values, ("experiment", "task", "zoo", "emulation", "encoders"))
+    check_sections(values, SECTIONS)
     kinds = {name: encoders.registry[name].Settings for name in values["encoders"]}
     if not kinds:
         raise SettingsError("an experiment needs at least one encoder under encoders, found none")

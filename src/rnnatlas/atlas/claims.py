@@ -9,15 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from rnnatlas.atlas.published import MECHANISTIC, PROBING, PUBLISHED, Published
-from rnnatlas.atlas.words import ENOUGH_SEEDS, name
+from rnnatlas.atlas.words import CUT, ENOUGH_SEEDS, name
 from rnnatlas.intervals import Interval
 from rnnatlas.properties.features import TRIVIAL
 from rnnatlas.properties.results import interval
 
 Verdict = Literal["reproduced", "not reproduced", "open"]
-
-CUT = "interactive-cut"
-"""Label of interactive probing whose questions do not depend on answers."""
 
 DISTINCT = 0.01
 """Published losses of supervised and pre-trained encoders that are nearer than this claim nothing."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.intervals import Interval, bootstrap
+from rnnatlas.properties.roles import HELD_OUT
 from rnnatlas.tasks.base import Signal, Values
 
 ENOUGH = 128
@@ -105,9 +106,7 @@ def examples(atlas: Atlas, count: int = 4, neighbours: int = 3) -> list[dict[str
     chosen: list[int] = []
     rows = table.select(["label", "split", "metrics"]).to_pylist()
     order = sorted(range(len(rows)), key=lambda i: -((rows[i]["metrics"] or {}).get("performance") or 0))
-    splits = [
-        split for split in ("new-runs", "validation", "ood", "train") if split in table["split"].to_pylist()
-    ]
+    splits = [split for split in (*HELD_OUT, "train") if split in table["split"].to_pylist()]
     for turn in range(count):
         split = splits[turn % len(splits)]
         taken = {rows[i]["label"] for i in chosen}

@@ -13,6 +13,9 @@ SPLITS = {
     "validation": "{noun}s not trained on (these chose the checkpoints)",
     "ood": "{noun}s of another kind (OOD)",
 }
+CUT = "interactive-cut"
+"""Label of interactive probing whose questions cannot depend on the answers (method 8.1b)."""
+
 NAMES = {
     "statistics": "layer-wise statistics",
     "flat": "flattened weights",
@@ -20,7 +23,7 @@ NAMES = {
     "dws": "equivariant network (DWS)",
     "noninteractive": "non-interactive probing",
     "interactive": "interactive probing",
-    "interactive-cut": "interactive probing, answers cut off",
+    CUT: "interactive probing, answers cut off",
     "embedding": "trained embedding",
     "supervised": "trained end to end",
     "untrained": "untrained encoder",

@@ -34,11 +34,10 @@ def demo(
         workers: Processes at a time; as many as there are processors by default.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
     """
-    from rnnatlas.reproduce import ZOOS, reproduce, resolve
+    from rnnatlas.reproduce import SECTIONS, ZOOS, reproduce, resolve
 
     common = common or Common()
-    sections = ["experiment", "task", "zoo", "emulation", "encoders"]
-    changes = common.layered({}, {}, set or [], sections)
+    changes = common.layered({}, {}, set or [], SECTIONS)
     if common.print_config:
         flags = {"out": out, "zoo": zoo, "seed": seed, "workers": workers}
         common.show(flags, resolve("demo", changes, ZOOS[zoo]))

@@ -42,8 +42,7 @@ def reproduce(
     from rnnatlas import reproduce as experiment
 
     common = common or Common()
-    sections = ["experiment", "task", "zoo", "emulation", "encoders"]
-    changes = common.layered({}, {}, set or [], sections)
+    changes = common.layered({}, {}, set or [], experiment.SECTIONS)
     chosen = ["languages", "mnist"] if zoo == "both" else [zoo]
     resolved = {one: experiment.resolve(preset, changes, experiment.ZOOS[one]) for one in chosen}
     if common.print_config:

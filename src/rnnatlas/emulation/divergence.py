@@ -62,6 +62,10 @@ def l2(
     return (target.exp() - prediction.exp()).square().sum(-1)
 
 
+UP_TO_EOS, ALL = "positions up to the first EOS", "all positions"
+"""What `masked_mean` is over, in words."""
+
+
 def masked_mean(
     values: Float[Tensor, "rnn rollout time"], mask: Float[Tensor, "rnn rollout time"] | None
 ) -> Float[Tensor, " rnn"]:

@@ -9,6 +9,7 @@ import torch
 
 from rnnatlas import encoders, files, seeds
 from rnnatlas.emulation.data import Snapshots
+from rnnatlas.emulation.divergence import ALL, UP_TO_EOS
 from rnnatlas.emulation.model import (
     EmulationSettings,
     Model,
@@ -215,7 +216,7 @@ def _train(
 
 def _record(run: RunSettings, best: Mapping[str, Any], snapshots: Snapshots) -> dict[str, Any]:
     """The best validation loss as metrics.json has it."""
-    masked = "positions up to the first EOS" if run.emulation.mask_padding else "all positions"
+    masked = UP_TO_EOS if run.emulation.mask_padding else ALL
     return {
         "name": "best validation loss",
         "split": "validation",

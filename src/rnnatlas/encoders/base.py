@@ -118,6 +118,15 @@ def at_least_one(settings: Any, section: str, *names: str) -> None:
             raise SettingsError(f"{section}.{name} should be 1 or more, found {getattr(settings, name)}")
 
 
+def mean_and_spread(values: Tensor, dim: int | None = None) -> tuple[Tensor, Tensor]:
+    """What standardises values, along one dimension or all together; spread 1 for what hardly varies.
+
+    A feature that hardly varies in training must not be blown up elsewhere.
+    """
+    spread = values.std(dim, correction=0)
+    return values.mean(dim), torch.where(spread > 1e-6, spread, 1.0)
+
+
 @torch.no_grad()
 def remember(cell: nn.RNNBase, steps: int) -> None:
     """Draws the biases of an LSTM's forget gates so that its units remember for up to so many steps.

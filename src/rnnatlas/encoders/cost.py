@@ -42,9 +42,8 @@ def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
     kind = registry[name]
     with torch.device("meta"):  # where torch's own RNNs, too, are made of products that can be counted
         encoder = kind(spec, "tokens", "tokens", settings or kind.Settings()).eval()
-        encoder.requires_grad_(
-            False
-        )  # the counter takes a view of a parameter for something to go back through
+        # the counter takes a view of a parameter for something to go back through
+        encoder.requires_grad_(False)
         population = Population.unflatten(spec, torch.empty(1, spec.parameters))
     with FlopCounterMode(display=False) as counter:
         encoder(population)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mean_and_spread, mlp
 from rnnatlas.encoders.equivariant import Equivariant, Features, Part, parts
 from rnnatlas.rnn import Population, RNNSpec, canonical_bias
 from rnnatlas.settings import settings
@@ -83,9 +83,7 @@ class DWS(Encoder):
     def calibrate(self, population: Population) -> None:
         """Takes each tensor's mean and spread over the training snapshots, then spreads embeddings out."""
         for index, entries in enumerate(features(population).values()):
-            spread = entries.std(correction=0)
-            self.centre[index] = entries.mean()
-            self.scale[index] = spread if spread > 1e-6 else 1
+            self.centre[index], self.scale[index] = mean_and_spread(entries)
         super().calibrate(population)
 
 

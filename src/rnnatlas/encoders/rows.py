@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.encoders.base import Encoder
+from rnnatlas.encoders.base import Encoder, mean_and_spread
 from rnnatlas.rnn import Population, RNNSpec, canonical_bias, permute_hidden, random_permutations
 from rnnatlas.tasks.base import Signal
 
@@ -50,10 +50,7 @@ class RowEncoder(Encoder):
     def calibrate(self, population: Population) -> None:
         """Takes each tensor's mean and spread over the training snapshots, then spreads embeddings out."""
         for index, weight in enumerate(canonical_bias(population).weights.values()):
-            mean = weight.mean()
-            spread = (weight - mean).square().mean().sqrt()
-            self.centre[index] = mean
-            self.scale[index] = spread if spread > 1e-6 else 1
+            self.centre[index], self.scale[index] = mean_and_spread(weight)
         super().calibrate(population)
 
 

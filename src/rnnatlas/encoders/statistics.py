@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mean_and_spread, mlp
 from rnnatlas.rnn import Population, RNNSpec, canonical_bias
 from rnnatlas.rnn.tracing import traced
 from rnnatlas.settings import settings
@@ -71,9 +71,9 @@ class Statistics(Encoder):
         """Takes each feature's mean and spread over the training snapshots, then spreads embeddings out."""
         chunks = range(0, len(population), 256)
         features = torch.cat([statistics(population.select(slice(i, i + 256))) for i in chunks])
-        spread = features.std(0, correction=0)
-        self.centre.copy_(features.mean(0))
-        self.scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+        centre, scale = mean_and_spread(features, 0)
+        self.centre.copy_(centre)
+        self.scale.copy_(scale)
         super().calibrate(population)
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from rnnatlas import properties
+from rnnatlas.emulation.divergence import ALL, UP_TO_EOS
 from rnnatlas.intervals import Interval, bootstrap, correlation
 from rnnatlas.properties.base import LOSS, Score
 from rnnatlas.properties.calibration import calibration_gaps
 from rnnatlas.properties.features import DEFINITIONS
-from rnnatlas.properties.roles import CALIBRATED_ON
+from rnnatlas.properties.roles import CALIBRATED_ON, HELD_OUT
 
 EMULATED = {
     "own": "each RNN's own embedding",
@@ -20,7 +21,6 @@ EMULATED = {
 }
 """What the emulator is told, and how the columns of losses are called."""
 
-UP_TO_EOS, ALL = "positions up to the first EOS", "all positions"
 PARTS = {
     "unmasked": ALL,
     "rotated": "all positions of images rotated by the RNN's own angle",
@@ -215,7 +215,7 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 def _splits(table: pa.Table) -> list[tuple[str, np.ndarray]]:
     splits = np.asarray(table["split"].to_pylist())
-    known = [split for split in ("new-runs", "validation", "ood") if split in splits]
+    known = [split for split in HELD_OUT if split in splits]
     return [(split, np.flatnonzero(splits == split)) for split in known]
 
 

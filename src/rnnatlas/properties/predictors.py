@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
+from rnnatlas.encoders.base import mean_and_spread
 from rnnatlas.errors import RunFormatError
 from rnnatlas.files import replacing
 from rnnatlas.properties.base import Property
@@ -92,10 +93,9 @@ class Predictor(nn.Module):
 
     def standardise(self, features: Float[Tensor, "rnn feature"]) -> None:
         """Takes mean and spread of each feature from those of training RNNs."""
-        scale = features.std(0, correction=0)
-        self.mean.copy_(features.mean(0))
-        # A feature that hardly varies in training must not be blown up elsewhere.
-        self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+        mean, scale = mean_and_spread(features, 0)
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
 
 
 def fit(

@@ -4,6 +4,8 @@ Every RNN of the population has its own weights, so a matrix product over the po
 one: [rnn, batch, in] × [rnn, in, out].
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -100,6 +102,20 @@ def _input_bias(population: Population, suffix: str) -> Tensor | None:
         return None
     bias = population.weights[f"bias_ih_{suffix}"]
     return bias if population.spec.cell == "gru" else bias + population.weights[f"bias_hh_{suffix}"]
+
+
+def differentiable_gradients(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    arguments: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients in the arguments wanted that have gradients themselves, for the other backends."""
+    given = [(y, d_y) for y, d_y in zip(outputs, gradients) if d_y is not None]
+    leaves = [part for part, want in zip(arguments, wanted) if want and part is not None]
+    ends, d_ends = zip(*given)
+    found = iter(torch.autograd.grad(ends, leaves, d_ends, create_graph=True, allow_unused=True))
+    return [next(found) if want else None for want in wanted]
 
 
 def _head(population: Population, hidden: Tensor) -> Tensor:

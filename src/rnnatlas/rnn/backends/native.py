@@ -140,11 +140,4 @@ def _differentiable_backward(
     population = Population(spec, dict(zip(spec.shapes, weights, strict=True)))
     end = tuple(part for part in state if part is not None)
     results, end = (eager.step if stepping else eager.run)(population, inputs, end or None)
-    given = [(y, d_y) for y, d_y in zip((results, *end), gradients) if d_y is not None]
-    leaves = [tensor for tensor, want in zip((*starts, *weights), wanted) if want and tensor is not None]
-    found = iter(
-        torch.autograd.grad(
-            [y for y, _ in given], leaves, [d_y for _, d_y in given], create_graph=True, allow_unused=True
-        )
-    )
-    return [next(found) if want else None for want in wanted]
+    return eager.differentiable_gradients((results, *end), gradients, (*starts, *weights), wanted)

@@ -186,11 +186,7 @@ def _differentiable_backward(
     start = (h,) if c is None else (h, c)
     steps = list(projected.unbind(2))
     hidden, end = eager._scan(Population(spec, weights), "l0", steps, start, backwards)
-    given = [(y, d_y) for y, d_y in zip((hidden, end[-1]), gradients) if d_y is not None]
-    leaves = [part for part, want in zip(arguments, wanted) if want and part is not None]
-    ends, d_ends = zip(*given)
-    found = iter(torch.autograd.grad(ends, leaves, d_ends, create_graph=True, allow_unused=True))
-    return [next(found) if want else None for want in wanted]
+    return eager.differentiable_gradients((hidden, end[-1]), gradients, arguments, wanted)
 
 
 def _laid_out(arguments: Arguments) -> Arguments:
