@@ -10,6 +10,7 @@ from rnnatlas.atlas.experiment import Results
 from rnnatlas.intervals import Interval
 from rnnatlas.properties.features import TRIVIAL
 from rnnatlas.properties.figures import Figure, find
+from rnnatlas.properties.results import costs as costs_of
 
 
 def intervals(figures: Sequence[Figure], name: str, split: str) -> dict[str, Interval]:
@@ -58,6 +59,15 @@ def panels(results: Results, rows: Any, name: str) -> dict[str, Any]:
     figures = [*next(iter(results.losses.values())), *next(iter(results.properties.values()))]
     counts = {figure.split: figure.interval.n for figure in figures if figure.name == name}
     return {f"{split} ({counts[split]} RNNs)": rows(results, name, split) for split in counts}
+
+
+def costs(results: Results) -> dict[str, str]:
+    """What each encoder costs, in a few words."""
+    return {
+        encoder: f"{own['parameters'] / 1e6:.2g} M, {own['flops'] / 1e6:.2g} MFLOP, "
+        f"{own['milliseconds']:.2g} ms"
+        for encoder, own in costs_of(results.table).items()
+    }
 
 
 def loss_tables(results: Results) -> list[dict[str, Any]]:

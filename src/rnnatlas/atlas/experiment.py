@@ -16,7 +16,7 @@ from rnnatlas.atlas.index import Atlas
 from rnnatlas.errors import RunFormatError
 from rnnatlas.files import write_json
 from rnnatlas.properties import results
-from rnnatlas.properties.evaluate import EMULATED, LOSSES, PREDICTIONS
+from rnnatlas.properties.evaluate import EMULATED
 from rnnatlas.properties.figures import Figure
 from rnnatlas.properties.model import Model, load
 from rnnatlas.tasks.base import Task
@@ -87,12 +87,7 @@ class Results:
         self.experiment = experiment
         for own in experiment.runs.values():
             for run in own.values():
-                for name in (LOSSES, PREDICTIONS):
-                    if not (folder / run / name).is_file():
-                        raise RunFormatError(
-                            f"the run {folder / run} should hold {name}, found none; "
-                            f"evaluate it with: rnnatlas evaluate {folder / run}"
-                        )
+                results.check_evaluated(folder / run)
 
     @property
     def encoders(self) -> list[str]:

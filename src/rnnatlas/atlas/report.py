@@ -102,6 +102,7 @@ def contents(results: Results) -> dict[str, Any]:
         "atlas": atlas,
         "writing": atlas is not None and any(one["entry"]["samples"] for one in atlas["examples"]),
         "definitions": {**EMULATED, **DEFINITIONS},
+        "costs": comparison.costs(results),
         "name": words.name,
         "capital": words.capital,
         "colour": lambda encoder: colours.encoder_colour(encoder, results.encoders),

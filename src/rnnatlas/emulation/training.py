@@ -216,7 +216,8 @@ def _train(
 
 def _record(run: RunSettings, best: Mapping[str, Any], snapshots: Snapshots) -> dict[str, Any]:
     """The best validation loss as metrics.json has it."""
-    masked = UP_TO_EOS if run.emulation.mask_padding else ALL
+    padded = "unmasked" in snapshots.task.parts(snapshots.stored[:1])
+    masked = UP_TO_EOS if padded and run.emulation.mask_padding else ALL
     return {
         "name": "best validation loss",
         "split": "validation",

@@ -1,12 +1,15 @@
-"""What an encoder costs: parameters, and operations to embed one RNN."""
+"""What an encoder costs: parameters, and operations and time to embed one RNN."""
 
 import dataclasses
+import statistics
+import time
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rnnatlas.encoders import registry
+from rnnatlas.encoders.base import Encoder
 from rnnatlas.rnn import Population, RNNSpec
 
 PAPER = RNNSpec(cell="lstm", input=6, hidden=32, layers=2, output=6)
@@ -49,3 +52,17 @@ def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
         encoder(population)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     return Cost(parameters=parameters, flops=counter.get_total_flops())
+
+
+@torch.no_grad()
+def milliseconds(encoder: Encoder, population: Population, passes: int = 3) -> float:
+    """Processor time to embed one RNN of a population that is embedded together, in milliseconds.
+
+    It is summed over threads, so other work on the machine does not count; the median of a few passes.
+    """
+    taken = []
+    for _ in range(passes):
+        start = time.process_time()
+        encoder(population)
+        taken.append(time.process_time() - start)
+    return 1e3 * statistics.median(taken) / len(population)

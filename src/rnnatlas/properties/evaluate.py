@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from rnnatlas.emulation.evaluate import WritesStrings, emulated_performance, losses
 from rnnatlas.emulation.model import Model, read_metrics, write_metrics
+from rnnatlas.encoders.cost import cost, milliseconds
 from rnnatlas.errors import ZooFormatError
-from rnnatlas.files import replacing
+from rnnatlas.files import replacing, write_json
 from rnnatlas.properties import predictors
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
 from rnnatlas.properties.model import PREDICTORS
@@ -23,6 +24,7 @@ from rnnatlas.properties.supervised import SupervisedSettings
 from rnnatlas.zoo.store import Zoo
 
 LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulated.parquet"
+COST = "cost.json"
 
 LEVELS, NEAREST = 16, 15
 """Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
@@ -32,6 +34,9 @@ ROLLOUTS = 16
 
 STRINGS = 100
 """Strings sampled for each emulated RNN; their share's standard error is at most .05."""
+
+TIMED = 256
+"""RNNs that are embedded together when embedding is timed."""
 
 
 def evaluate(
@@ -45,8 +50,9 @@ def evaluate(
     """Fills a run's folder with figures of held-out RNNs.
 
     Writes `losses.parquet`, `predictions.parquet` and `emulated.parquet` (a row a snapshot, so that
-    several seeds can be taken together later), `predictors.safetensors`, and all figures with their
-    definitions to `metrics.json`. What was there of these is replaced.
+    several seeds can be taken together later), `predictors.safetensors`, what the encoder costs to
+    `cost.json`, and all figures with their definitions to `metrics.json`. What was there of these is
+    replaced.
 
     Args:
         path: Folder of a finished run.
@@ -95,6 +101,7 @@ def evaluate(
     if isinstance(zoo.task, WritesStrings):
         chosen = by_performance(pa.concat_tables(splits))
         _write(model.path / EMULATED, emulated_performance(model, zoo, chosen, STRINGS))
+    write_json(model.path / COST, _cost(model, zoo, splits[0].slice(0, TIMED)))
     kept = [record for record in read_metrics(model.path) if record["name"] == "best validation loss"]
     figures = [*loss_figures([lost]), *property_figures([predicted])]
     records = kept + [_record(figure, model.settings.seed) for figure in figures]
@@ -117,6 +124,11 @@ def _telling(progress: bool | Callable[[int], None], steps: int) -> Iterator[Cal
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("training end to end", total=steps)
             yield lambda done: bar.advance(task, done)
+
+
+def _cost(model: Model, zoo: Zoo, snapshots: pa.Table) -> dict[str, int | float]:
+    found = cost(model.settings.encoder, model.spec, model.encoder.settings)
+    return {**vars(found), "milliseconds": milliseconds(model.encoder, zoo.population(snapshots))}
 
 
 def by_performance(snapshots: pa.Table) -> pa.Table:
