@@ -189,6 +189,42 @@ def test_the_next_mirror_helps_out(tmp_path, serve):
     assert is_whole(fetch(made(mirrors)))
 
 
+def test_a_download_goes_on_where_it_was_cut_off(monkeypatch):
+    """The first mirror breaks off in the middle of a file; the second is asked for the rest alone."""
+    monkeypatch.setattr(digits, "PIECE", 16)
+    whole, half = packed(IMAGES), 48
+    asked = []
+
+    class Mirror(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = whole if NAMES[0] in self.path else packed(LABELS)
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            asked.append((self.path, start))
+            if start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            self.wfile.write(content[start:half] if len(asked) == 1 else content[start:])
+
+        def log_message(self, format, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    mirror = f"http://127.0.0.1:{server.server_port}/"
+    assert is_whole(fetch(made([mirror, mirror])))
+    names = [f"/{name}.gz" for name in NAMES]
+    assert asked == [(names[0], 0), (names[0], half), (names[1], 0)]
+    assert sorted(path.name for path in cache(made()).iterdir()) == [f"{name}.gz" for name in NAMES]
+    for name in NAMES:  # stopped between coming and checking
+        (cache(made()) / f"{name}.gz").rename(cache(made()) / f"{name}.gz.part")
+    assert is_whole(fetch(made([mirror])))
+    server.shutdown()
+    server.server_close()
+
+
 def test_a_damaged_cache_is_mended(tmp_path, serve):
     keep(made(), write(tmp_path / "own"))
     damage(cache(made()), lambda path: path.write_bytes(packed(IMAGES)[:-9]))

@@ -29,6 +29,8 @@ CACHE = "RNNATLAS_CACHE"
 """Environment variable with another folder for the cache than the system's usual one."""
 TIMEOUT = 30
 """Seconds that a mirror may be silent."""
+PIECE = 1 << 16
+"""Bytes of a download that are written at a time."""
 UNREADABLE = (OSError, EOFError, zlib.error)
 """What reading damaged gzip and zip files raises, among others."""
 
@@ -246,12 +248,13 @@ def _download_from(collection: Collection, mirror: str, progress: bool) -> str |
     from requests.exceptions import HTTPError, RequestException
 
     pooch.get_logger().setLevel("WARNING")  # the progress bar says it
-    downloader: Any = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)
+    folder = cache(collection)
     try:
         with _writing_cache():
             for file in (collection.images, collection.labels):
                 name, known = f"{file.name}.gz", f"md5:{file.packed_md5}"
-                pooch.retrieve(mirror + name, known, name, cache(collection), downloader=downloader)
+                downloader: Any = functools.partial(_go_on, folder / f"{name}.part", progress)
+                pooch.retrieve(mirror + name, known, name, folder, downloader=downloader)
     except HTTPError as error:
         return str(error).partition(" for url")[0]
     except RequestException as error:
@@ -259,6 +262,34 @@ def _download_from(collection: Collection, mirror: str, progress: bool) -> str |
     except ValueError:  # how pooch tells of a wrong checksum
         return "sent a file with the wrong checksum"
     return None
+
+
+def _go_on(part: Path, progress: bool, url: str, out: str, _: Any) -> None:
+    """How pooch gets a file: what came of it before waits in `part`, and only the rest is asked for.
+
+    A part that is whole goes to `out`, where its checksum is looked at, so a wrong one does not stay.
+    """
+    import requests
+    from rich.console import Console
+    from rich.progress import Progress
+
+    start = part.stat().st_size if part.is_file() else 0
+    # sizes are those of the file as it is kept, not of what a server may make of it on the way
+    headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code != requests.codes.requested_range_not_satisfiable:  # else nothing is missing
+            answer.raise_for_status()
+            goes_on = answer.status_code == requests.codes.partial_content
+            length = int(answer.headers.get("Content-Length", 0)) + (start if goes_on else 0)
+            with (
+                Progress(console=Console(stderr=True), disable=not progress) as bar,
+                part.open("ab" if goes_on else "wb") as file,
+            ):
+                task = bar.add_task(f"downloading {url}", total=length or None, completed=file.tell())
+                for piece in answer.iter_content(PIECE):
+                    file.write(piece)
+                    bar.advance(task, len(piece))
+    part.replace(out)
 
 
 @contextmanager
