@@ -19,7 +19,7 @@ ZOOS = {"languages": "formal-languages", "mnist": "tiled-mnist", "digits": "tile
 
 TASK = ZOOS["languages"]
 RECORD = "settings.json"
-SECTIONS = ("experiment", "task", "zoo", "emulation", "encoders")
+SECTIONS = ("experiment", "task", "zoo", "emulation", "encoders", "supervised")
 """Of an experiment's settings."""
 
 
@@ -30,7 +30,8 @@ class ExperimentSettings:
     Args:
         seeds: Trainings of each encoder, each with its own initial weights and batches.
         cut: Whether to train interactive probing without interaction, too.
-        supervised: Whether to train each encoder end to end on every property, too.
+        supervised: Whether to train each encoder end to end on properties, too, as the section `supervised`
+            says.
     """
 
     seeds: int = 3
@@ -54,7 +55,7 @@ class Job:
     zoo: Path
     encoder_settings: Mapping[str, Any]
     emulation: Any
-    supervised: bool
+    supervised: Any
 
 
 class Record:
@@ -167,6 +168,7 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
         UnknownName: There is no such preset or task, or the preset says nothing of the task.
     """
     from rnnatlas.emulation.model import EmulationSettings
+    from rnnatlas.properties.supervised import SupervisedSettings
     from rnnatlas.zoo.train import ZooSettings
 
     values = merge(preset(name, task), changes)
@@ -183,6 +185,7 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
             name: as_dict(build(kind, values["encoders"][name] or {}, f"encoders.{name}"))
             for name, kind in kinds.items()
         },
+        "supervised": as_dict(build(SupervisedSettings, values.get("supervised", {}), "supervised")),
     }
 
 
@@ -211,6 +214,7 @@ def _labels(resolved: Mapping[str, Any]) -> list[str]:
 
 def _job(out: Path, label: str, seed: int, resolved: Mapping[str, Any]) -> Job:
     from rnnatlas.emulation.model import EmulationSettings
+    from rnnatlas.properties.supervised import SupervisedSettings
 
     control = label == "zero"
     encoder, change = ("interactive", {"interaction": False}) if label == CUT else (label, {})
@@ -223,7 +227,9 @@ def _job(out: Path, label: str, seed: int, resolved: Mapping[str, Any]) -> Job:
         zoo=out / "zoo",
         encoder_settings={} if control else {**resolved["encoders"][encoder], **change},
         emulation=build(EmulationSettings, resolved["emulation"], "emulation"),
-        supervised=resolved["experiment"]["supervised"],
+        supervised=build(SupervisedSettings, resolved["supervised"], "supervised")
+        if resolved["experiment"]["supervised"]
+        else None,
     )
 
 
@@ -245,7 +251,6 @@ def _done(job: Job) -> bool:
 def _train_one(job: Job, beat: Callable[[int], None]) -> None:
     from rnnatlas.emulation.training import train
     from rnnatlas.properties.evaluate import evaluate
-    from rnnatlas.properties.supervised import SupervisedSettings
     from rnnatlas.zoo.store import Zoo
 
     while job.control is not None and not (job.control / "model.safetensors").is_file():
@@ -266,8 +271,7 @@ def _train_one(job: Job, beat: Callable[[int], None]) -> None:
             progress=beat,
         )
     if job.encoder != "zero":
-        whole = SupervisedSettings() if job.supervised else None
-        evaluate(job.folder, zoo, supervised=whole, progress=lambda steps: beat(0))
+        evaluate(job.folder, zoo, supervised=job.supervised, progress=lambda steps: beat(0))
 
 
 def _validation_loss(job: Job) -> float:
