@@ -28,14 +28,20 @@ def main() -> None:
         note = "" if claim.published else " (not in the paper)"
         print(f"| {words.capital(claim.text)}{note} | {claim.verdict} | {claim.evidence} |")
     for seed, mean, highest in (found["probing"] or {}).get("differences", []):
-        print(f"\nQuestions differ by {mean:.3f} on average with seed {seed}, at most {highest:.3f} at a step.")
+        print(
+            f"\nQuestions differ by {mean:.3f} on average with seed {seed}, at most {highest:.3f} at a step."
+        )
 
 
 def as_markdown(table: dict[str, Any], costs: dict[str, str]) -> str:
     """One of the report's tables."""
     heads = [f"{split} ({runs} RNNs)" for split, runs, _ in table["columns"]]
     lines = [
-        "| " + " | ".join([words.name(table["name"]).replace("_", " "), *heads, "weights; products and time an RNN"]) + " |",
+        "| "
+        + " | ".join(
+            [words.name(table["name"]).replace("_", " "), *heads, "weights; products and time an RNN"]
+        )
+        + " |",
         "|---" * (len(heads) + 2) + "|",
     ]
     for encoder, rows in table["groups"]:
