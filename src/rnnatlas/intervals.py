@@ -1,6 +1,7 @@
 """How sure a mean is: bootstrap intervals that respect what belongs together.
 
-Snapshots of one run are not independent, so whole runs are resampled. Where several seeds trained the same
+Snapshots of one run are not independent, so whole runs are resampled, and whole tasks where these were held
+out (`properties.roles.clusters`). Where several seeds trained the same
 encoder, Student's t says how sure the mean over seeds is, because two or three of them are too few to
 resample; the two half-widths are put together as a root of squares (method 8.7).
 """
@@ -24,7 +25,7 @@ class Interval:
         mean: The figure on the data as they are.
         low: Lower end of the interval.
         high: Upper end.
-        n: Independent runs that it rests on.
+        n: What was drawn: RNNs, or tasks.
     """
 
     mean: float

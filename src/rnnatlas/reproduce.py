@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.atlas.words import CUT
 from rnnatlas.errors import OutputExists, SettingsError
-from rnnatlas.settings import as_dict, build, check_sections, merge, preset, settings
+from rnnatlas.settings import as_dict, build, check_sections, leaves, merge, preset, settings
 from rnnatlas.tasks.base import Task
 
 ZOOS = {"languages": "formal-languages", "mnist": "tiled-mnist", "digits": "tiled-digits"}
@@ -157,7 +158,7 @@ def reproduce(
     best = min(runs, key=_validation_loss)
     with record.timing("atlas and map"):
         _draw(out, best.folder)
-    return _report(out, runs, _command(preset, task, seed), record)
+    return _report(out, runs, _command(preset, task, seed, changes or {}), record)
 
 
 def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str, Any]:
@@ -189,11 +190,15 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
     }
 
 
-def _command(preset: str, task: str, seed: int) -> str:
+def _command(preset: str, task: str, seed: int, changes: Mapping[str, Any]) -> str:
     """What someone would type to have the same experiment."""
     command = "rnnatlas demo" if preset == "demo" else f"rnnatlas reproduce --preset {preset}"
     zoo = next((zoo for zoo, own in ZOOS.items() if own == task), task)
-    return command + ("" if task == TASK else f" --zoo {zoo}") + f" --seed {seed}"
+    parts = [command, *([] if task == TASK else [f"--zoo {zoo}"]), f"--seed {seed}"]
+    parts += [
+        "--set " + shlex.quote(f"{name}={json.dumps(value)}") for name, value in leaves(changes).items()
+    ]
+    return " ".join(parts)
 
 
 def _build_zoo(

@@ -163,6 +163,7 @@ def test_angles_of_nearest_are_the_shorter_way_apart(atlas):
         {
             "run": [0, 1, 2, 3],
             "split": ["ood", "ood", "train", "train"],
+            "label": ["350°", "20°", "100°", "200°"],
             "task": [{"angle": angle} for angle in (350.0, 20.0, 100.0, 200.0)],
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 16),
         }

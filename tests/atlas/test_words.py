@@ -18,6 +18,7 @@ def figures(name: str, split: str = "new-runs", **values: Interval) -> list[Figu
             split=split,
             of=of,
             interval=own,
+            runs=20,
             snapshots=60,
             definition="",
             lower_is_better="accuracy" not in name,

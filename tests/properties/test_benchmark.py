@@ -53,6 +53,14 @@ def test_end_to_end_starts_where_the_run_started_and_repeats(told):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_what_the_last_steps_learned_counts(told):
+    model, groups, target, roles = told
+    settings = SupervisedSettings(steps=3, rnns=4, every=50)
+    untrained = supervised.Supervised(model, Performance(), groups, roles, HEAD)
+    whole = supervised.fit(model, Performance(), groups, target, roles, settings, HEAD)
+    assert not torch.equal(whole.encoder.last.weight, untrained.encoder.last.weight)
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(SettingsError, match=r"supervised\.steps should be 1 or more, found 0"):
         SupervisedSettings(steps=0)

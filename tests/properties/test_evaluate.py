@@ -48,7 +48,7 @@ def test_writes_figures_predictions_and_predictors(evaluated):
     assert best["name"] == "best validation loss"
     assert set(best) - {"step"} == set(figures[0])
     assert all(set(record) == set(figures[0]) for record in figures)
-    assert all("over RNNs alone" in record["definition"] for record in figures)
+    assert all("over tasks where these were held out" in record["definition"] for record in figures)
     emulated = pq.read_table(run / "emulated.parquet")
     assert set(emulated["split"].to_pylist()) == {"new-runs", "validation", "ood"}
     assert list(load(run).predictors) == ["task", "performance", "step"]

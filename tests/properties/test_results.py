@@ -122,5 +122,5 @@ def test_missing_damaged_and_other_versions_are_refused(table, tmp_path):
     with pytest.raises(RunFormatError, match="cannot be read"):
         results.read(tmp_path)
     pq.write_table(table.replace_schema_metadata({"version": "9"}), tmp_path / "results.parquet")
-    with pytest.raises(RunFormatError, match="version 1, found 9"):
+    with pytest.raises(RunFormatError, match="version 2, found 9"):
         results.read(tmp_path)

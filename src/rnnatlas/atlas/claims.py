@@ -82,7 +82,7 @@ class Records:
 
 
 def claims(table: pa.Table, task: str) -> list[Claim]:
-    """Every published finding that the encoders at hand can show, and two controls.
+    """Published findings about losses that the encoders at hand can show, and two controls.
 
     Args:
         table: An experiment's results.
@@ -91,23 +91,25 @@ def claims(table: pa.Table, task: str) -> list[Claim]:
     records, published = Records(table), PUBLISHED.get(task)
     if published is None:
         return []
-    made = [*_emulation(records), *_task(records, published)]
+    made = [*_emulation(records, published), *_task(records, published)]
     return [claim for claim in made if claim is not None]
 
 
-def _emulation(records: Records) -> Iterable[Claim | None]:
+def _emulation(records: Records, published: Published) -> Iterable[Claim | None]:
     lower = functools.partial(_lower, records, records.divergence, "validation")
     mechanistic, probing = ([(one, "own") for one in group] for group in (MECHANISTIC, PROBING))
     yield lower(
-        "every probing encoder imitates unseen tasks better than every mechanistic one",
+        "emulation of unseen tasks is better with {a} than with {b}",
         [(a, b) for a in probing for b in mechanistic],
     )
     yield lower(
-        "interactive probing imitates better than non-interactive probing",
+        "emulation of unseen tasks is better with {a} than with {b}",
         [(("interactive", "own"), ("noninteractive", "own"))],
+        published=published.emulation["interactive"] < published.emulation["noninteractive"],
     )
     yield lower(
-        "interactive probing imitates better than the same encoder whose questions do not depend on answers",
+        "emulation of unseen tasks is better with {a} than with the same encoder whose questions do not "
+        "depend on answers",
         [(("interactive", "own"), (CUT, "own"))],
         published=False,
     )
@@ -122,20 +124,21 @@ def _task(records: Records, published: Published) -> Iterable[Claim | None]:
         ("less well than", (whole, frozen), [one for one, gap in gaps.items() if gap > DISTINCT]),
     ):
         yield lower(
-            f"frozen embeddings tell unseen tasks {text} training end to end, for {{}}",
+            f"frozen embeddings tell unseen tasks {text} training end to end, for {{a}}",
             [((one, better), (one, worse)) for one in chosen],
         )
     yield lower(
-        "frozen probing embeddings tell unseen tasks better than frozen mechanistic ones",
+        "frozen embeddings of {a} tell unseen tasks better than those of {b}",
         [((a, frozen), (b, frozen)) for a in PROBING for b in MECHANISTIC],
     )
-    own = {one: records.figure(published.score, "ood", (one, frozen)) for one in PROBING}
+    own = {one: records.figure(published.score, "validation", (one, frozen)) for one in PROBING}
     known = {one: found.mean for one, found in own.items() if found is not None}
     if known:
         best = min(known, key=lambda one: known[one])
         beaten = [(best, of) for of in (*TRIVIAL, "untrained")]
         yield lower(
-            f"the best frozen probing embedding ({name(best)}) tells unseen tasks better than every baseline",
+            "frozen embeddings of {a}, of the probing encoders the better one on validation, tell unseen "
+            "tasks better than every baseline",
             [((best, frozen), other) for other in beaten],
             published=False,
         )
@@ -153,7 +156,7 @@ def _lower(
     found = {pair: less for pair in pairs if (less := records.less(score, split, *pair)) is not None}
     if not found:
         return None
-    who = _list(list(dict.fromkeys(name(a[0]) for a, _ in found)))
+    a_names, b_names = (_list(list(dict.fromkeys(name(pair[i][0]) for pair in found))) for i in (0, 1))
     few = min(records.seeds[side[0]] for pair in found for side in pair) < ENOUGH_SEEDS
     verdict = "open" if few else _verdict(found.values())
     (a, b), hardest = max(found.items(), key=lambda item: item[1].mean)
@@ -163,7 +166,7 @@ def _lower(
         evidence += f", the least of {len(found)} differences, of which {held} lie below 0"
     if few:
         evidence += f"; fewer than {ENOUGH_SEEDS} seeds"
-    return Claim(text.format(who), verdict, evidence, published)
+    return Claim(text.format(a=a_names, b=b_names), verdict, evidence, published)
 
 
 def _verdict(differences: Iterable[Interval]) -> Verdict:
@@ -187,9 +190,12 @@ def _list(items: Sequence[str]) -> str:
 
 
 def orders(table: pa.Table, task: str) -> list[str]:
-    """How our order of encoders agrees with the published one, and how far the best lies ahead."""
+    """How our order of encoders agrees with the published one, and how far the best lies ahead.
+
+    There is none of fewer seeds than rank encoders.
+    """
     records, published = Records(table), PUBLISHED.get(task)
-    if published is None:
+    if published is None or min(records.seeds.values()) < ENOUGH_SEEDS:
         return []
     told = (
         ("emulation loss on validation", records.divergence, "validation", "own", published.emulation),
@@ -212,7 +218,8 @@ def _order(what: str, ours: Mapping[str, float], theirs: Mapping[str, float]) ->
 
     agreement: Any = spearmanr(list(ours.values()), [theirs[one] for one in ours])
     order = ", ".join(name(one) for one in sorted(ours, key=lambda one: ours[one]))
-    published = ", ".join(name(one) for one in sorted(ours, key=lambda one: theirs[one]))
+    levels = sorted({theirs[one] for one in ours})
+    published = ", ".join(" = ".join(name(one) for one in ours if theirs[one] == level) for level in levels)
     rank = f"{agreement.statistic:.2f}".replace("-", "−")
     return (
         f"By {what}, from best to worst: {order}; published: {published}. Spearman’s rank correlation "

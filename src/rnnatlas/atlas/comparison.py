@@ -57,7 +57,7 @@ def _rows(
 def panels(results: Results, rows: Any, name: str) -> dict[str, Any]:
     """Rows for each split, under a title that says how many RNNs they rest on."""
     figures = [*next(iter(results.losses.values())), *next(iter(results.properties.values()))]
-    counts = {figure.split: figure.interval.n for figure in figures if figure.name == name}
+    counts = {figure.split: figure.runs for figure in figures if figure.name == name}
     return {f"{split} ({counts[split]} RNNs)": rows(results, name, split) for split in counts}
 
 
@@ -95,7 +95,7 @@ def _table(results: Results, name: str, rows: Any, figures: Any, beaten: Sequenc
             cells = [_cell(columns[split], encoder, kind, lower, beaten) for split in results.splits]
             lines.append((kind, cells))
         groups.append((encoder, lines))
-    counts = {figure.split: (figure.interval.n, figure.snapshots) for figure in every}
+    counts = {figure.split: (figure.runs, figure.snapshots) for figure in every}
     return {
         "name": name,
         "definition": definition,

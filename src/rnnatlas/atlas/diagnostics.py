@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.intervals import Interval, bootstrap
-from rnnatlas.properties.roles import HELD_OUT
+from rnnatlas.properties.roles import HELD_OUT, clusters
 from rnnatlas.tasks.base import Signal, Values
 
 ENOUGH = 128
@@ -83,7 +84,7 @@ def _of_nearest(
         highest: What it can be at most; 0 is the least.
     """
     table = atlas.table
-    if not {"run", "split"} <= set(table.column_names):
+    if not {"run", "split", "label"} <= set(table.column_names):
         return None
     _, runs = np.unique(table["run"].to_numpy(), return_inverse=True)
     asking = np.flatnonzero(np.asarray(table["split"].to_pylist()) == split)
@@ -95,7 +96,12 @@ def _of_nearest(
     values = measure(asking).astype(np.float64)
     chance = (values * others).sum(axis=1) / others.sum(axis=1)
     found = values[np.arange(len(asking)), nearest]
-    return bootstrap(found[None], runs[asking], bounds=(0.0, highest)), float(chance.mean())
+    own = (
+        table.take(pa.array(asking))
+        .select(["split", "run", "label"])
+        .rename_columns(["split", "run", "task"])
+    )
+    return bootstrap(found[None], clusters(own), bounds=(0.0, highest)), float(chance.mean())
 
 
 def examples(atlas: Atlas, count: int = 4, neighbours: int = 3) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from rnnatlas.intervals import Interval, correlation, difference
 from rnnatlas.properties.evaluate import LOSSES
 from rnnatlas.properties.features import DEFINITIONS
 from rnnatlas.properties.figures import EMULATED, PARTS, find
+from rnnatlas.properties.roles import clusters
 from rnnatlas.tasks.base import Task
 
 SHOWN = 4
@@ -148,6 +149,7 @@ def _about(results: Results) -> dict[str, Any]:
             for split in tasks
         ],
         "emulation": settings.emulation,
+        "compared": sum(encoder != words.CUT for encoder in results.encoders),
         "encoders": [
             (
                 words.name(encoder),
@@ -203,7 +205,7 @@ def _differences(results: Results, split: str) -> dict[str, Interval]:
         keys = zip(*(tables[0][key].to_pylist() for key in ("divergence", "split")), strict=True)
         rows = np.array([key == (results.divergence, split) for key in keys])
         own, zero = (np.stack([table[told].to_numpy()[rows] for table in tables]) for told in ("own", "zero"))
-        found[encoder] = difference(own, zero, tables[0]["run"].to_numpy()[rows])
+        found[encoder] = difference(own, zero, clusters(tables[0])[rows])
     return found
 
 
@@ -236,16 +238,21 @@ def _main_first(
 
 def _correlations(results: Results, split: str) -> dict[str, Any]:
     """Correlations of original and emulated performance within training steps, over all seeds."""
-    found, snapshots = {}, 0
+    found, runs, snapshots = {}, 0, 0
     for encoder, tables in results.emulated.items():
         chosen = [table.filter(pc.field("split") == split) for table in tables]
         if not chosen or chosen[0].num_rows == 0:
             continue
         x, y = (np.stack([own[name].to_numpy() for own in chosen]) for name in ("emulated", "original"))
-        runs, steps = (chosen[0][name].to_numpy() for name in ("run", "step"))
-        found[words.name(encoder)] = correlation(x, y, runs, within=steps)
-        snapshots = len(runs)
-    return {"split": words.split_name(split, results.noun), "intervals": found, "snapshots": snapshots}
+        steps = chosen[0]["step"].to_numpy()
+        found[words.name(encoder)] = correlation(x, y, clusters(chosen[0]), within=steps)
+        runs, snapshots = len(chosen[0]["run"].unique()), len(steps)
+    return {
+        "split": words.split_name(split, results.noun),
+        "intervals": found,
+        "runs": runs,
+        "snapshots": snapshots,
+    }
 
 
 # --- single RNNs -------------------------------------------------------------------------------------

@@ -15,12 +15,12 @@ from rnnatlas.emulation.data import Snapshots, unpack
 from rnnatlas.emulation.divergence import masked_mean
 from rnnatlas.emulation.model import Model
 from rnnatlas.errors import SettingsError
+from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
 REPORTED = ("total-variation", "reverse-kl")
 """Reported beside what was trained on: the paper's released configuration and its text name one each."""
 
-KEYS = ("id", "run", "step", "split")
 BATCH = 4096
 """Sequences that are emulated at a time, which bounds memory."""
 
@@ -51,7 +51,7 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
 
     Returns:
         One row for each snapshot and divergence (the one trained on first, then `REPORTED`), with the
-        columns id, run, step, split, divergence, and mean losses over the positions that the task's mask
+        columns of `keys`, divergence, and mean losses over the positions that the task's mask
         leaves: `own` (the emulator is told the RNN's own embedding), `shuffled` (that of a snapshot of
         another run, at random) and `zero` (the emulator that was trained with zeros); `own_PART`,
         `shuffled_PART` and `zero_PART` are means over each other part of the positions that the task names.
@@ -81,15 +81,23 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
                 parts.setdefault((told, name), []).append(masked_mean(values, mask))
                 for part, positions in others.items():
                     parts.setdefault((f"{told}_{part}", name), []).append(masked_mean(values, positions))
-    keys = snapshots.select(KEYS)
+    about = keys(data.task, snapshots)
     tables = []
     for name in names:
-        table = keys.append_column("divergence", pa.array([name] * len(own)))
+        table = about.append_column("divergence", pa.array([name] * len(own)))
         for (told, other), values in parts.items():
             if other == name:
                 table = table.append_column(told, pa.array(torch.cat(values).numpy()))
         tables.append(table)
     return pa.concat_tables(tables)
+
+
+def keys(task: Task, snapshots: pa.Table) -> pa.Table:
+    """Which snapshots rows are of: id, run, step, split, and the task as people write it."""
+    labels = [task.label(instance) for instance in snapshots["task"].to_pylist()]
+    return snapshots.select(["id", "run", "step", "split"]).append_column(
+        "task", pa.array(labels, pa.string())
+    )
 
 
 def derangement(runs: Shaped[np.ndarray, " rnn"]) -> Int[np.ndarray, " rnn"]:
@@ -120,7 +128,7 @@ def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: i
         strings: Strings sampled for each.
 
     Returns:
-        A row a snapshot: id, run, step, split, `original` and `emulated` performance.
+        A row a snapshot: the columns of `keys`, `original` and `emulated` performance.
 
     Raises:
         SettingsError: The zoo's task is not one whose RNNs write strings.
@@ -143,5 +151,5 @@ def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: i
         tokens, _ = model.emulator.sample(told, drawn, task.bos)
         performance.append(task.score(tokens.cpu().numpy(), [row["task"] for row in rows])["performance"])
     original = snapshots["metrics"].combine_chunks().field("performance")
-    table = snapshots.select(KEYS).append_column("original", original)
+    table = keys(zoo.task, snapshots).append_column("original", original)
     return table.append_column("emulated", pa.array(np.concatenate(performance)))

@@ -22,7 +22,7 @@ from rnnatlas.emulation.model import (
     write_weights,
 )
 from rnnatlas.errors import OutputExists, RunFormatError, SettingsError, ZooFormatError
-from rnnatlas.settings import as_dict, build
+from rnnatlas.settings import as_dict, build, leaves
 from rnnatlas.zoo.store import Zoo
 
 CONTROL = "zero"
@@ -147,7 +147,7 @@ def _check_same(path: Path, run: RunSettings) -> None:
         SettingsError: It was not.
     """
     started = read_settings(path)
-    before, now = _leaves(as_dict(started)), _leaves(as_dict(run))
+    before, now = leaves(as_dict(started)), leaves(as_dict(run))
     for name in [*now, *before]:
         if name not in ("version", "zoo", "zoo_identity") and before.get(name) != now.get(name):
             raise SettingsError(
@@ -159,13 +159,6 @@ def _check_same(path: Path, run: RunSettings) -> None:
             f"the run at {path} was started on the zoo {started.zoo}, but {run.zoo} is another one (its "
             "task, settings or seed differ); give the same zoo, or choose another --out"
         )
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in values.items():
-        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return leaves
 
 
 def _control_at(path: Path, own: RunSettings) -> Path:

@@ -1,7 +1,8 @@
 """How sure predictions are: temperatures for classes, split-conformal intervals for numbers.
 
-Both rest on the validation split: neither encoders nor predictors were fitted to it. Its tasks are unknown to
-predictors, so what is claimed of known tasks is claimed too cautiously; figures say by how much.
+Both rest on the validation split, which chose checkpoints but trained neither encoders nor predictors. Its
+tasks are unknown to predictors, so what is claimed of known tasks is claimed too cautiously; figures say by
+how much.
 """
 
 import dataclasses

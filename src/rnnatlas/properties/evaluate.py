@@ -155,10 +155,11 @@ def _record(figure: Figure, seed: int) -> dict[str, Any]:
         "of": figure.of,
         "value": interval.mean if np.isfinite(interval.mean) else None,
         **ends,
-        "n_runs": interval.n,
+        "n_runs": figure.runs,
         "n_snapshots": figure.snapshots,
         "seed": seed,
-        "definition": f"{figure.definition}; the interval is over RNNs alone, since this is one seed",
+        "definition": f"{figure.definition}; the interval is over RNNs, or over tasks where these were held "
+        "out, and of one seed",
     }
 
 

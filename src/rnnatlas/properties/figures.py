@@ -12,7 +12,7 @@ from rnnatlas.intervals import Interval, bootstrap, correlation
 from rnnatlas.properties.base import LOSS, Score
 from rnnatlas.properties.calibration import calibration_gaps
 from rnnatlas.properties.features import DEFINITIONS
-from rnnatlas.properties.roles import CALIBRATED_ON, HELD_OUT
+from rnnatlas.properties.roles import CALIBRATED_ON, HELD_OUT, clusters
 
 EMULATED = {
     "own": "each RNN's own embedding",
@@ -73,7 +73,9 @@ class Figure:
         name: What is measured: "emulation loss", "task accuracy".
         split: On which split.
         of: Whose figure it is: what the emulator was told, or what the predictor read.
-        interval: The figure with its 95 % interval over runs, and over seeds where there are several.
+        interval: The figure with its 95 % interval over RNNs, or over tasks where these were held out, and
+            over seeds where there are several.
+        runs: RNNs that it rests on.
         snapshots: Snapshots that it rests on.
         definition: What it means, in words.
         lower_is_better: Whether it should be low, as a loss; None where neither is good.
@@ -83,6 +85,7 @@ class Figure:
     split: str
     of: str
     interval: Interval
+    runs: int
     snapshots: int
     definition: str
     lower_is_better: bool | None
@@ -114,13 +117,14 @@ def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
 
 
 def _means(tables: Sequence[pa.Table], column: str, **about: str) -> list[Figure]:
-    runs = tables[0]["run"].to_numpy()
+    runs, together = tables[0]["run"].to_numpy(), clusters(tables[0])
     return [
         Figure(
             split=split,
             interval=bootstrap(
-                np.stack([table[column].to_numpy()[rows] for table in tables]), runs[rows], bounds=LOSS
+                np.stack([table[column].to_numpy()[rows] for table in tables]), together[rows], bounds=LOSS
             ),
+            runs=len(np.unique(runs[rows])),
             snapshots=len(rows),
             lower_is_better=True,
             **about,
@@ -151,26 +155,27 @@ def property_figures(tables: Sequence[pa.Table]) -> list[Figure]:
 
 def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -> list[Figure]:
     kind = properties.registry[name]
-    runs = tables[0]["run"].to_numpy()
+    together = clusters(tables[0])
     found: dict[str, tuple[Interval, Score]] = {}
     for name_of, score in kind.scores.items():
         values = np.stack([table[name_of].to_numpy() for table in tables])
-        found[name_of] = bootstrap(values, runs, bounds=score.bounds), score
+        found[name_of] = bootstrap(values, together, bounds=score.bounds), score
     if len(tables[0]["target"][0]) == 1:
         x, y = (
             np.stack([_numbers(table[column]) for table in tables]) for column in ("prediction", "target")
         )
         steps = tables[0]["step"].to_numpy()
         for (name_of, score), within in zip(CORRELATIONS.items(), (None, steps), strict=True):
-            found[name_of] = correlation(x, y, runs, within), score
-    found |= _claims(tables, runs)
+            found[name_of] = correlation(x, y, together, within), score
+    found |= _claims(tables, together)
     return [
         Figure(
             name=f"{name} {name_of.replace('_', ' ')}",
             split=split,
             of=predictor,
             interval=interval,
-            snapshots=len(runs),
+            runs=len(tables[0]["run"].unique()),
+            snapshots=tables[0].num_rows,
             definition=f"{score.definition}, of a predictor that reads {DEFINITIONS[predictor]}",
             lower_is_better=score.lower_is_better,
         )
@@ -178,26 +183,26 @@ def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -
     ]
 
 
-def _claims(tables: Sequence[pa.Table], runs: np.ndarray) -> dict[str, tuple[Interval, Score]]:
+def _claims(tables: Sequence[pa.Table], together: np.ndarray) -> dict[str, tuple[Interval, Score]]:
     """How far what was claimed of held-out RNNs held, and each part of a task by itself."""
     found: dict[str, tuple[Interval, Score]] = {}
     for name, score in CLAIMED_OF_EACH.items():
         if _known(tables, name):
             values = np.stack([table[name].to_numpy() for table in tables])
             values = np.where(np.isfinite(values), values, np.nan)  # too few RNNs to set a width
-            found[name] = bootstrap(values, runs, bounds=score.bounds), score
+            found[name] = bootstrap(values, together, bounds=score.bounds), score
     if _known(tables, "confidence"):
         confidence, right = (np.stack([_lists(table[name]) for table in tables]) for name in CLAIMED)
         gaps = calibration_gaps(confidence, right)
-        error = bootstrap(gaps, runs, lambda means: np.abs(means).sum(axis=0), bounds=(0.0, 1.0))
+        error = bootstrap(gaps, together, lambda means: np.abs(means).sum(axis=0), bounds=(0.0, 1.0))
         found["calibration error"] = error, CALIBRATION
-        found["overconfidence"] = bootstrap(-gaps.sum(axis=0), runs, bounds=(-1.0, 1.0)), OVERCONFIDENCE
+        found["overconfidence"] = bootstrap(-gaps.sum(axis=0), together, bounds=(-1.0, 1.0)), OVERCONFIDENCE
     if _known(tables, "right"):
         parts = tables[0]["parts"][0].as_py()
         right = np.stack([_lists(table["right"]) for table in tables])
         for place, part in enumerate(parts if len(parts) > 1 else []):
             score = Score(f"share of RNNs whose {part} is predicted right")
-            found[f"accuracy, {part}"] = bootstrap(right[..., place], runs, bounds=score.bounds), score
+            found[f"accuracy, {part}"] = bootstrap(right[..., place], together, bounds=score.bounds), score
     return found
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rnnatlas import properties
 from rnnatlas.intervals import Interval, difference, ratio
+from rnnatlas.properties.roles import clusters
 
 Tables = tuple[list[pa.Table], list[pa.Table]]
 """Losses and predictions of one encoder, one table a seed."""
@@ -32,13 +33,14 @@ def comparisons(
         tables: Label → losses and predictions, one table a seed, all of the same snapshots.
     """
     values = {label: _values(*own) for label, own in tables.items()}
-    clusters = _clusters(*next(iter(tables.values())))
+    rows = _rows(*next(iter(tables.values())))
+    together = {key: clusters(own) for key, own in rows.items()}
     lower = {name: better for own in tables.values() for name, better in _lower(*own).items()}
 
     def record(kind: str, a: tuple[str, tuple], b: tuple[str, tuple]) -> dict[str, Any]:
         (label, key), (other, other_key) = a, b
         name, split, of = key
-        own = clusters[name.startswith("emulation"), split]
+        own = name.startswith("emulation"), split
         sides = values[label][key], values[other][other_key]
         compare, sign = (difference, "less") if kind == "difference" else (ratio, "over")
         return {
@@ -50,8 +52,9 @@ def comparisons(
             "versus": other,
             "versus_of": other_key[2],
             "seeds": list(runs[label]),
-            **numbers(compare(*sides, own)),
-            "n_snapshots": len(own),
+            **numbers(compare(*sides, together[own])),
+            "n_runs": len(rows[own]["run"].unique()),
+            "n_snapshots": rows[own].num_rows,
             "lower_is_better": lower[name],
             "definition": f"mean {sign} that of the other side, paired by RNN; one of many comparisons, "
             "for which the interval is not corrected",
@@ -106,15 +109,18 @@ def _column(tables: Sequence[pa.Table], name: str, rows: np.ndarray) -> np.ndarr
     return np.stack([table[name].to_numpy()[rows] for table in tables]).astype(np.float64)
 
 
-def _clusters(lost: list[pa.Table], predicted: list[pa.Table]) -> dict[tuple[bool, str], np.ndarray]:
-    """The run of each snapshot, by whether it is of emulation and by split (OOD predictions are of half)."""
+def _rows(lost: list[pa.Table], predicted: list[pa.Table]) -> dict[tuple[bool, str], pa.Table]:
+    """The snapshots that figures are of, by whether of emulation and by split.
+
+    Predictions on OOD are of half of them.
+    """
     found = {}
     reads = predicted[0]["predictor"].to_pylist()
     for emulation, table, column in ((True, lost[0], "divergence"), (False, predicted[0], "property")):
         for _, split, rows in _parts(table, column):
             if not emulation:
                 rows = np.array([row for row in rows if reads[row] == reads[rows[0]]])
-            found[emulation, split] = table["run"].to_numpy()[rows]
+            found[emulation, split] = table.take(pa.array(rows))
     return found
 
 
@@ -133,4 +139,4 @@ def numbers(found: Interval) -> dict[str, Any]:
     """An interval as a record has it; what is not finite is null."""
     ends = {"value": found.mean, "low": found.low, "high": found.high}
     finite = {name: value if math.isfinite(value) else None for name, value in ends.items()}
-    return {**finite, "n_runs": found.n}
+    return {**finite, "n_drawn": found.n}

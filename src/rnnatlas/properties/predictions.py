@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnatlas import properties
+from rnnatlas.emulation.evaluate import keys
 from rnnatlas.emulation.model import Model
 from rnnatlas.properties import nearest, predictors, supervised
 from rnnatlas.properties.base import Classes, Property
@@ -49,6 +50,7 @@ def predictions(
     roles = assign(zoo, snapshots, model.settings.seed)
     found = features(model, groups, snapshots)
     near = nearest.find(groups, roles.train)
+    about = keys(zoo.task, snapshots)
     parts, fitted = [], {}
     for name, prop in known(zoo, snapshots).items():
         target = prop.target(zoo.task, snapshots)
@@ -65,7 +67,7 @@ def predictions(
             whole = supervised.fit(model, prop, groups, target, roles, end_to_end, settings, tell)
             made["supervised"] = whole(np.arange(len(target))), whole.predictor.sure
         for reads, (outputs, sure) in made.items():
-            parts.append(_rows(prop, reads, outputs, target, sure, snapshots, roles))
+            parts.append(_rows(prop, reads, outputs, target, sure, about, roles))
     return pa.concat_tables(parts, promote_options="default"), fitted
 
 
@@ -89,13 +91,13 @@ def _rows(
     outputs: Float[Tensor, "rnn target"],
     target: Float[Tensor, "rnn target"],
     sure: Sureness,
-    snapshots: pa.Table,
+    about: pa.Table,
     roles: Roles,
 ) -> pa.Table:
     """What was predicted of held-out snapshots, how good that was, and how sure it claimed to be."""
     chosen = torch.from_numpy(roles.held_out)
     outputs, target = outputs[chosen], target[chosen]
-    table = snapshots.select(["id", "run", "step", "split"]).filter(pa.array(roles.held_out))
+    table = about.filter(pa.array(roles.held_out))
     count = table.num_rows
     columns: dict[str, pa.Array] = {
         "property": pa.array([prop.name] * count),

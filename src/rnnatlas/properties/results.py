@@ -17,7 +17,7 @@ from rnnatlas.properties.evaluate import COST, LOSSES, PREDICTIONS
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
 from rnnatlas.properties.pairs import Tables, comparisons, numbers
 
-VERSION = 1
+VERSION = 2
 """Of the schema."""
 
 PARQUET, JSON = "results.parquet", "results.json"
@@ -33,8 +33,9 @@ SCHEMA = pa.schema(
         ("versus_of", pa.string()),
         ("seeds", pa.list_(pa.field("element", pa.int64()))),  # as Parquet calls it
         ("value", pa.float64()),
-        ("low", pa.float64()),  # 95 % interval over RNNs and seeds
+        ("low", pa.float64()),  # 95 % interval over RNNs or tasks, and seeds
         ("high", pa.float64()),
+        ("n_drawn", pa.int64()),  # RNNs, or tasks that were held out, over which the interval is
         ("n_runs", pa.int64()),
         ("n_snapshots", pa.int64()),
         ("lower_is_better", pa.bool_()),  # null where neither is good
@@ -113,6 +114,7 @@ def figures(table: pa.Table, encoder: str) -> list[Figure]:
             split=row["split"],
             of=row["of"],
             interval=interval(row),
+            runs=row["n_runs"],
             snapshots=row["n_snapshots"],
             definition=row["definition"],
             lower_is_better=row["lower_is_better"],
@@ -125,7 +127,7 @@ def figures(table: pa.Table, encoder: str) -> list[Figure]:
 def interval(row: Mapping[str, Any]) -> Interval:
     """The figure of a record with its interval."""
     mean, low, high = (math.nan if row[name] is None else row[name] for name in ("value", "low", "high"))
-    return Interval(mean, low, high, row["n_runs"])
+    return Interval(mean, low, high, row["n_drawn"])
 
 
 def costs(table: pa.Table) -> dict[str, dict[str, float]]:
@@ -171,6 +173,7 @@ def _figure(figure: Figure, about: Mapping[str, Any]) -> dict[str, Any]:
         "of": figure.of,
         **about,
         **numbers(figure.interval),
+        "n_runs": figure.runs,
         "n_snapshots": figure.snapshots,
         "lower_is_better": figure.lower_is_better,
         "definition": figure.definition,

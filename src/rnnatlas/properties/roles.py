@@ -4,13 +4,15 @@ import dataclasses
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from rnnatlas.seeds import stream
 from rnnatlas.zoo.splits import ood_half
 from rnnatlas.zoo.store import Zoo
 
 HELD_OUT = ("new-runs", "validation", "ood")
+HELD_OUT_TASKS = ("validation", "ood")
+"""Those whose tasks were held out, not RNNs alone."""
 
 CALIBRATED_ON = "the split validation, whose tasks no predictor knows"
 """What says how sure predictions are, in words."""
@@ -66,3 +68,16 @@ def _sixth(
     """Snapshots of every sixth training run, at least of one."""
     order = stream(seed, "predictor", "stopping").permutation(np.unique(runs[known]))
     return known & np.isin(runs, order[: max(1, len(order) // 6)])
+
+
+def clusters(table: pa.Table) -> Shaped[np.ndarray, " rnn"]:
+    """What is drawn together for intervals: all snapshots of an RNN, or all RNNs of a task that was held out.
+
+    Figures of splits whose tasks were held out are to hold for other such tasks, not for other RNNs of
+    these few alone.
+
+    Args:
+        table: Has the columns split, run and task (as people write it), a row a snapshot.
+    """
+    rows = zip(*(table[name].to_pylist() for name in ("split", "run", "task")), strict=True)
+    return np.array([task if split in HELD_OUT_TASKS else str(run) for split, run, task in rows], dtype=str)

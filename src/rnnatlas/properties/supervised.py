@@ -157,14 +157,14 @@ def _train(
     """Leaves `whole` as it was at the lowest loss of the stopping RNNs."""
     rows, held_out = np.flatnonzero(roles.train), np.flatnonzero(roles.stopping)
     best, best_step, kept = math.inf, 0, {}
-    for step in range(settings.steps):
-        if step % settings.every == 0:
+    for step in range(settings.steps + 1):
+        if step % settings.every == 0 or step == settings.steps:
             whole.eval()
             with torch.no_grad():
                 loss = prop.loss(whole(held_out), target[torch.from_numpy(held_out)]).mean().item()
             if loss < best:
                 best, best_step, kept = loss, step, copy.deepcopy(whole.state_dict())
-            if step - best_step >= settings.patience:
+            if step == settings.steps or step - best_step >= settings.patience:
                 tell(settings.steps - step)
                 break
             whole.train()
