@@ -8,7 +8,8 @@ from rnnatlas import reproduce as experiment
 from rnnatlas.errors import OutputExists, SettingsError
 
 TINY = {
-    "experiment": {"seeds": 2, "cut": True},
+    "experiment": {"seeds": 2, "cut": True, "supervised": True},
+    "supervised": {"properties": ["task"], "steps": 2, "rnns": 4},
     "zoo": {"runs": 72, "hidden": 4, "snapshots": [2, 4], "rollouts": 8, "learning_rate": [[0, 0.01]]},
     "task": {"performance_samples": 20},
     "emulation": {"steps": 4, "validate_every": 2, "rnns": 4, "rollouts": 2, "emulator": {"width": 8}},
@@ -30,7 +31,10 @@ def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatc
 
     report = experiment.reproduce(tmp_path / "demo", "demo", changes=TINY, workers=1, progress=False)
     assert report == tmp_path / "demo" / "report.html"
-    assert "interactive probing" in report.read_text(encoding="utf-8")
+    text = report.read_text(encoding="utf-8")
+    assert "interactive probing" in text
+    assert "trained end to end" in text
+    assert "rnnatlas demo --seed 0 --set experiment.seeds=2" in text
     assert (tmp_path / "demo" / "map.html").is_file()
     assert all(path.read_bytes() == before for path, before in trained.items())
     seconds = json.loads((tmp_path / "demo" / experiment.RECORD).read_text())["seconds"]

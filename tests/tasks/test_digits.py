@@ -1,5 +1,6 @@
 """Digits come from where the user says, the cache or a mirror; whole, checked, or not at all."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import gzip
@@ -52,6 +53,10 @@ def write(folder, gzipped=True, end=".gz", names=NAMES):
 
 def is_whole(found):
     return np.array_equal(found.images, IMAGES) and np.array_equal(found.labels, LABELS)
+
+
+def cached():
+    return sorted(path.name for path in cache(made()).iterdir() if path.name != ".lock")
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +185,7 @@ def test_what_the_cache_lacks_is_downloaded_once(tmp_path, serve):
     assert len(serve.asked) == 2
     assert is_whole(fetch(made([mirror])))
     assert len(serve.asked) == 2
-    assert sorted(path.name for path in cache(made()).iterdir()) == [f"{name}.gz" for name in NAMES]
+    assert cached() == [f"{name}.gz" for name in NAMES]
 
 
 def test_the_next_mirror_helps_out(tmp_path, serve):
@@ -217,12 +222,30 @@ def test_a_download_goes_on_where_it_was_cut_off(monkeypatch):
     assert is_whole(fetch(made([mirror, mirror])))
     names = [f"/{name}.gz" for name in NAMES]
     assert asked == [(names[0], 0), (names[0], half), (names[1], 0)]
-    assert sorted(path.name for path in cache(made()).iterdir()) == [f"{name}.gz" for name in NAMES]
+    assert cached() == [f"{name}.gz" for name in NAMES]
     for name in NAMES:  # stopped between coming and checking
         (cache(made()) / f"{name}.gz").rename(cache(made()) / f"{name}.gz.part")
     assert is_whole(fetch(made([mirror])))
+    for name in NAMES:
+        (cache(made()) / f"{name}.gz").unlink()
+        (cache(made()) / f"{name}.gz.part").write_bytes(b"of something else")
+    assert is_whole(fetch(made([mirror])))
     server.shutdown()
     server.server_close()
+
+
+def test_one_of_several_processes_downloads(tmp_path, serve):
+    mirror = serve(write(tmp_path / "mirror"))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert all(map(is_whole, pool.map(lambda _: fetch(made([mirror])), range(4))))
+    assert len(serve.asked) == 2
+
+
+@pytest.mark.parametrize("content", [b"something else", packed(IMAGES) + b"and more"])
+def test_the_beginning_of_something_else_does_not_stay(tmp_path, serve, content):
+    cache(made()).mkdir(parents=True)
+    (cache(made()) / f"{NAMES[0]}.gz.part").write_bytes(content)
+    assert is_whole(fetch(made([serve(write(tmp_path / "mirror"))])))  # which sends whole files, always
 
 
 def test_a_damaged_cache_is_mended(tmp_path, serve):
@@ -244,7 +267,7 @@ def test_without_a_network_the_sentence_says_what_was_tried_and_what_to_do(tmp_p
     ):
         assert part in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert not list(cache(made()).glob("*"))
+    assert cached() == []
 
 
 def test_a_failure_is_not_remembered(tmp_path):

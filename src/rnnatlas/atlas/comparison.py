@@ -63,11 +63,7 @@ def panels(results: Results, rows: Any, name: str) -> dict[str, Any]:
 
 def costs(results: Results) -> dict[str, str]:
     """What each encoder costs, in a few words."""
-    return {
-        encoder: f"{own['parameters'] / 1e6:.2g} M weights, {own['flops'] / 1e6:.2g} MFLOP, "
-        f"{own['milliseconds']:.2g} ms"
-        for encoder, own in costs_of(results.table).items()
-    }
+    return {encoder: words.cost(own) for encoder, own in costs_of(results.table).items()}
 
 
 def loss_tables(results: Results) -> list[dict[str, Any]]:

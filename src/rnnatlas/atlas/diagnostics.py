@@ -96,11 +96,9 @@ def _of_nearest(
     values = measure(asking).astype(np.float64)
     chance = (values * others).sum(axis=1) / others.sum(axis=1)
     found = values[np.arange(len(asking)), nearest]
-    own = (
-        table.take(pa.array(asking))
-        .select(["split", "run", "label"])
-        .rename_columns(["split", "run", "task"])
-    )
+    own = table.take(pa.array(asking)).select(["split", "run"])
+    tasks = table["task" if "task" in table.column_names else "label"].to_pylist()
+    own = own.append_column("task", pa.array([str(tasks[row]) for row in asking]))
     return bootstrap(found[None], clusters(own), bounds=(0.0, highest)), float(chance.mean())
 
 

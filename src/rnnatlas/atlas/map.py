@@ -87,7 +87,7 @@ def _data(atlas: Atlas, color: str | None) -> dict[str, Any]:
 
 
 _BRIEF = ("step", "metrics.performance", "split")
-_HOVER = (*_BRIEF, "spec", "predicted.task", "predicted.performance")
+_HOVER = (*_BRIEF, "spec", "predicted.task", "predicted.direction", "predicted.performance")
 
 
 def _chosen(color: str | None, columns: list[dict[str, Any]]) -> str:
@@ -158,7 +158,7 @@ def _column(key: str, values: pa.ChunkedArray) -> dict[str, Any] | None:
     known = values.drop_null()
     if len(known) == 0:
         return None
-    shared = {"key": key, "name": _name(key), "cyclic": key.rpartition(".")[2] == "angle"}
+    shared = {"key": key, "name": _name(key), "cyclic": key.rpartition(".")[2] in ("angle", "direction")}
     distinct = known.unique().to_pylist()
     whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
     if whole and len(distinct) <= FEW:

@@ -75,6 +75,12 @@ def compare(a: Interval, b: Interval, lower_is_better: bool = True) -> Outcome:
     return "yes" if (a.high < b.low) == lower_is_better else "no"
 
 
+def cost(own: Mapping[str, float]) -> str:
+    """What an encoder costs, in a few words."""
+    weights, products = own["parameters"] / 1e6, own["flops"] / 1e6
+    return f"{weights:.2g} M weights, {products:.2g} MFLOP, {own['milliseconds']:.2g} ms"
+
+
 def name(key: str) -> str:
     """An encoder, control, predictor or score for people."""
     return NAMES.get(key, key)

@@ -46,7 +46,9 @@ def evaluate(
         own = {"predictors": settings.as_dict(predictors), "supervised": settings.as_dict(end_to_end)}
         common.show(flags, own)
         return
+    from rnnatlas.atlas.words import cost
     from rnnatlas.properties.evaluate import evaluate as evaluate_run
+    from rnnatlas.properties.evaluate import read_cost
     from rnnatlas.zoo.store import Zoo
 
     records = evaluate_run(
@@ -59,6 +61,7 @@ def evaluate(
     if json:
         print_json(records)
         return
+    print(f"To embed one RNN: {cost(read_cost(run))}\n")
     for name in dict.fromkeys(record["name"] for record in records):
         own = [record for record in records if record["name"] == name]
         if any(record["value"] is not None for record in own):

@@ -40,6 +40,7 @@ def reproduce(
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
     """
     from rnnatlas import reproduce as experiment
+    from rnnatlas import tasks
 
     common = common or Common()
     changes = common.layered({}, {}, set or [], experiment.SECTIONS)
@@ -49,12 +50,16 @@ def reproduce(
         flags = {"out": out, "preset": preset, "zoo": zoo, "data": data, "seed": seed, "workers": workers}
         common.show(flags, resolved if zoo == "both" else resolved[zoo])
         return
+    if zoo == "both":  # digits that are missing should not be found so hours later
+        made = tasks.registry[experiment.ZOOS["mnist"]].from_settings(resolved["mnist"]["task"])
+        made.prepare(data, common.progress)
+        data = None
     for one in chosen:
         report = experiment.reproduce(
             out / one if zoo == "both" else out,
             preset,
             task=experiment.ZOOS[one],
-            data=None if zoo == "both" and one == "languages" else data,
+            data=data,
             seed=seed,
             changes=changes,
             workers=workers,

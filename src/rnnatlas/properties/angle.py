@@ -95,8 +95,8 @@ class Direction(_OfAngle):
 
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
         """Sine and cosine."""
-        radians = np.deg2rad(_angles(snapshots))
-        return torch.from_numpy(np.stack([np.sin(radians), np.cos(radians)], axis=1)).float()
+        assert task is not None, "where there is no task, this property is not known"
+        return task.target(snapshots["task"].to_pylist())
 
     def degrees(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, " rnn"]:
         """Directions of the outputs as angles."""

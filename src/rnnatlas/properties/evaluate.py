@@ -1,6 +1,7 @@
 """Evaluating a trained run: emulation losses and properties, each beside its controls."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def evaluate(
     if zoo.identity != model.settings.zoo_identity:
         raise ZooFormatError(
             f"the run {path} was trained on the zoo {model.settings.zoo}, but {zoo.path} is another one (its "
-            "task, settings or seed differ), so its held-out RNNs may be of languages that were trained on; "
+            "task, settings or seed differ), so its held-out RNNs may be of tasks that were trained on; "
             "give the same zoo"
         )
     condition = model.settings.emulation.where
@@ -129,6 +130,12 @@ def _telling(progress: bool | Callable[[int], None], steps: int) -> Iterator[Cal
 def _cost(model: Model, zoo: Zoo, snapshots: pa.Table) -> dict[str, int | float]:
     found = cost(model.settings.encoder, model.spec, model.encoder.settings)
     return {**vars(found), "milliseconds": milliseconds(model.encoder, zoo.population(snapshots))}
+
+
+def read_cost(path: Path | str) -> dict[str, float]:
+    """What the encoder of an evaluated run costs: parameters, flops and milliseconds an RNN."""
+    found = json.loads((Path(path) / COST).read_text(encoding="utf-8"))
+    return {name: float(value) for name, value in found.items()}
 
 
 def by_performance(snapshots: pa.Table) -> pa.Table:

@@ -1,6 +1,5 @@
 """All figures of several evaluated runs in one table, from which reports are made without running again."""
 
-import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from rnnatlas.errors import RunFormatError
 from rnnatlas.files import replacing, write_json
 from rnnatlas.intervals import Interval
-from rnnatlas.properties.evaluate import COST, LOSSES, PREDICTIONS
+from rnnatlas.properties.evaluate import COST, LOSSES, PREDICTIONS, read_cost
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
 from rnnatlas.properties.pairs import Tables, comparisons, numbers
 
@@ -181,7 +180,7 @@ def _figure(figure: Figure, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _costs(label: str, own: Mapping[int, Path | str]) -> Iterator[dict[str, Any]]:
-    found = [json.loads((Path(run) / COST).read_text(encoding="utf-8")) for run in own.values()]
+    found = [read_cost(run) for run in own.values()]
     for name, definition in (
         ("parameters", "numbers of the encoder that training changes"),
         ("flops", "floating-point operations of matrix products to embed one RNN"),

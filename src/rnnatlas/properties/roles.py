@@ -77,7 +77,7 @@ def clusters(table: pa.Table) -> Shaped[np.ndarray, " rnn"]:
     these few alone.
 
     Args:
-        table: Has the columns split, run and task (as people write it), a row a snapshot.
+        table: Has the columns split, run and task (a text that tells it from others), a row a snapshot.
     """
     rows = zip(*(table[name].to_pylist() for name in ("split", "run", "task")), strict=True)
     return np.array([task if split in HELD_OUT_TASKS else str(run) for split, run, task in rows], dtype=str)

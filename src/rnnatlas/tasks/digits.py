@@ -5,6 +5,7 @@ kept in the cache; without it the cache is read; what the cache lacks is downloa
 only if its checksums are right.
 """
 
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -116,9 +117,11 @@ def fetch(collection: Collection, progress: bool = False) -> Digits:
         DataError: They are neither in the cache nor to be had from a mirror.
     """
     folder = cache(collection)
-    try:
+    with contextlib.suppress(DataError):  # missing or damaged, which a download mends
         return _read_folder(collection, folder)
-    except DataError:  # missing or damaged, which a download mends
+    with _locked(folder):
+        with contextlib.suppress(DataError):  # another process may have fetched it meanwhile
+            return _read_folder(collection, folder)
         _download(collection, progress)
     return _read_folder(collection, folder)
 
@@ -133,6 +136,8 @@ def keep(collection: Collection, path: Path) -> None:
     Raises:
         DataError: They are missing, damaged or others than they should be.
     """
+    if path.is_file() and path.open("rb").read(2) in (b"\0\0", b"\x1f\x8b"):
+        raise DataError(f"{path} is one IDX file; give the folder that holds those of images and labels")
     digits = _read_npz(collection, path) if path.is_file() else _read_folder(collection, path)
     with _writing_cache():
         for file, array in ((collection.images, digits.images), (collection.labels, digits.labels)):
@@ -245,10 +250,11 @@ def _download(collection: Collection, progress: bool) -> None:
 def _download_from(collection: Collection, mirror: str, progress: bool) -> str | None:
     """Fetches the files; says what stopped it, in a few words. A file appears only once its MD5 is right."""
     import pooch
-    from requests.exceptions import HTTPError, RequestException
+    from requests.exceptions import ChunkedEncodingError, HTTPError, RequestException
 
     pooch.get_logger().setLevel("WARNING")  # the progress bar says it
     folder = cache(collection)
+    begun = any(folder.glob("*.part"))
     try:
         with _writing_cache():
             for file in (collection.images, collection.labels):
@@ -257,9 +263,13 @@ def _download_from(collection: Collection, mirror: str, progress: bool) -> str |
                 pooch.retrieve(mirror + name, known, name, folder, downloader=downloader)
     except HTTPError as error:
         return str(error).partition(" for url")[0]
+    except ChunkedEncodingError:
+        return "broke off; the next try goes on from there"
     except RequestException as error:
         return f"no connection ({type(error).__name__})"
     except ValueError:  # how pooch tells of a wrong checksum
+        if begun:  # by something else, and gone now
+            return _download_from(collection, mirror, progress)
         return "sent a file with the wrong checksum"
     return None
 
@@ -279,7 +289,10 @@ def _go_on(part: Path, progress: bool, url: str, out: str, _: Any) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         if answer.status_code != requests.codes.requested_range_not_satisfiable:  # else nothing is missing
             answer.raise_for_status()
-            goes_on = answer.status_code == requests.codes.partial_content
+            came = answer.headers.get("Content-Range", f"bytes {start}-")
+            goes_on = answer.status_code == requests.codes.partial_content and came.startswith(
+                f"bytes {start}-"
+            )
             length = int(answer.headers.get("Content-Length", 0)) + (start if goes_on else 0)
             with (
                 Progress(console=Console(stderr=True), disable=not progress) as bar,
@@ -290,6 +303,21 @@ def _go_on(part: Path, progress: bool, url: str, out: str, _: Any) -> None:
                     file.write(piece)
                     bar.advance(task, len(piece))
     part.replace(out)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Makes other processes wait, so that one of them downloads."""
+    from filelock import FileLock
+
+    with _writing_cache():
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -47,9 +47,10 @@ class TiledMNISTSettings:
     def __post_init__(self) -> None:
         if self.tile < 1:
             raise SettingsError(f"task.tile should be 1 or more, found {self.tile}")
-        if not self.weight_decays or min(self.weight_decays) < 0:
+        if not self.weight_decays or not all(0 <= own < np.inf for own in self.weight_decays):
             raise SettingsError(
-                f"task.weight_decays should be one number or more, none negative, found {self.weight_decays}"
+                "task.weight_decays should be one number or more, finite and none negative, found "
+                f"{self.weight_decays}"
             )
         if not 0 <= self.ood_from <= 360:
             raise SettingsError(f"task.ood_from should lie between 0 and 360 degrees, found {self.ood_from}")
