@@ -62,6 +62,7 @@ def test_rotated_digits_end_with_a_report_as_well(tmp_path):
     assert "angle error in degrees" in report
     assert "rnnatlas demo --zoo digits --seed 0" in report
     assert 'id="chart-pictures"' in report
+    assert 'id="chart-emulated"' in report
     assert "language" not in report.partition("<script>")[0]
     assert "first EOS" not in report
     with pytest.raises(OutputExists, match="another task"):

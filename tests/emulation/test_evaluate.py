@@ -8,6 +8,9 @@ from rnnatlas.emulation import divergences
 from rnnatlas.emulation.evaluate import derangement, emulated_performance, losses
 from rnnatlas.emulation.training import train
 from rnnatlas.errors import ZooFormatError
+from rnnatlas.tasks.tiled_mnist import LABEL, TiledDigits, TiledDigitsSettings
+from rnnatlas.zoo.build import build
+from rnnatlas.zoo.train import ZooSettings
 
 from .conftest import PROBING, SMALL
 
@@ -30,7 +33,7 @@ def test_has_a_row_for_each_snapshot_and_divergence(zoo, model):
     for name in table["divergence"].unique().to_pylist():
         assert of(table, name)["id"].equals(rows["id"])
     told = {"own", "shuffled", "zero"}
-    keys = {"id", "run", "step", "split", "divergence"}
+    keys = {"id", "run", "step", "split", "task", "divergence"}
     assert set(table.column_names) == keys | told | {f"{name}_unmasked" for name in told}
 
 
@@ -118,3 +121,24 @@ def test_imported_rnns_have_nothing_to_emulate(zoo, model, monkeypatch):
     with pytest.raises(ZooFormatError, match="was imported; make one with: rnnatlas zoo build"):
         losses(model, zoo, rows)
     zoo.__dict__.pop("task")
+
+
+def test_emulations_of_rnns_that_classify_are_right_or_wrong_as_well(tmp_path):
+    digits = build(
+        TiledDigits(TiledDigitsSettings(metric_images=20)),
+        ZooSettings(runs=12, hidden=4, layers=1, snapshots=(2, 4), rollouts=8, learning_rate=((0, 0.01),)),
+        tmp_path / "zoo",
+        workers=1,
+        progress=False,
+    )
+    settings = dataclasses.replace(SMALL, rnns=2)
+    model = train(digits, "statistics", tmp_path / "run", settings=settings, progress=False)
+    rows = digits.snapshots()
+    rollouts = digits.rollouts(rows)
+    labels, answers = rollouts.inputs[..., LABEL], rollouts.outputs[:, :, -1].argmax(-1)
+    table = emulated_performance(model, digits, rows)
+    assert table["original"].to_pylist() == (answers == labels).mean(1).tolist()
+    perfect = iter(torch.from_numpy(rollouts.outputs).float().split(512))
+    model.emulate = lambda z, inputs: next(perfect)
+    table = emulated_performance(model, digits, rows)
+    assert table["emulated"].to_pylist() == table["original"].to_pylist()

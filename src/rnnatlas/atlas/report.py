@@ -138,6 +138,7 @@ def _about(results: Results) -> dict[str, Any]:
         "task": settings.task.name,
         "noun": results.noun,
         "reads": zoo.task.reads if zoo.task else Task.reads,
+        "performs": zoo.task.performs if zoo.task else Task.performs,
         "spec": str(spec),
         "parameters": spec.parameters,
         "runs": len(np.unique(runs)),

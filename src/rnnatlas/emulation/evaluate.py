@@ -14,7 +14,6 @@ from rnnatlas.emulation import divergences
 from rnnatlas.emulation.data import Snapshots, unpack
 from rnnatlas.emulation.divergence import masked_mean
 from rnnatlas.emulation.model import Model
-from rnnatlas.errors import SettingsError
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
@@ -115,10 +114,11 @@ def derangement(runs: Shaped[np.ndarray, " rnn"]) -> Int[np.ndarray, " rnn"]:
 
 
 @torch.no_grad()
-def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: int = 1000) -> pa.Table:
+def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: int = 1000) -> pa.Table | None:
     """How well emulations perform beside their originals (Herrmann et al. 2024, figure 5).
 
-    Strings sampled from the emulator, told an RNN's embedding, are scored as the RNN's own were.
+    Where RNNs write strings, strings sampled from the emulator, told an RNN's embedding, are scored as the
+    RNN's own were. Where rollouts can be got right, both are judged by all rollouts of the RNN.
 
     Args:
         model: A finished run.
@@ -127,14 +127,25 @@ def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: i
         strings: Strings sampled for each.
 
     Returns:
-        A row a snapshot: the columns of `keys`, `original` and `emulated` performance.
-
-    Raises:
-        SettingsError: The zoo's task is not one whose RNNs write strings.
+        A row a snapshot: the columns of `keys`, `original` and `emulated` performance; None where the task
+        says of neither strings nor rollouts how good they are.
     """
+    if isinstance(zoo.task, WritesStrings):
+        original = snapshots["metrics"].combine_chunks().field("performance")
+        emulated = _written(model, zoo, snapshots, strings)
+    else:
+        solved = _solved(model, zoo, snapshots)
+        if solved is None:
+            return None
+        original, emulated = map(pa.array, solved)
+    table = keys(zoo.task, snapshots).append_column("original", original)
+    return table.append_column("emulated", emulated)
+
+
+def _written(model: Model, zoo: Zoo, snapshots: pa.Table, strings: int) -> pa.Array:
+    """Performance of strings that the emulator writes."""
     task = zoo.task
-    if not isinstance(task, WritesStrings):
-        raise SettingsError(f"emulated performance needs RNNs that write strings, {zoo.path} has others")
+    assert isinstance(task, WritesStrings), "the caller looked"
     z = model.embed(zoo.population(snapshots))
     performance = []
     for first in range(0, len(z), max(1, BATCH // strings)):
@@ -149,6 +160,21 @@ def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: i
         told = z[first : first + len(rows)].to(model.device)
         tokens, _ = model.emulator.sample(told, drawn, task.bos)
         performance.append(task.score(tokens.cpu().numpy(), [row["task"] for row in rows])["performance"])
-    original = snapshots["metrics"].combine_chunks().field("performance")
-    table = keys(zoo.task, snapshots).append_column("original", original)
-    return table.append_column("emulated", pa.array(np.concatenate(performance)))
+    return pa.array(np.concatenate(performance))
+
+
+def _solved(model: Model, zoo: Zoo, snapshots: pa.Table) -> list[np.ndarray] | None:
+    """Shares of rollouts that RNNs and their emulations get right."""
+    data = Snapshots.of(zoo, snapshots)
+    z = model.embed(data.population)
+    size = max(1, BATCH // data.stored.shape[1])
+    shares: tuple[list[Tensor], ...] = ([], [])
+    for number, batch in enumerate(data.in_order(size)):
+        _, inputs, targets, _ = unpack(batch, data.spec, data.task)
+        emulated = model.emulate(z[number * size : (number + 1) * size], inputs)
+        for found, outputs in zip(shares, (targets, emulated), strict=True):
+            right = data.task.solved(batch["stored"], outputs)
+            if right is None:
+                return None
+            found.append(right.mean(1))
+    return [torch.cat(found).double().numpy() for found in shares]

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rnnatlas.emulation.evaluate import WritesStrings, emulated_performance, losses
+from rnnatlas.emulation.evaluate import emulated_performance, losses
 from rnnatlas.emulation.model import Model, read_metrics, write_metrics
 from rnnatlas.encoders.cost import cost, milliseconds
 from rnnatlas.errors import ZooFormatError
@@ -99,9 +99,9 @@ def evaluate(
         predicted, fitted = predictions(model, zoo, snapshots, settings, supervised, tell)
     _write(model.path / LOSSES, lost)
     _write(model.path / PREDICTIONS, predicted)
-    if isinstance(zoo.task, WritesStrings):
-        chosen = by_performance(pa.concat_tables(splits))
-        _write(model.path / EMULATED, emulated_performance(model, zoo, chosen, STRINGS))
+    emulated = emulated_performance(model, zoo, by_performance(pa.concat_tables(splits)), STRINGS)
+    if emulated is not None:
+        _write(model.path / EMULATED, emulated)
     write_json(model.path / COST, _cost(model, zoo, splits[0].slice(0, TIMED)))
     kept = [record for record in read_metrics(model.path) if record["name"] == "best validation loss"]
     figures = [*loss_figures([lost]), *property_figures([predicted])]

@@ -57,6 +57,9 @@ class Task(ABC):
     """What an RNN reads in its rollouts and how far that gives its instance away: the end of a sentence, and
     one more."""
 
+    performs: ClassVar[str] = "Performance"
+    """What `performance` is, for the beginning of a sentence."""
+
     def __init__(self, settings: Any):
         self.settings = settings
 
@@ -169,6 +172,12 @@ class Task(ABC):
     def parts(self, stored: UInt8[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
         """Other masks than `mask`, by name, under which emulation losses are reported as well."""
         return {}
+
+    def solved(
+        self, stored: UInt8[Tensor, "*batch stored"], outputs: Float[Tensor, "*batch time output"]
+    ) -> Float[Tensor, "*batch"] | None:
+        """1 where outputs get a rollout right, 0 elsewhere; None where rollouts do not say what is right."""
+        return None
 
     def picture(
         self, inputs: Float[Tensor, "*batch time input"]

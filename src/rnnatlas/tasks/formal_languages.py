@@ -122,6 +122,7 @@ class FormalLanguages(Task):
         "strings that it wrote itself. Such strings give the language away as they unfold, so even an "
         "emulator that is told nothing does fairly well."
     )
+    performs: ClassVar[str] = "Share of strings written that belong to the language"
     Settings: ClassVar[type] = FormalLanguagesSettings
     settings: FormalLanguagesSettings
     signal = "tokens"

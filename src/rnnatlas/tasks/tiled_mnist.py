@@ -90,6 +90,7 @@ class TiledMNIST(Task):
         "images that it was not trained on, every other one rotated by its own angle. A rotated image gives "
         "the angle away; unrotated ones, the same for all RNNs, do not."
     )
+    performs: ClassVar[str] = "Share of the images in an RNN's rollouts whose digit is told right"
     Settings: ClassVar[type] = TiledMNISTSettings
     settings: TiledMNISTSettings
     side: ClassVar[int] = 28
@@ -283,6 +284,12 @@ class TiledMNIST(Task):
         everything = self.mask(stored)
         rotated = everything * stored[..., ROTATED, None]
         return {"rotated": rotated, "unrotated": everything - rotated}
+
+    def solved(
+        self, stored: UInt8[Tensor, "*batch stored"], outputs: Float[Tensor, "*batch time output"]
+    ) -> Float[Tensor, "*batch"]:
+        """Whether the digit is the most probable one at the last step."""
+        return (outputs[..., -1, :].argmax(-1) == stored[..., LABEL]).float()
 
     def picture(self, inputs: Float[Tensor, "*batch time input"]) -> Float[Tensor, "*batch height width"]:
         """Tiles where an RNN takes them to be: the first step, where it expects BOS, shows nothing."""
