@@ -1,8 +1,9 @@
 """Prints an experiment's main tables, claims and interviews as Markdown, for docs/results.
 
-    python benchmarks/tables.py FOLDER
+    python benchmarks/tables.py FOLDER [--since STEP]
 
-FOLDER is what `rnnatlas demo` or `rnnatlas reproduce` wrote; nothing is run again.
+FOLDER is what `rnnatlas demo` or `rnnatlas reproduce` wrote; nothing is run again. With --since, only
+snapshots from a training step on count, and only tables are printed.
 """
 
 import argparse
@@ -17,10 +18,14 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    found = report.contents(Results(folder, Experiment.load(folder)))
+    parser.add_argument("--since", type=int, default=0)
+    chosen = parser.parse_args()
+    results = Results(chosen.folder, Experiment.load(chosen.folder), chosen.since)
+    found = report.contents(results)
     for table in [*found["loss_tables"][0], *found["property_tables"][0]]:
         print(as_markdown(table, found["costs"]), end="\n\n")
+    if chosen.since:
+        return
     for sentence in [*found["ranking"], *found["orders"]]:
         print(sentence, end="\n\n")
     print(*(["| finding | here | figures |", "|---|---|---|"] if found["claims"] else []), sep="\n")

@@ -124,3 +124,12 @@ def test_missing_damaged_and_other_versions_are_refused(table, tmp_path):
     pq.write_table(table.replace_schema_metadata({"version": "9"}), tmp_path / "results.parquet")
     with pytest.raises(RunFormatError, match="version 2, found 9"):
         results.read(tmp_path)
+
+
+def test_late_snapshots_alone_may_count(table, runs):
+    late = results.collect(runs, since=1)
+    steps = sorted(set(pq.read_table(runs["statistics"][0] / "losses.parquet")["step"].to_pylist()))
+    assert steps[0] == 0
+    for early, kept in zip(records(table, kind="figure"), records(late, kind="figure"), strict=True):
+        assert kept["n_snapshots"] < early["n_snapshots"]
+        assert kept["n_runs"] == early["n_runs"]

@@ -77,13 +77,15 @@ class Results:
     Args:
         folder: The experiment's folder.
         experiment: What it consists of.
+        since: Training step of the earliest snapshots that its table counts.
 
     Raises:
         RunFormatError: A run has not been evaluated.
     """
 
-    def __init__(self, folder: Path, experiment: Experiment):
+    def __init__(self, folder: Path, experiment: Experiment, since: int = 0):
         self.folder = folder
+        self.since = since
         self.experiment = experiment
         for own in experiment.runs.values():
             for run in own.values():
@@ -129,7 +131,8 @@ class Results:
             {
                 encoder: {seed: self.folder / run for seed, run in own.items()}
                 for encoder, own in self.experiment.runs.items()
-            }
+            },
+            self.since,
         )
 
     def save(self) -> None:

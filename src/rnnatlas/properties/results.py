@@ -60,16 +60,20 @@ def check_evaluated(run: Path | str) -> None:
             )
 
 
-def collect(runs: Runs) -> pa.Table:
+def collect(runs: Runs, since: int = 0) -> pa.Table:
     """Figures, paired differences, ratios and costs of several runs of one zoo; see `SCHEMA`.
 
     Encoders are compared with one another by what was told or read alike (own and own, embedding and
     embedding), and each embedding with everything beside it.
 
+    Args:
+        runs: The evaluated runs.
+        since: Training step of the earliest snapshots that count.
+
     Raises:
         RunFormatError: A run has not been evaluated, or two were on other RNNs.
     """
-    tables = {label: _read(own) for label, own in runs.items()}
+    tables = {label: _read(own, since) for label, own in runs.items()}
     _check_alike(runs, tables)
     records: list[dict[str, Any]] = []
     for label, (lost, predicted) in tables.items():
@@ -141,11 +145,12 @@ def costs(table: pa.Table) -> dict[str, dict[str, float]]:
 # --- making records ------------------------------------------------------------------------------------
 
 
-def _read(own: Mapping[int, Path | str]) -> Tables:
+def _read(own: Mapping[int, Path | str], since: int) -> Tables:
     for run in own.values():
         check_evaluated(run)
     lost, predicted = (
-        [pq.read_table(Path(run) / name) for run in own.values()] for name in (LOSSES, PREDICTIONS)
+        [pq.read_table(Path(run) / name, filters=[("step", ">=", since)]) for run in own.values()]
+        for name in (LOSSES, PREDICTIONS)
     )
     return lost, predicted
 
