@@ -131,7 +131,8 @@ def _task(records: Records, published: Published) -> Iterable[Claim | None]:
         "frozen embeddings of {a} tell unseen tasks better than those of {b}",
         [((a, frozen), (b, frozen)) for a in PROBING for b in MECHANISTIC],
     )
-    own = {one: records.figure(published.score, "validation", (one, frozen)) for one in PROBING}
+    raw = published.score.replace("calibrated ", "")  # validation set the temperatures
+    own = {one: records.figure(raw, "validation", (one, frozen)) for one in PROBING}
     known = {one: found.mean for one, found in own.items() if found is not None}
     if known:
         best = min(known, key=lambda one: known[one])
