@@ -86,7 +86,9 @@ def test_frozen_against_end_to_end_and_baselines():
         for b in values
         if a[0] == b[0] and a[1] == "embedding" != b[1]
     ]
-    rows.append(record("figure", "task loss", "validation", ("interactive", "embedding"), 0.5))  # which chooses
+    rows.append(
+        record("figure", "task loss", "validation", ("interactive", "embedding"), 0.5)
+    )  # which chooses
     found = verdicts(pa.Table.from_pylist(rows, schema=SCHEMA))
     assert {text.partition(",")[0]: verdict for text, verdict in found.items()} == {
         "frozen embeddings tell unseen tasks better than training end to end": "reproduced",

@@ -146,11 +146,18 @@ def test_ranks_only_where_intervals_part(lower):
         values = {key: 1 - value for key, value in values.items()}
     parted, open_ = ranking({key: interval(value) for key, value in values.items()}, "loss", lower)
     assert parted == (
-        "By loss: interactive probing before layer-wise statistics and "
+        "By loss: interactive probing before layer-wise statistics; "
         "non-interactive probing before layer-wise statistics."
     )
     assert open_.startswith("Not ranked")
     assert open_.endswith("interactive probing and non-interactive probing.")
+
+
+def test_many_pairs_are_told_in_few_words():
+    values = {"interactive": 0.1, "noninteractive": 0.105, "dws": 0.107, "flat": 0.109, "statistics": 0.2}
+    parted, open_ = ranking({key: interval(value) for key, value in values.items()}, "loss")
+    assert parted.count("before") == 4
+    assert open_ == "The intervals of the 6 other pairs overlap, so these are not ranked."
 
 
 def test_all_tied_ranks_nothing():

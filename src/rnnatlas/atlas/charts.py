@@ -1,5 +1,6 @@
 """The report's figures, as plotly draws them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ AXIS: dict[str, Any] = {
     "tickfont": {"size": 12, "color": QUIET},
     "automargin": True,
 }
+
+ABREAST = 4
+"""Panels side by side at most, so that their titles stay apart."""
 
 Chart = dict[str, Any]
 """A figure as plotly.js takes it: `data` and `layout`."""
@@ -47,6 +51,15 @@ def canvas(rows: int = 1, columns: int = 1, titles: Sequence[str] = (), **option
     figure.update_xaxes(AXIS)
     figure.update_yaxes(AXIS)
     return figure
+
+
+def small_panels(titles: Sequence[str]) -> tuple[Any, list[dict[str, int]]]:
+    """An empty figure of alike panels, at most `ABREAST` side by side; and where each panel is."""
+    rows, columns = math.ceil(len(titles) / ABREAST), min(len(titles), ABREAST)
+    spacing = {"horizontal_spacing": 0.03, "vertical_spacing": 0.3 / rows}
+    figure = canvas(rows, columns, titles, shared_yaxes=True, **spacing)
+    places = [{"row": number // columns + 1, "col": number % columns + 1} for number in range(len(titles))]
+    return figure, places
 
 
 def finished(figure: Any, height: int) -> Chart:
@@ -151,11 +164,9 @@ def _whiskers(
 
 def learning_curves(histories: Mapping[str, Sequence[Mapping[str, np.ndarray]]], axis: str) -> Chart:
     """Training and validation loss of every seed, a panel an encoder."""
-    figure = canvas(
-        1, len(histories), [name(key) for key in histories], shared_yaxes=True, horizontal_spacing=0.03
-    )
+    figure, places = small_panels([name(key) for key in histories])
     highest = 0.0
-    for column, (encoder, seeds) in enumerate(histories.items(), start=1):
+    for place, (encoder, seeds) in zip(places, histories.items(), strict=True):
         colour = colours.encoder_colour(encoder, list(histories))
         for number, history in enumerate(seeds):
             for curve, label, line in (
@@ -173,30 +184,27 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, np.ndarray]]],
                     line=line,
                     name=label,
                     hovertemplate=f"{label}, seed {number}: %{{y:.3f}} at step %{{x}}<extra></extra>",
-                    row=1,
-                    col=column,
+                    **place,
                 )
     figure.update_xaxes(title_text="training step", rangemode="tozero")
-    figure.update_yaxes(title_text=axis, row=1, col=1)
+    figure.update_yaxes(title_text=axis, col=1)
     figure.update_yaxes(range=[0, 1.15 * highest] if highest else None)
     figure.update_layout(showlegend=False)
-    return finished(figure, 290)
+    return finished(figure, 290 * places[-1]["row"])
 
 
 def emulated(tables: Mapping[str, Sequence[pa.Table]]) -> Chart:
     """Original against emulated performance, a panel an encoder, a point an RNN and seed."""
     shown = {encoder: own for encoder, own in tables.items() if own}
-    titles = [name(encoder) for encoder in shown]
-    figure = canvas(1, len(shown), titles, shared_yaxes=True, horizontal_spacing=0.03)
-    for column, (encoder, own) in enumerate(shown.items(), start=1):
+    figure, places = small_panels([name(encoder) for encoder in shown])
+    for place, (encoder, own) in zip(places, shown.items(), strict=True):
         figure.add_scatter(
             x=[0, 1],
             y=[0, 1],
             mode="lines",
             line={"color": QUIET, "width": 1, "dash": "dot"},
             hoverinfo="skip",
-            row=1,
-            col=column,
+            **place,
         )
         for table in own:
             figure.add_scatter(
@@ -206,14 +214,13 @@ def emulated(tables: Mapping[str, Sequence[pa.Table]]) -> Chart:
                 marker={"color": colours.encoder_colour(encoder, list(shown)), "size": 5.5, "opacity": 0.45},
                 text=table["id"].to_pylist(),
                 hovertemplate="%{text}: original %{x:.2f}, emulated %{y:.2f}<extra></extra>",
-                row=1,
-                col=column,
+                **place,
             )
     figure.update_xaxes(title_text="performance of the RNN", range=[-0.03, 1.03])
-    figure.update_yaxes(title_text="performance of its emulation", range=[-0.03, 1.03], row=1, col=1)
+    figure.update_yaxes(title_text="performance of its emulation", col=1)
     figure.update_yaxes(range=[-0.03, 1.03])
     figure.update_layout(showlegend=False)
-    return finished(figure, 330)
+    return finished(figure, 330 * places[-1]["row"])
 
 
 def maps(table: pa.Table, columns: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> Chart:

@@ -160,11 +160,11 @@ def _lower(
     a_names, b_names = (_list(list(dict.fromkeys(name(pair[i][0]) for pair in found))) for i in (0, 1))
     few = min(records.seeds[side[0]] for pair in found for side in pair) < ENOUGH_SEEDS
     verdict = "open" if few else _verdict(found.values())
-    (a, b), hardest = max(found.items(), key=lambda item: item[1].mean)
+    (a, b), hardest = max(found.items(), key=lambda item: item[1].high)
     held = sum(less.high < 0 for less in found.values())
     evidence = f"{score} on {split}: {_side(a, b)} less {_side(b, a)} is {hardest}"
     if len(found) > 1:
-        evidence += f", the least of {len(found)} differences, of which {held} lie below 0"
+        evidence += f", the least clear of {len(found)} differences, of which {held} lie below 0"
     if few:
         evidence += f"; fewer than {ENOUGH_SEEDS} seeds"
     return Claim(text.format(a=a_names, b=b_names), verdict, evidence, published)

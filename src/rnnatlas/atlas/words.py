@@ -214,24 +214,23 @@ def ranking(intervals: Mapping[str, Interval], what: str, lower_is_better: bool 
     order = sorted(intervals, key=lambda key: intervals[key].mean, reverse=not lower_is_better)
     parted, open_ = [], []
     for place, first in enumerate(order):
-        for second in order[place + 1 :]:
-            if apart(intervals[first], intervals[second]):
-                parted.append(f"{name(first)} before {name(second)}")
-            else:
-                open_.append(f"{name(first)} and {name(second)}")
+        behind = [other for other in order[place + 1 :] if apart(intervals[first], intervals[other])]
+        if behind:
+            parted.append(f"{name(first)} before {_list([name(other) for other in behind], ', ')}")
+        open_ += [f"{name(first)} and {name(other)}" for other in order[place + 1 :] if other not in behind]
     if not parted:
         return [f"By {what} no two encoders can be ranked: all their intervals overlap."]
-    sentences = [f"By {what}: {_list(parted)}."]
-    if open_:
-        sentences.append(f"Not ranked, because their intervals overlap: {_list(open_, '; ')}.")
+    sentences = [f"By {what}: {'; '.join(parted)}."]
+    if len(open_) > 3:
+        sentences.append(f"The intervals of the {len(open_)} other pairs overlap, so these are not ranked.")
+    elif open_:
+        sentences.append(f"Not ranked, because their intervals overlap: {'; '.join(open_)}.")
     return sentences
 
 
-def _list(items: Sequence[str], last: str = " and ") -> str:
-    """Items joined for people; `last` stands before the last one, or between all where it is "; "."""
-    if last == "; " or len(items) < 2:
-        return last.join(items)
-    return "; ".join(items[:-1]) + last + items[-1]
+def _list(items: Sequence[str], between: str = "; ") -> str:
+    """Items joined for people, "and" before the last one."""
+    return between.join(items[:-1]) + " and " + items[-1] if len(items) > 1 else items[0]
 
 
 def capital(text: str) -> str:

@@ -43,11 +43,11 @@ class SupervisedSettings:
     """
 
     properties: tuple[str, ...] | None = None
-    steps: int = 1200
+    steps: int = 2400
     rnns: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     every: int = 50
-    patience: int = 400
+    patience: int = 1200
 
     def __post_init__(self) -> None:
         for name in self.properties or ():
