@@ -30,7 +30,7 @@ def test_end_to_end_finds_what_weights_hold_and_changes_no_model(told):
     model, groups, target, roles = told
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     steps: list[int] = []
-    settings = SupervisedSettings(steps=150, rnns=16, every=25)
+    settings = SupervisedSettings(steps=150, rnns=16, every=25, learning_rate=1e-3)
     whole = supervised.fit(model, Performance(), groups, target, roles, settings, HEAD, steps.append)
     held_out = np.flatnonzero(roles.held_out)
     error = (whole(held_out) - target[held_out]).square().mean()
