@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from rnnatlas.atlas.published import MECHANISTIC, PROBING, PUBLISHED, Published
-from rnnatlas.atlas.words import CUT, ENOUGH_SEEDS, name
+from rnnatlas.atlas.words import CUT, ENOUGH_SEEDS, listed, name
 from rnnatlas.intervals import Interval
 from rnnatlas.properties.features import TRIVIAL
 from rnnatlas.properties.results import interval
@@ -157,7 +157,7 @@ def _lower(
     found = {pair: less for pair in pairs if (less := records.less(score, split, *pair)) is not None}
     if not found:
         return None
-    a_names, b_names = (_list(list(dict.fromkeys(name(pair[i][0]) for pair in found))) for i in (0, 1))
+    a_names, b_names = (listed(list(dict.fromkeys(name(pair[i][0]) for pair in found)), ", ") for i in (0, 1))
     few = min(records.seeds[side[0]] for pair in found for side in pair) < ENOUGH_SEEDS
     verdict = "open" if few else _verdict(found.values())
     (a, b), hardest = max(found.items(), key=lambda item: item[1].high)
@@ -181,10 +181,6 @@ def _side(side: Side, other: Side) -> str:
     if side[0] != other[0]:
         return name(side[0])
     return f"{name(side[0])}, {name(side[1])}" if side[1] in ("embedding", "supervised") else name(side[1])
-
-
-def _list(items: Sequence[str]) -> str:
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 # --- order and ratio -----------------------------------------------------------------------------------

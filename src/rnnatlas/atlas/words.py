@@ -185,8 +185,8 @@ def _against(own: Interval, trivial: Mapping[str, Interval], lower: bool) -> tup
     failed = [of for of, outcome in outcomes.items() if outcome != "yes"]
     lost = [of for of in failed if outcomes[of] == "no"]
     if lost:
-        return "no", f"clearly {worse} {_list([f'{name(of)}, {trivial[of]}' for of in lost])}."
-    return "open", f"not apart from {_list([f'{name(of)}, {trivial[of]}' for of in failed])}."
+        return "no", f"clearly {worse} {listed([f'{name(of)}, {trivial[of]}' for of in lost])}."
+    return "open", f"not apart from {listed([f'{name(of)}, {trivial[of]}' for of in failed])}."
 
 
 def _against_untrained(own: Interval, untrained: Interval, lower: bool) -> str:
@@ -216,7 +216,7 @@ def ranking(intervals: Mapping[str, Interval], what: str, lower_is_better: bool 
     for place, first in enumerate(order):
         behind = [other for other in order[place + 1 :] if apart(intervals[first], intervals[other])]
         if behind:
-            parted.append(f"{name(first)} before {_list([name(other) for other in behind], ', ')}")
+            parted.append(f"{name(first)} before {listed([name(other) for other in behind], ', ')}")
         open_ += [f"{name(first)} and {name(other)}" for other in order[place + 1 :] if other not in behind]
     if not parted:
         return [f"By {what} no two encoders can be ranked: all their intervals overlap."]
@@ -228,7 +228,7 @@ def ranking(intervals: Mapping[str, Interval], what: str, lower_is_better: bool 
     return sentences
 
 
-def _list(items: Sequence[str], between: str = "; ") -> str:
+def listed(items: Sequence[str], between: str = "; ") -> str:
     """Items joined for people, "and" before the last one."""
     return between.join(items[:-1]) + " and " + items[-1] if len(items) > 1 else items[0]
 
