@@ -115,6 +115,15 @@ def test_correlation_and_correlation_within_groups():
     assert within.low < 0 < within.high
 
 
+def test_correlation_of_several_seeds_is_the_mean_of_theirs():
+    y = np.random.default_rng(6).normal(size=(1, 30)).repeat(2, axis=0)
+    interval = correlation(y * [[1.0], [0.1]] + [[0.0], [1.0]], y, np.arange(30))
+    assert (interval.mean, interval.low, interval.high) == pytest.approx((1.0, 1.0, 1.0))
+    signs = correlation(y * [[1.0], [-1.0]], y, np.arange(30))
+    assert signs.mean == pytest.approx(0, abs=1e-9)
+    assert (signs.low, signs.high) == (-1, 1)  # two seeds that disagree tell nothing
+
+
 def test_correlation_stays_within_its_range():
     random = np.random.default_rng(9)
     y = np.repeat(random.normal(size=(1, 20)), 2, axis=0)

@@ -64,6 +64,8 @@ def bootstrap(
 ) -> Interval:
     """Interval of a mean, or of a smooth function of several means, over runs and seeds.
 
+    The function is taken of each seed's means, and its mean over seeds is the figure.
+
     Over runs: percentile bootstrap, all seeds together; of n runs n − 1 are drawn with replacement, which
     makes the variance right for few of them (Rao & Wu 1988). Over seeds: t with S − 1 degrees of freedom
     times the standard error of the seeds' figures. Limits that far from the figure on either side are
@@ -74,7 +76,8 @@ def bootstrap(
         values: One figure an item (snapshot) and seed; with a leading axis where `function` combines
             several means.
         clusters: What each item belongs to: items of one run are drawn together.
-        function: From means [column, resample] to figures [resample]; the mean itself without it.
+        function: From means [column, seed, resample] to figures [seed, resample]; the mean itself
+            without it.
         bounds: What the figure cannot leave, such as (0.0, 1.0) for a share; the interval is cut there.
         seed: Names the random stream.
         resamples: Number of bootstrap samples.
@@ -84,10 +87,9 @@ def bootstrap(
     sums, counts = _by_cluster(columns, clusters)
     runs = _draws(seed, len(counts), resamples)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = function(sums.mean(axis=1).sum(axis=1)[:, None] / counts.sum())
-        figures = function(_resampled(sums, counts, runs))
-        each = function(sums.sum(axis=2) / counts.sum())
-    found = _interval(float(mean[0]), figures, _over_seeds(each), len(counts))
+        figures = function(_resampled(sums, counts, runs)).mean(axis=0)
+        each = function(sums.sum(axis=2, keepdims=True) / counts.sum())[:, 0]
+    found = _interval(float(each.mean()), figures, _over_seeds(each), len(counts))
     low, high = (float(np.clip(end, *bounds)) for end in (found.low, found.high))
     return dataclasses.replace(found, low=low, high=high)
 
@@ -100,9 +102,11 @@ def difference(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Interval of mean(a) − mean(b) on the same items.
+    """Interval of mean(a) − mean(b) on the same items, for two that were trained by themselves.
 
-    Both sides see the same draw of runs (paired); their seeds are independent of one another.
+    Both sides see the same draw of runs (paired); their seeds are independent of one another. Two figures of
+    one training each, such as with its own and with another embedding, are not: for these,
+    `bootstrap(a - b, clusters)`.
     """
     return _compare(a, b, clusters, lambda means: means, seed, resamples)
 
@@ -133,7 +137,8 @@ def _compare(
     """Interval of scale(mean(a)) − scale(mean(b))."""
     (sums_a, counts), (sums_b, _) = _by_cluster(a[None], clusters), _by_cluster(b[None], clusters)
     runs = _draws(seed, len(counts), resamples)
-    figures = scale(_resampled(sums_a, counts, runs)[0]) - scale(_resampled(sums_b, counts, runs)[0])
+    means_a, means_b = (_resampled(sums, counts, runs)[0].mean(axis=0) for sums in (sums_a, sums_b))
+    figures = scale(means_a) - scale(means_b)
     over_seeds = np.hypot(_over_seeds(scale(a.mean(axis=1))), _over_seeds(scale(b.mean(axis=1))))
     mean = scale(a.mean(keepdims=True)).item() - scale(b.mean(keepdims=True)).item()
     return _interval(mean, figures, float(over_seeds), len(counts))
@@ -199,8 +204,8 @@ def _draws(seed: int, n: int, resamples: int) -> np.ndarray:
 
 
 def _resampled(sums: np.ndarray, counts: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """Means over seeds [column, resample] under the draws of runs."""
-    return sums.mean(axis=1) @ runs.T / (runs @ counts)
+    """Means [column, seed, resample] under the draws of runs."""
+    return sums @ runs.T / (runs @ counts)
 
 
 def _over_seeds(figures: np.ndarray) -> float:

@@ -56,6 +56,7 @@ def test_two_seeds_do_not_rank_and_three_do(experiment):
     assert contents(results)["ranking"] == ["Fewer than three seeds: not ranked."]
     runs = {name: {**own, 2: own[0]} for name, own in results.experiment.runs.items()}
     three = contents(Results(experiment, dataclasses.replace(results.experiment, runs=runs)))
+    assert three["ranking"]
     assert all(sentence.startswith(("By ", "Not ranked")) for sentence in three["ranking"])
 
 

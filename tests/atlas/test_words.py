@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnnatlas.atlas.words import compare, emulation, headline, prediction, ranking, task_score
+from rnnatlas.atlas.words import compare, cost, emulation, headline, prediction, ranking, task_score
 from rnnatlas.intervals import Interval
 from rnnatlas.properties.figures import Figure
 
@@ -108,6 +108,24 @@ def test_prediction_must_beat_every_trivial_predictor():
     assert better.outcome == "yes"
     assert "clearly above every trivial predictor (the best: weight norms, 0.250" in better.text
     assert "Clearly above the same encoder untrained, 0.300" in better.text
+
+
+@pytest.mark.parametrize(("untrained", "outcome"), [(0.63, "open"), (0.9, "no")])
+def test_prediction_must_beat_the_untrained_encoder(untrained, outcome):
+    wins = figures(
+        "task accuracy",
+        embedding=interval(0.6, 0.05),
+        untrained=interval(untrained, 0.05),
+        norms=interval(0.25, 0.05),
+    )
+    (better,) = prediction({"interactive": wins}, "new-runs")
+    assert better.outcome == outcome
+    assert "clearly above every trivial predictor" in better.text
+
+
+def test_costs_are_plain_numbers():
+    own = {"parameters": 9e4, "flops": 7.2e8, "milliseconds": 12.34}
+    assert cost(own) == "0.09 M weights, 720 MFLOP, 12 ms"
 
 
 def test_prediction_that_one_baseline_matches_is_open():

@@ -208,6 +208,21 @@ def test_layers_deeper_down_share_their_weights():
     assert sizes[0] == sizes[1] == sizes[2]
 
 
+def test_layers_far_above_and_far_below_are_told_apart():
+    stack = parts(RNNSpec(**(LSTM.as_dict() | {"layers": 4})))
+    layer = Equivariant(stack, (2, 2)).double()
+    features = {part: torch.zeros(1, *(3 for _ in part.axes), 2, dtype=torch.float64) for part in stack}
+    biases = [part for part in stack if part.kind == "bias"]
+
+    def reached(source, to):
+        changed = {**features, biases[source]: torch.ones_like(features[biases[source]])}
+        return layer(changed)[biases[to]]
+
+    assert torch.allclose(reached(0, 2), reached(1, 3))
+    assert torch.allclose(reached(0, 2), reached(0, 3))
+    assert not torch.allclose(reached(0, 2), reached(2, 0))
+
+
 def test_each_tensor_is_standardised_by_one_mean_and_spread():
     population = some(SPECS[1], 200)
     encoder = DWS(SPECS[1], "tokens", "tokens", DWSSettings(channels=4))

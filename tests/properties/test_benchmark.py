@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rnnatlas import properties
-from rnnatlas.emulation.model import Model
+from rnnatlas.emulation.model import Model, make_parts
 from rnnatlas.errors import SettingsError, UnknownName
 from rnnatlas.properties import nearest, supervised
 from rnnatlas.properties.predictors import PredictorSettings
@@ -43,6 +43,11 @@ def test_end_to_end_finds_what_weights_hold_and_changes_no_model(told):
 
 def test_end_to_end_starts_where_the_run_started_and_repeats(told):
     model, groups, target, roles = told
+    start, _ = make_parts(model.spec, model.task, model.settings)
+    begun = dict(supervised.Supervised(model, Performance(), groups, roles, HEAD).encoder.named_parameters())
+    changed = {name for name, own in start.named_parameters() if not torch.equal(own, begun[name])}
+    assert len(changed) == 2  # of the last layer, which whitens z
+    assert {begun[name].shape[0] for name in changed} == {16}
     settings = SupervisedSettings(steps=3, rnns=4)
     rows = np.arange(len(target))
     state = torch.random.get_rng_state()
@@ -59,6 +64,12 @@ def test_what_the_last_steps_learned_counts(told):
     untrained = supervised.Supervised(model, Performance(), groups, roles, HEAD)
     whole = supervised.fit(model, Performance(), groups, target, roles, settings, HEAD)
     assert not torch.equal(whole.encoder.last.weight, untrained.encoder.last.weight)
+
+
+def test_it_takes_as_many_updates_as_emulation_unless_told_otherwise(told):
+    model, *_ = told
+    assert supervised.updates(SupervisedSettings(), model) == model.settings.emulation.steps
+    assert supervised.updates(SupervisedSettings(steps=7), model) == 7
 
 
 def test_impossible_settings_are_refused():

@@ -63,6 +63,13 @@ def test_predictors_are_written_last(trained, zoo, tmp_path, monkeypatch):
     assert not (run / "predictors.safetensors").exists()
 
 
+def test_a_control_is_refused_before_anything_is_written(trained, zoo):
+    before = sorted(path.name for path in (trained / "zero").iterdir())
+    with pytest.raises(RunFormatError, match="is a control, which tells nothing of RNNs"):
+        evaluate(trained / "zero", zoo)
+    assert sorted(path.name for path in (trained / "zero").iterdir()) == before
+
+
 def test_another_zoo_is_refused(trained, zoo, monkeypatch):
     monkeypatch.setitem(zoo.card, "seed", 9)
     with pytest.raises(ZooFormatError, match=r"was trained on the zoo .* is another one .*give the same zoo"):

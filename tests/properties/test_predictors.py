@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from rnnatlas import properties
-from rnnatlas.errors import RunFormatError
+from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.properties.calibration import Sureness, calibrate, calibration_gaps, statements
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, fit, load, save
 from rnnatlas.properties.roles import Roles
-from rnnatlas.properties.scalar import Performance
+from rnnatlas.properties.scalar import GeneralisationGap, Performance
 from rnnatlas.properties.step import TrainingStep
 from rnnatlas.properties.task import TaskProperty
 from rnnatlas.tasks.formal_languages import FormalLanguages
@@ -148,6 +148,8 @@ def test_conformal_interval_covers_about_nine_in_ten():
     assert 0.85 <= inside <= 0.95
     described = prop.describe(torch.tensor([[0.98]]), 0.1)[0]
     assert described == {"value": 0.98, "low": 0.88, "high": 1.0}
+    (unbounded,) = GeneralisationGap().describe(torch.tensor([[0.5]]), math.inf)
+    assert unbounded == {"value": 0.5, "low": None, "high": None}
 
 
 def test_same_seed_same_predictor_and_global_stream_untouched():
@@ -157,11 +159,35 @@ def test_same_seed_same_predictor_and_global_stream_untouched():
     serving = split(table)
     state = torch.random.get_rng_state()
     first, second, other = (
-        fit(prop, target, target, serving, seed, PredictorSettings(steps=5)) for seed in (0, 0, 1)
+        fit(prop, target, target, serving, seed, PredictorSettings(steps=45)) for seed in (0, 0, 1)
     )
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(first(target), second(target))
     assert not torch.equal(first(target), other(target))
+
+
+def test_what_the_last_steps_learned_counts():
+    table = snapshots(12)
+    prop = known(Performance, table)
+    target = prop.target(None, table)
+    once, longer = (
+        fit(prop, target, target, split(table), 0, PredictorSettings(steps=steps)) for steps in (1, 9)
+    )
+    assert not torch.equal(once(target), longer(target))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"every": 0}, r"predictor\.every should be 1 or more, found 0"),
+        ({"batch": 0}, r"predictor\.batch should be 1 or more"),
+        ({"dropout": 1.0}, r"predictor\.dropout should be from 0 to below 1, found 1\.0"),
+        ({"learning_rate": 0.0}, r"predictor\.learning_rate should be above 0"),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(values, message):
+    with pytest.raises(SettingsError, match=message):
+        PredictorSettings(**values)
 
 
 def test_training_stops_where_the_stopping_rnns_did_best():

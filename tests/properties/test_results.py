@@ -83,6 +83,36 @@ def test_differences_are_paired_and_between_all_sides(table):
         assert row["value"] == pytest.approx(means["embedding"] - means[row["versus_of"]], abs=1e-6)
 
 
+def test_figures_of_one_training_are_paired_seed_by_seed(runs, tmp_path):
+    """Seeds far apart whose own and shuffled losses differ by as much: the difference is sure."""
+    seeds = {}
+    for seed, moved in enumerate((0.0, 0.3, 0.6)):
+        run = shutil.copytree(runs["statistics"][0], tmp_path / str(seed))
+        losses = pq.read_table(run / "losses.parquet")
+        for name in ("own", "shuffled"):
+            place = losses.column_names.index(name)
+            values = pa.array(losses[name].to_numpy() + np.float32(moved))
+            losses = losses.set_column(place, name, values)
+        pq.write_table(losses, run / "losses.parquet")
+        seeds[seed] = run
+    found = {
+        many: records(results.collect({"statistics": own}), kind="difference", split="new-runs",
+                      name="emulation loss, total-variation", versus_of="shuffled")[0]
+        for many, own in (("three", seeds), ("one", {0: seeds[0]}))
+    }  # fmt: skip
+    assert [found["three"][end] for end in ("value", "low", "high")] == pytest.approx(
+        [found["one"][end] for end in ("value", "low", "high")], abs=1e-5
+    )
+
+
+def test_seeds_with_other_predictions_are_refused(runs, tmp_path):
+    other = shutil.copytree(runs["statistics"][0], tmp_path / "other")
+    table = pq.read_table(other / "predictions.parquet", filters=[("predictor", "!=", "supervised")])
+    pq.write_table(table, other / "predictions.parquet")
+    with pytest.raises(RunFormatError, match="one has some that the other lacks"):
+        results.collect({"statistics": {**runs["statistics"], 1: other}})
+
+
 def test_costs_stand_once_for_each_encoder(table):
     costs = records(table, kind="cost")
     assert [(row["encoder"], row["name"]) for row in costs] == [

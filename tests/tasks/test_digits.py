@@ -6,6 +6,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import struct
 import threading
 
 import numpy as np
@@ -127,6 +128,8 @@ def other_pixel(path):
         (lambda path: path.write_bytes(b""), "does not begin like one"),
         (lambda path: path.write_bytes(b"\0\0\x0d\3" + idx(IMAGES)[4:]), "does not begin like one"),
         (lambda path: path.write_bytes(idx(IMAGES)[:9]), "does not begin like one"),
+        (lambda path: path.write_bytes(b"\0\0\x08\4" + 4 * struct.pack(">I", 65536)), "found uint8 65536×"),
+        (lambda path: path.write_bytes(b"\0\0\x08\xff" + bytes(4 * 255)), "found uint8 0×"),
         (lambda path: path.write_bytes(idx(IMAGES[:5])), "uint8 7×3×3 as Tiny does, found uint8 5×3×3"),
         (lambda path: path.write_bytes(idx(LABELS)), "uint8 7×3×3 as Tiny does, found uint8 7;"),
         (other_pixel, "its MD5 should be [0-9a-f]{32}, found [0-9a-f]{32}"),
@@ -159,8 +162,20 @@ def test_bad_npz_files_are_refused(tmp_path, arrays, sentence):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"text"])
 def test_files_that_are_no_npz_are_refused(tmp_path, content):
     (tmp_path / "own.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"should be an \.npz file"):
+    with pytest.raises(DataError, match=r"should be an \.npz file") as raised:
         keep(made(), tmp_path / "own.npz")
+    assert "pickle" not in str(raised.value)
+
+
+@pytest.mark.parametrize("place", [6, 8, 10])  # version, flags, method
+def test_npz_files_whose_directory_is_damaged_are_refused(tmp_path, place):
+    path = tmp_path / "own.npz"
+    np.savez(path, x_train=IMAGES, y_train=LABELS)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + place] = 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"x_train and y_train"):
+        keep(made(), path)
 
 
 def test_a_path_without_anything_is_refused_and_the_cache_does_not_step_in(tmp_path):
@@ -246,6 +261,23 @@ def test_the_beginning_of_something_else_does_not_stay(tmp_path, serve, content)
     cache(made()).mkdir(parents=True)
     (cache(made()) / f"{NAMES[0]}.gz.part").write_bytes(content)
     assert is_whole(fetch(made([serve(write(tmp_path / "mirror"))])))  # which sends whole files, always
+
+
+def test_a_mirror_that_sends_something_else_is_asked_once_for_each_file(tmp_path, serve):
+    cache(made()).mkdir(parents=True)
+    (cache(made()) / f"{NAMES[1]}.gz.part").write_bytes(b"begun")
+    folder = write(tmp_path / "mirror")
+    (folder / f"{NAMES[0]}.gz").write_bytes(b"<html>")
+    with pytest.raises(DataError, match="sent a file with the wrong checksum"):
+        fetch(made([serve(folder)]))
+    assert len(serve.asked) == 1
+
+
+def test_a_damaged_cache_is_named_where_nothing_mends_it(tmp_path):
+    keep(made(), write(tmp_path / "own"))
+    damage(cache(made()), lambda path: path.write_bytes(packed(IMAGES)[:-9]))
+    with pytest.raises(DataError, match=r"the cached Tiny is of no use \(.*cannot be read"):
+        fetch(made(["http://127.0.0.1:9/"]))
 
 
 def test_a_damaged_cache_is_mended(tmp_path, serve):

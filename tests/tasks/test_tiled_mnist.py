@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population, RNNSpec, run
 from rnnatlas.seeds import stream
+from rnnatlas.tasks import tiled_mnist
 from rnnatlas.tasks.base import Values
 from rnnatlas.tasks.tiled_mnist import PIXELS, TiledDigits, TiledDigitsSettings, TiledMNIST
 from rnnatlas.tasks.tiles import rotation, tiled
+from rnnatlas.zoo.splits import SplitSettings, assign
 from rnnatlas.zoo.train import Chunk, ZooSettings, train
 
 TASK = TiledDigits(TiledDigitsSettings(metric_images=100))
@@ -205,10 +207,26 @@ def test_half_of_the_rollouts_are_the_rnns_own_and_half_are_shared():
         for flag, label, picture in zip(own[:, 0], own[:, 1], pictures, strict=True):
             seen = np.rot90(picture, -quarter) if flag else picture
             assert labels[np.ascontiguousarray(seen).tobytes()] == label
-    assert np.array_equal(rollouts.inputs[0, 1::2], rollouts.inputs[1, 1::2])
-    assert len(np.unique(rollouts.inputs[0, 1::2], axis=0)) == 3
     assert not np.array_equal(rollouts.inputs[0, ::2, 1], rollouts.inputs[1, ::2, 1])
     assert np.allclose(np.exp(rollouts.outputs.astype(np.float64)).sum(-1), 1, atol=0.01)
+
+
+def test_unrotated_images_are_of_one_set_but_others_for_each_rnn(monkeypatch):
+    monkeypatch.setattr(tiled_mnist, "SHARED", 20)
+    rollouts = TASK.rollouts(population(2), [upright(90.0), upright(180.0)], streams("rollouts"), 400)
+    own, other = ({image.tobytes() for image in inputs[1::2, PIXELS:]} for inputs in rollouts.inputs)
+    assert own == other == {image.tobytes() for image in TASK._part("validation").images[:20]}
+    assert not np.array_equal(rollouts.inputs[0, 1::2], rollouts.inputs[1, 1::2])
+
+
+def test_every_rnn_of_the_last_48_degrees_is_ood_and_no_other():
+    instances = [TASK.instance(run, seed=1) for run in range(200)]
+    splits = np.array(assign(TASK, instances, 1, SplitSettings()))
+    late = np.array([instance["angle"] >= 312 for instance in instances])
+    assert (splits[late] == "ood").all()
+    counts = {split: int((splits[~late] == split).sum()) for split in ("train", "validation", "ood")}
+    assert counts["ood"] == 0
+    assert counts["train"] > 4 * counts["validation"] > 0
 
 
 # --- instances and settings ------------------------------------------------------------------------

@@ -162,13 +162,13 @@ def _whiskers(
     )
 
 
-def learning_curves(histories: Mapping[str, Sequence[Mapping[str, np.ndarray]]], axis: str) -> Chart:
+def learning_curves(histories: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]], axis: str) -> Chart:
     """Training and validation loss of every seed, a panel an encoder."""
     figure, places = small_panels([name(key) for key in histories])
     highest = 0.0
     for place, (encoder, seeds) in zip(places, histories.items(), strict=True):
         colour = colours.encoder_colour(encoder, list(histories))
-        for number, history in enumerate(seeds):
+        for seed, history in seeds.items():
             for curve, label, line in (
                 ("train_loss", "training", {"color": "#b0b7bf", "width": 1.2}),
                 ("validation_loss", "validation", {"color": colour, "width": 2}),
@@ -183,7 +183,7 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, np.ndarray]]],
                     mode="lines",
                     line=line,
                     name=label,
-                    hovertemplate=f"{label}, seed {number}: %{{y:.3f}} at step %{{x}}<extra></extra>",
+                    hovertemplate=f"{label}, seed {seed}: %{{y:.3f}} at step %{{x}}<extra></extra>",
                     **place,
                 )
     figure.update_xaxes(title_text="training step", rangemode="tozero")

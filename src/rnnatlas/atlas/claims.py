@@ -139,7 +139,7 @@ def _task(records: Records, published: Published) -> Iterable[Claim | None]:
         beaten = [(best, of) for of in (*TRIVIAL, "untrained")]
         yield lower(
             "frozen embeddings of {a}, of the probing encoders the better one on validation, tell unseen "
-            "tasks better than every baseline",
+            "tasks better than every baseline: {b}",
             [((best, frozen), other) for other in beaten],
             published=False,
         )
@@ -157,7 +157,8 @@ def _lower(
     found = {pair: less for pair in pairs if (less := records.less(score, split, *pair)) is not None}
     if not found:
         return None
-    a_names, b_names = (listed(list(dict.fromkeys(name(pair[i][0]) for pair in found)), ", ") for i in (0, 1))
+    a_names = listed(list(dict.fromkeys(name(a) for (a, _), _ in found)), ", ")
+    b_names = listed(list(dict.fromkeys(_side(b, a) for a, b in found)), ", ")
     few = min(records.seeds[side[0]] for pair in found for side in pair) < ENOUGH_SEEDS
     verdict = "open" if few else _verdict(found.values())
     (a, b), hardest = max(found.items(), key=lambda item: item[1].high)

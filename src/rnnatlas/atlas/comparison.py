@@ -75,7 +75,8 @@ def loss_tables(results: Results) -> list[dict[str, Any]]:
 def property_tables(results: Results) -> list[dict[str, Any]]:
     """A table for each score of each property."""
     names = dict.fromkeys(figure.name for own in results.properties.values() for figure in own)
-    return [_table(results, name, property_rows, results.properties, TRIVIAL) for name in names]
+    beaten = (*TRIVIAL, "untrained")
+    return [_table(results, name, property_rows, results.properties, beaten) for name in names]
 
 
 def _table(results: Results, name: str, rows: Any, figures: Any, beaten: Sequence[str]) -> dict[str, Any]:

@@ -15,9 +15,6 @@ from rnnatlas.intervals import Interval, bootstrap
 from rnnatlas.properties.roles import HELD_OUT, clusters
 from rnnatlas.tasks.base import Signal, Values
 
-ENOUGH = 128
-"""RNNs whose questions are compared with one another."""
-
 
 def question_differences(asked: Probing, signal: Signal = "tokens") -> Float[Tensor, "probe time"]:
     """How much the probing inputs differ between RNNs, mean over pairs of RNNs.
@@ -25,7 +22,7 @@ def question_differences(asked: Probing, signal: Signal = "tokens") -> Float[Ten
     Of tokens this is the total variation: 0 where all RNNs are asked the same, 1 where no two questions
     share a token (method 8.1b). Of numbers it is the mean difference as a share of their range.
     """
-    inputs = asked.inputs[:ENOUGH].permute(1, 2, 0, 3)
+    inputs = asked.inputs.permute(1, 2, 0, 3)
     count = inputs.shape[2]
     if count < 2:
         return torch.zeros(inputs.shape[:2])

@@ -174,9 +174,10 @@ class Results:
         """The held-out splits, in the order in which they are shown."""
         return list(dict.fromkeys(figure.split for figure in next(iter(self.losses.values()))))
 
-    def histories(self, encoder: str) -> list[dict[str, np.ndarray]]:
-        """Learning curves, one a seed: columns of history.csv that hold numbers, gaps as NaN."""
-        return [_history(self.folder / run / "history.csv") for run in self.experiment.runs[encoder].values()]
+    def histories(self, encoder: str) -> dict[int, dict[str, np.ndarray]]:
+        """Learning curves by seed: columns of history.csv that hold numbers, gaps as NaN."""
+        own = self.experiment.runs[encoder]
+        return {seed: _history(self.folder / run / "history.csv") for seed, run in own.items()}
 
 
 def _history(path: Path) -> dict[str, np.ndarray]:

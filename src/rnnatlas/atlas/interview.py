@@ -8,14 +8,18 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from rnnatlas import seeds
 from rnnatlas.atlas import charts, words
-from rnnatlas.atlas.diagnostics import ENOUGH, question_differences
+from rnnatlas.atlas.diagnostics import question_differences
 from rnnatlas.atlas.experiment import Results
 from rnnatlas.encoders.probing import Probing, ProbingEncoder
 from rnnatlas.tasks.base import Task
 
 SHOWN = 4
 """RNNs that are looked at."""
+
+ENOUGH = 128
+"""RNNs, drawn at random, whose questions are compared with one another."""
 
 
 def interview(results: Results, made: MutableMapping[str, charts.Chart]) -> dict[str, Any] | None:
@@ -35,19 +39,20 @@ def interview(results: Results, made: MutableMapping[str, charts.Chart]) -> dict
     table = results.zoo.snapshots(split=split)
     if table.num_rows < 2:
         return None
-    performance = [metrics["performance"] for metrics in table["metrics"].to_pylist()]
-    table = table.take(np.argsort([-value for value in performance], kind="stable"))
-    population = results.zoo.population(table)
     encoders: dict[int, Any] = {seed: model.encoder for seed, model in own.items()}
     assert all(isinstance(encoder, ProbingEncoder) for encoder in encoders.values())
+    some = seeds.stream(0, "interview").permutation(table.num_rows)[:ENOUGH]
+    population = results.zoo.population(table.take(some))
     differ = {
         seed: question_differences(encoder.probe(population), task.signal)
         for seed, encoder in encoders.items()
     }
     seed = next(iter(own))
+    performance = [metrics["performance"] for metrics in table["metrics"].to_pylist()]
+    table = table.take(np.argsort([-value for value in performance], kind="stable"))
     labels = [task.label(instance) for instance in table["task"].to_pylist()]
     chosen = [labels.index(label) for label in dict.fromkeys(labels)][:SHOWN]
-    asked = encoders[seed].probe(population.select(chosen))
+    asked = encoders[seed].probe(results.zoo.population(table.take(chosen)))
     sequence = int(differ[seed].mean(1).argmax())
     made.update(_charts(task, asked, sequence, [html.escape(labels[i]) for i in chosen]))
     return {
@@ -56,8 +61,6 @@ def interview(results: Results, made: MutableMapping[str, charts.Chart]) -> dict
         "seed": seed,
         "sequence": sequence + 1,
         "sequences": asked.inputs.shape[1],
-        "steps": asked.inputs.shape[2],
-        "rnns": min(len(population), ENOUGH),
         "tokens": task.signal == "tokens",
         "differences": [(seed, values.mean().item(), values.max().item()) for seed, values in differ.items()],
     }

@@ -16,8 +16,7 @@ from rnnatlas.atlas.experiment import Experiment, Results
 from rnnatlas.atlas.interview import interview
 from rnnatlas.atlas.map import colour_columns, default_column
 from rnnatlas.files import write_text
-from rnnatlas.intervals import Interval, correlation, difference
-from rnnatlas.properties.evaluate import LOSSES
+from rnnatlas.intervals import Interval, correlation
 from rnnatlas.properties.features import DEFINITIONS
 from rnnatlas.properties.figures import EMULATED, PARTS, find
 from rnnatlas.properties.roles import clusters
@@ -200,14 +199,10 @@ def _ranking(results: Results, split: str) -> list[str]:
 
 
 def _differences(results: Results, split: str) -> dict[str, Interval]:
-    found = {}
-    for encoder in results.encoders:
-        tables = results.tables(encoder, LOSSES)
-        keys = zip(*(tables[0][key].to_pylist() for key in ("divergence", "split")), strict=True)
-        rows = np.array([key == (results.divergence, split) for key in keys])
-        own, zero = (np.stack([table[told].to_numpy()[rows] for table in tables]) for told in ("own", "zero"))
-        found[encoder] = difference(own, zero, clusters(tables[0])[rows])
-    return found
+    """For each encoder its emulation loss less that of z = 0."""
+    records, name = claims.Records(results.table), f"emulation loss, {results.divergence}"
+    found = {one: records.less(name, split, (one, "own"), (one, "zero")) for one in results.encoders}
+    return {one: less for one, less in found.items() if less is not None}
 
 
 def _loss_chart(results: Results) -> charts.Chart:

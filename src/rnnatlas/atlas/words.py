@@ -78,7 +78,13 @@ def compare(a: Interval, b: Interval, lower_is_better: bool = True) -> Outcome:
 def cost(own: Mapping[str, float]) -> str:
     """What an encoder costs, in a few words."""
     weights, products = own["parameters"] / 1e6, own["flops"] / 1e6
-    return f"{weights:.2g} M weights, {products:.2g} MFLOP, {own['milliseconds']:.2g} ms"
+    milliseconds = own["milliseconds"]
+    return f"{_brief(weights)} M weights, {_brief(products)} MFLOP, {_brief(milliseconds)} ms"
+
+
+def _brief(value: float) -> str:
+    """Two digits that count, all of those before the point."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def name(key: str) -> str:
@@ -166,7 +172,9 @@ def prediction(
         own, lower = found["embedding"], bool(figures_of["embedding"].lower_is_better)
         outcome, text = _against(own, {of: found[of] for of in TRIVIAL if of in found}, lower)
         if "untrained" in found:
-            text += f" {_against_untrained(own, found['untrained'], lower)}"
+            beside = compare(own, found["untrained"], lower)
+            text += f" {_beside_untrained(beside, found['untrained'], lower)}"
+            outcome = "no" if "no" in (outcome, beside) else "open" if beside == "open" else outcome
         findings.append(Finding(encoder, outcome, f"{name(score)} {own}, {text}"))
     return findings
 
@@ -189,13 +197,13 @@ def _against(own: Interval, trivial: Mapping[str, Interval], lower: bool) -> tup
     return "open", f"not apart from {listed([f'{name(of)}, {trivial[of]}' for of in failed])}."
 
 
-def _against_untrained(own: Interval, untrained: Interval, lower: bool) -> str:
+def _beside_untrained(outcome: Outcome, untrained: Interval, lower: bool) -> str:
     better, worse = _sides(lower)
     return {
         "yes": f"Clearly {better} the same encoder untrained, {untrained}.",
         "no": f"Clearly {worse} the same encoder untrained, {untrained}.",
         "open": f"Not apart from the same encoder untrained, {untrained}.",
-    }[compare(own, untrained, lower)]
+    }[outcome]
 
 
 def task_score(properties: Mapping[str, Sequence[Figure]]) -> str | None:

@@ -48,7 +48,7 @@ def predict(
 
 def _cell(task: Any, name: str, prediction: dict[str, Any]) -> str:
     value = prediction["value"]
-    if "low" in prediction:
+    if prediction.get("low") is not None:
         return f"{value:.2f} ({prediction['low']:.2f}–{prediction['high']:.2f})"
     tables = prediction["probabilities"]
     if not isinstance(value, dict):

@@ -37,7 +37,7 @@ def train(
         zoo: The zoo's folder, or its address (s3://…).
         encoder: What embeds the RNNs; `rnnatlas encoders` lists the encoders.
         out: The run's folder.
-        preset: demo, small or paper; without one, everything is as in the paper.
+        preset: demo, small or paper; without one, everything is as in the paper for formal languages.
         divergence: total-variation, kl, reverse-kl, jensen-shannon, cross-entropy, cosine or l2.
         seed: Decides the initial weights and the batches.
         control: A run with the same zoo, settings and seed, whose zero-embedding control is copied.
@@ -65,7 +65,7 @@ def train(
         for name, values in {encoder: {}, **resolved.get("encoders", {})}.items()
     }
     if common.print_config:
-        flags = {"zoo": zoo, "encoder": encoder, "out": out, "seed": seed, "control": control}
+        flags = {"encoder": encoder, "out": out, "seed": seed, "control": control}
         flags |= {"device": device, "devices": devices}
         own = {"emulation": settings.as_dict(emulation), "encoders": {encoder: built[encoder]}}
         common.show(flags, own)

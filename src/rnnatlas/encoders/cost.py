@@ -1,4 +1,4 @@
-"""What an encoder costs: parameters, and operations and time to embed one RNN."""
+"""What an encoder costs: parameters, and operations and time to embed one RNN of many."""
 
 import dataclasses
 import statistics
@@ -15,6 +15,9 @@ from rnnatlas.rnn import Population, RNNSpec
 PAPER = RNNSpec(cell="lstm", input=6, hidden=32, layers=2, output=6)
 """The LSTMs of Herrmann et al. 2024 that write formal languages."""
 
+TOGETHER = 256
+"""RNNs that are embedded together, which share what does not depend on the RNN, such as fixed questions."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -22,8 +25,8 @@ class Cost:
 
     Args:
         parameters: Numbers that training changes.
-        flops: Floating-point operations to embed one RNN, of matrix products alone: two for each
-            multiplication and addition. What else is done, such as sorting, is not counted.
+        flops: Floating-point operations to embed one RNN of `TOGETHER`, of matrix products alone: two for
+            each multiplication and addition. What else is done, such as sorting, is not counted.
     """
 
     parameters: int
@@ -47,11 +50,11 @@ def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
         encoder = kind(spec, "tokens", "tokens", settings or kind.Settings()).eval()
         # the counter takes a view of a parameter for something to go back through
         encoder.requires_grad_(False)
-        population = Population.unflatten(spec, torch.empty(1, spec.parameters))
+        population = Population.unflatten(spec, torch.empty(TOGETHER, spec.parameters))
     with FlopCounterMode(display=False) as counter:
         encoder(population)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    return Cost(parameters=parameters, flops=counter.get_total_flops())
+    return Cost(parameters=parameters, flops=round(counter.get_total_flops() / TOGETHER))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from rnnatlas.rnn import RNNSpec
 
 FAR = 2
-"""Layers at least so many apart share their weights, whatever the distance."""
+"""Layers at least so many apart share their weights, whatever the distance; those above and below do not."""
 
 
 class Part(NamedTuple):
@@ -281,7 +281,7 @@ def _scalar_tie(to: Slot, source: Slot) -> str:
     offset = max(-FAR, min(FAR, source.part.layer - to.part.layer))
     same = to.part.direction == source.part.direction
     ends = [f"{part.kind} {view} {part.direction == part.source}" for part, view in (to, source)]
-    return f"{ends[0]} < {ends[1]} {abs(offset) if abs(offset) == FAR else offset} {same}"
+    return f"{ends[0]} < {ends[1]} {offset} {same}"
 
 
 def _entry_tie(part: Part) -> str:

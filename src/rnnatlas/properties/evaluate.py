@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from rnnatlas.emulation.evaluate import emulated_performance, losses
 from rnnatlas.emulation.model import Model, read_metrics, write_metrics
-from rnnatlas.encoders.cost import cost, milliseconds
-from rnnatlas.errors import ZooFormatError
+from rnnatlas.encoders import controls
+from rnnatlas.encoders.cost import TOGETHER, cost, milliseconds
+from rnnatlas.errors import RunFormatError, ZooFormatError
 from rnnatlas.files import replacing, write_json
 from rnnatlas.properties import predictors
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
@@ -21,7 +22,7 @@ from rnnatlas.properties.model import PREDICTORS
 from rnnatlas.properties.predictions import known, predictions
 from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.properties.roles import HELD_OUT
-from rnnatlas.properties.supervised import SupervisedSettings
+from rnnatlas.properties.supervised import SupervisedSettings, updates
 from rnnatlas.zoo.store import Zoo
 
 LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulated.parquet"
@@ -35,9 +36,6 @@ ROLLOUTS = 16
 
 STRINGS = 100
 """Strings sampled for each emulated RNN; their share's standard error is at most .05."""
-
-TIMED = 256
-"""RNNs that are embedded together when embedding is timed."""
 
 
 def evaluate(
@@ -68,11 +66,16 @@ def evaluate(
         The records of `metrics.json`.
 
     Raises:
-        RunFormatError: The run is missing, unfinished or damaged.
+        RunFormatError: The run is missing, unfinished, damaged, or that of a control.
         ZooFormatError: The zoo is not the one that the run was trained on, has no task, or none of its
             snapshots is held out.
     """
     model = Model.load(path)  # without predictors, which may be damaged or outdated
+    if model.settings.encoder in controls:
+        raise RunFormatError(
+            f"{path} is a control, which tells nothing of RNNs; expected the run of an encoder, such as the "
+            "folder above a run's zero/"
+        )
     zoo = Zoo.open(model.settings.zoo) if zoo is None else zoo
     if zoo.task is None:
         raise ZooFormatError(
@@ -95,14 +98,14 @@ def evaluate(
     lost = pa.concat_tables([losses(model, zoo, table, ROLLOUTS) for table in splits])
     snapshots = zoo.snapshots(where=condition)
     count = len(supervised.properties or known(zoo, snapshots)) if supervised else 0
-    with _telling(progress, supervised.steps * count if supervised else 0) as tell:
+    with _telling(progress, updates(supervised, model) * count if supervised else 0) as tell:
         predicted, fitted = predictions(model, zoo, snapshots, settings, supervised, tell)
     _write(model.path / LOSSES, lost)
     _write(model.path / PREDICTIONS, predicted)
     emulated = emulated_performance(model, zoo, by_performance(pa.concat_tables(splits)), STRINGS)
     if emulated is not None:
         _write(model.path / EMULATED, emulated)
-    write_json(model.path / COST, _cost(model, zoo, splits[0].slice(0, TIMED)))
+    write_json(model.path / COST, _cost(model, zoo, splits[0].slice(0, TOGETHER)))
     kept = [record for record in read_metrics(model.path) if record["name"] == "best validation loss"]
     figures = [*loss_figures([lost]), *property_figures([predicted])]
     records = kept + [_record(figure, model.settings.seed) for figure in figures]

@@ -26,7 +26,7 @@ DEFINITIONS: Mapping[str, str] = {
     "end to end with the predictor, on this property instead of emulation",
     "pca": f"the first {COMPONENTS} principal components of the raw weights",
     "nearest": "the raw weights, and averages what the nearest training RNNs have",
-    "norms": "the logarithm of the norm of each weight tensor",
+    "norms": "the logarithm of the norm of each weight tensor, both biases of a gate as one",
     "step": "the training step of the snapshot, one-hot",
     "architecture": "which architecture the RNN has, one-hot",
     "constant": "nothing",
@@ -124,7 +124,8 @@ def _norms(groups: Groups, count: int) -> Float[Tensor, "rnn feature"]:
     """One block of columns for each architecture, zero for RNNs of the others."""
     blocks = []
     for positions, population in groups:
-        norms = torch.stack([weight.flatten(1).norm(dim=1) for weight in population.weights.values()], dim=1)
+        weights = canonical_bias(population).weights.values()
+        norms = torch.stack([weight.flatten(1).norm(dim=1) for weight in weights], dim=1)
         block = torch.zeros(count, norms.shape[1])
         block[torch.from_numpy(positions)] = norms.clamp_min(1e-6).log().float()
         blocks.append(block)

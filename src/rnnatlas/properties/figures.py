@@ -24,7 +24,7 @@ EMULATED = {
 PARTS = {
     "unmasked": ALL,
     "rotated": "all positions of images rotated by the RNN's own angle",
-    "unrotated": "all positions of unrotated images, the same for all RNNs",
+    "unrotated": "all positions of unrotated images, of a set that all RNNs share",
 }
 """Positions that losses are means over besides those that the task's mask leaves, by name."""
 
@@ -42,7 +42,7 @@ CLAIMED = ("confidence", "right")
 CALIBRATION = Score(
     "expected calibration error: difference of confidence and share right, ten bins of confidence, weighted "
     "by what is in them; confidence is the probability of the value predicted, its temperature set on "
-    f"{CALIBRATED_ON}; all seeds pooled",
+    f"{CALIBRATED_ON}; of each seed by itself",
     lower_is_better=True,
 )
 OVERCONFIDENCE = Score(

@@ -1,18 +1,19 @@
 """Small networks that read a property off a vector of features (method 5)."""
 
+import copy
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
-from rnnatlas.encoders.base import mean_and_spread
-from rnnatlas.errors import RunFormatError
+from rnnatlas.encoders.base import at_least_one, mean_and_spread
+from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.files import replacing
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import Sureness, calibrate
@@ -45,6 +46,13 @@ class PredictorSettings:
     steps: int = 600
     patience: int = 60
     every: int = 10
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "predictor", "width", "batch", "steps", "patience", "every")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"predictor.dropout should be from 0 to below 1, found {self.dropout}")
+        if not self.learning_rate > 0:
+            raise SettingsError(f"predictor.learning_rate should be above 0, found {self.learning_rate}")
 
 
 class Predictor(nn.Module):
@@ -122,46 +130,74 @@ def fit(
         torch.manual_seed(int(seeds.stream(seed, "predictor", prop.name).integers(1 << 62)))
         predictor = Predictor(features.shape[1], prop.width, settings)
         predictor.standardise(features[rows])
-        _train(predictor, prop, features, target, rows, held_out, settings)
+        optimiser = torch.optim.AdamW(
+            predictor.layers.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        descend(
+            predictor,
+            lambda some: prop.loss(predictor(features[some]), target[some]),
+            lambda: rows[torch.randperm(len(rows))[: settings.batch]],
+            held_out,
+            optimiser,
+            steps=settings.steps,
+            every=settings.every,
+            patience=settings.patience,
+        )
     predictor.eval().requires_grad_(False)
     kept = torch.from_numpy(roles.calibration)
     predictor.sure = calibrate(prop, predictor(features[kept]), target[kept])
     return predictor
 
 
-def _train(
-    predictor: Predictor,
-    prop: Property,
-    features: Tensor,
-    target: Tensor,
-    rows: Tensor,
-    held_out: Tensor,
-    settings: PredictorSettings,
+def descend(
+    module: nn.Module,
+    loss: Callable[[Int[Tensor, " row"]], Tensor],
+    batch: Callable[[], Int[Tensor, " row"]],
+    held_out: Int[Tensor, " row"],
+    optimiser: torch.optim.Optimizer,
+    *,
+    steps: int,
+    every: int,
+    patience: int,
+    clip: Callable[[], object] = lambda: None,
+    tell: Callable[[int], None] = lambda steps: None,
 ) -> None:
-    optimiser = torch.optim.AdamW(
-        predictor.layers.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    """Trains a module and leaves it as it was at the lowest loss of RNNs held out.
+
+    Args:
+        module: What is trained.
+        loss: Losses of some RNNs.
+        batch: Draws RNNs to train on.
+        held_out: The others.
+        optimiser: Of the module's parameters.
+        steps: Updates at most.
+        every: Steps between two looks at RNNs held out.
+        patience: Steps without a better loss after which training ends.
+        clip: Called between gradients and step.
+        tell: Called with the number of steps just made, and in the end with those that stopping saved.
+    """
     best, best_step, kept = math.inf, 0, {}
-    for step in range(settings.steps + 1):
-        if step % settings.every == 0:
-            predictor.eval()
+    for step in range(steps + 1):
+        if step % every == 0 or step == steps:
+            module.eval()
             with torch.no_grad():
-                loss = prop.loss(predictor(features[held_out]), target[held_out]).mean().item()
-            if loss < best:
-                best, best_step = loss, step
-                kept = {name: value.clone() for name, value in predictor.state_dict().items()}
-            if step - best_step >= settings.patience:
+                found = loss(held_out).mean().item()
+            if found < best:
+                best, best_step, kept = found, step, copy.deepcopy(module.state_dict())
+            if step == steps or step - best_step >= patience:
+                tell(steps - step)
                 break
-            predictor.train()
-        chosen = rows[torch.randperm(len(rows))[: settings.batch]]
+            module.train()
         optimiser.zero_grad(set_to_none=True)
-        prop.loss(predictor(features[chosen]), target[chosen]).mean().backward()
+        loss(batch()).mean().backward()
+        clip()
         optimiser.step()
+        tell(1)
     if kept:
-        predictor.load_state_dict(kept)
+        module.load_state_dict(kept)
 
 
 def save(path: Path | str, predictors: Mapping[str, tuple[Property, Predictor]]) -> None:

@@ -156,16 +156,28 @@ def _read(own: Mapping[int, Path | str], since: int) -> Tables:
 
 
 def _check_alike(runs: Runs, tables: Mapping[str, Tables]) -> None:
-    """Makes sure that all runs were evaluated on the same RNNs, so that they can be compared one by one."""
+    """Makes sure that rows of all runs are of the same RNNs, and within an encoder of the same predictions.
+
+    Figures are put together row by row.
+    """
     first: tuple[str | Path, list[str]] | None = None
-    for label, (lost, _) in tables.items():
-        for run, table in zip(runs[label].values(), lost, strict=True):
+    for label, (lost, predicted) in tables.items():
+        paths = list(runs[label].values())
+        for run, table in zip(paths, lost, strict=True):
             ids = table["id"].to_pylist()
             first = first or (run, ids)
             if ids != first[1]:
                 raise RunFormatError(
                     f"the runs {first[0]} and {run} were evaluated on other RNNs, so they cannot be "
                     "compared; evaluate both on the same zoo"
+                )
+        keys = [table.select(["id", "property", "predictor"]) for table in predicted]
+        for run, own in zip(paths, keys, strict=True):
+            if not own.equals(keys[0]):
+                raise RunFormatError(
+                    f"the runs {paths[0]} and {run} of one encoder should have predictions of the same "
+                    "properties from the same features, but one has some that the other lacks (such as "
+                    "those trained end to end); evaluate both alike"
                 )
 
 

@@ -53,11 +53,14 @@ class Metric(Property):
         return {"loss": self.loss(outputs, target).numpy()}
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
-        """The number with its 90 % split-conformal interval, cut to the metric's bounds."""
+        """The number with its 90 % split-conformal interval, cut to the metric's bounds.
+
+        Ends are None where nothing bounds them.
+        """
         values = outputs[:, 0].double()
         ends = [(values + sign * half_width).clamp(*self.bounds).tolist() for sign in (-1, 1)]
         return [
-            {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
+            {"value": round(value, 4), "low": _finite(low), "high": _finite(high)}
             for value, low, high in zip(values.clamp(*self.bounds).tolist(), *ends, strict=True)
         ]
 
@@ -80,6 +83,10 @@ class GeneralisationGap(Metric):
 
     name: ClassVar[str] = "generalisation_gap"
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def _metric(snapshots: pa.Table, name: str) -> np.ndarray | None:

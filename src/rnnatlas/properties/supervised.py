@@ -1,6 +1,5 @@
 """Encoder and predictor trained together on a property: what pre-training is compared with (method 5)."""
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -18,7 +17,7 @@ from rnnatlas.properties import registry
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import calibrate
 from rnnatlas.properties.features import Groups, set_scales, started
-from rnnatlas.properties.predictors import Predictor, PredictorSettings
+from rnnatlas.properties.predictors import Predictor, PredictorSettings, descend
 from rnnatlas.properties.roles import Roles
 from rnnatlas.settings import settings
 
@@ -35,7 +34,7 @@ class SupervisedSettings:
 
     Args:
         properties: Those for which it is done; None for all that the zoo's RNNs have.
-        steps: Updates at most.
+        steps: Updates at most; None for as many as emulation had.
         rnns: RNNs a step.
         learning_rate: AdamW's, for the encoder.
         every: Steps between two looks at the loss of the stopping RNNs.
@@ -43,7 +42,7 @@ class SupervisedSettings:
     """
 
     properties: tuple[str, ...] | None = None
-    steps: int = 2400
+    steps: int | None = None
     rnns: int = 64
     learning_rate: float = 3e-4
     every: int = 50
@@ -52,9 +51,15 @@ class SupervisedSettings:
     def __post_init__(self) -> None:
         for name in self.properties or ():
             registry.description(name)  # raises for an unknown name
-        at_least_one(self, "supervised", "steps", "rnns", "every", "patience")
+        counts = ("rnns", "every", "patience", *(["steps"] if self.steps is not None else []))
+        at_least_one(self, "supervised", *counts)
         if not self.learning_rate > 0:
             raise SettingsError(f"supervised.learning_rate should be above 0, found {self.learning_rate}")
+
+
+def updates(settings: SupervisedSettings, model: Model) -> int:
+    """How many updates training takes at most."""
+    return settings.steps or model.settings.emulation.steps
 
 
 class Supervised(nn.Module):
@@ -136,43 +141,20 @@ def fit(
                 "weight_decay": head.weight_decay,
             },
         ]
-        optimiser = torch.optim.AdamW(parts, fused=True)
-        _train(whole, prop, target, roles, settings, optimiser, emulation.clip, tell)
+        rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (roles.train, roles.stopping))
+        descend(
+            whole,
+            lambda some: prop.loss(whole(some.numpy()), target[some]),
+            lambda: rows[torch.randint(len(rows), (settings.rnns,))],
+            held_out,
+            torch.optim.AdamW(parts, fused=True),
+            steps=updates(settings, model),
+            every=settings.every,
+            patience=settings.patience,
+            clip=lambda: clip_grad_norm_(whole.encoder.parameters(), emulation.clip),
+            tell=tell,
+        )
     whole.eval().requires_grad_(False)
     kept = np.flatnonzero(roles.calibration)
     whole.predictor.sure = calibrate(prop, whole(kept), target[torch.from_numpy(kept)])
     return whole
-
-
-def _train(
-    whole: Supervised,
-    prop: Property,
-    target: Tensor,
-    roles: Roles,
-    settings: SupervisedSettings,
-    optimiser: torch.optim.Optimizer,
-    clip: float,
-    tell: Callable[[int], None],
-) -> None:
-    """Leaves `whole` as it was at the lowest loss of the stopping RNNs."""
-    rows, held_out = np.flatnonzero(roles.train), np.flatnonzero(roles.stopping)
-    best, best_step, kept = math.inf, 0, {}
-    for step in range(settings.steps + 1):
-        if step % settings.every == 0 or step == settings.steps:
-            whole.eval()
-            with torch.no_grad():
-                loss = prop.loss(whole(held_out), target[torch.from_numpy(held_out)]).mean().item()
-            if loss < best:
-                best, best_step, kept = loss, step, copy.deepcopy(whole.state_dict())
-            if step == settings.steps or step - best_step >= settings.patience:
-                tell(settings.steps - step)
-                break
-            whole.train()
-        chosen = rows[torch.randint(len(rows), (settings.rnns,)).numpy()]
-        optimiser.zero_grad(set_to_none=True)
-        prop.loss(whole(chosen), target[torch.from_numpy(chosen)]).mean().backward()
-        clip_grad_norm_(whole.encoder.parameters(), clip)
-        optimiser.step()
-        tell(1)
-    if kept:
-        whole.load_state_dict(kept)

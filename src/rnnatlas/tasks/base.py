@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population, run
@@ -191,3 +192,12 @@ class Task(ABC):
     @abstractmethod
     def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:
         """Rollouts for people, e.g. "aabbcc⏎" or "abca…" for one that never ended."""
+
+
+def surprise(
+    outputs: Float[Tensor, "*batch class"], targets: Int[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """Cross-entropy of each target under logits."""
+    # classes first: torch's loops over a last axis as short as ours take four times as long
+    logits = outputs.flatten(0, -2).T.contiguous().unsqueeze(0)
+    return cross_entropy(logits, targets.flatten().unsqueeze(0), reduction="none").view(targets.shape)

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import gzip
 import hashlib
+import math
 import os
 import struct
 import zipfile
@@ -120,9 +121,12 @@ def fetch(collection: Collection, progress: bool = False) -> Digits:
     with contextlib.suppress(DataError):  # missing or damaged, which a download mends
         return _read_folder(collection, folder)
     with _locked(folder):
-        with contextlib.suppress(DataError):  # another process may have fetched it meanwhile
-            return _read_folder(collection, folder)
-        _download(collection, progress)
+        try:
+            return _read_folder(collection, folder)  # another process may have fetched it meanwhile
+        except DataError as error:
+            damaged = f"the cached {collection.name} is of no use ({error})"
+            missing = f"{collection.name} is not in the cache"
+            _download(collection, progress, damaged if any(folder.glob("*.gz")) else missing)
     return _read_folder(collection, folder)
 
 
@@ -178,7 +182,8 @@ def _read_idx(collection: Collection, file: File, folder: Path) -> np.ndarray:
     if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * axes:
         raise DataError(f"{path} should be an IDX file of unsigned bytes, but does not begin like one")
     shape = struct.unpack_from(f">{axes}I", content, 4)
-    expected = 4 + 4 * axes + int(np.prod(shape, dtype=np.int64))
+    _check_shape(collection, file, np.dtype(np.uint8), shape, str(path))
+    expected = 4 + 4 * axes + math.prod(shape)
     if len(content) != expected:
         raise DataError(
             f"{path} should hold {expected} bytes as its header says, found {len(content)}; copy it again"
@@ -196,13 +201,18 @@ def _unpack(path: Path) -> bytes:
 
 
 def _read_npz(collection: Collection, path: Path) -> Digits:
+    if not zipfile.is_zipfile(path):
+        raise DataError(
+            f"{path} should be an .npz file with the arrays x_train and y_train, but is none; give another, "
+            "or a folder with IDX files"
+        )
     try:
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays["x_train"], arrays["y_train"]
-    except (*UNREADABLE, AttributeError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path} should be an .npz file with the arrays x_train and y_train ({error}); give another, or "
-            "a folder with IDX files"
+            f"{path} should be an .npz file with the arrays x_train and y_train, but is not ({error}); give "
+            "another, or a folder with IDX files"
         ) from None
     return Digits(
         _checked(collection, collection.images, images, f"x_train of {path}"),
@@ -211,11 +221,7 @@ def _read_npz(collection: Collection, path: Path) -> Digits:
 
 
 def _checked(collection: Collection, file: File, array: np.ndarray, where: str) -> np.ndarray:
-    if array.shape != file.shape or array.dtype != np.uint8:
-        raise DataError(
-            f"{where} should hold uint8 {_sizes(file.shape)} as {collection.name} does, found "
-            f"{array.dtype} {_sizes(array.shape)}; give the original files"
-        )
+    _check_shape(collection, file, array.dtype, array.shape, where)
     digest = hashlib.md5(file.header, usedforsecurity=False)
     digest.update(np.ascontiguousarray(array).data)
     if digest.hexdigest() != file.md5:
@@ -226,6 +232,16 @@ def _checked(collection: Collection, file: File, array: np.ndarray, where: str) 
     return array
 
 
+def _check_shape(
+    collection: Collection, file: File, dtype: np.dtype, shape: tuple[int, ...], where: str
+) -> None:
+    if shape != file.shape or dtype != np.uint8:
+        raise DataError(
+            f"{where} should hold uint8 {_sizes(file.shape)} as {collection.name} does, found "
+            f"{dtype} {_sizes(shape)}; give the original files"
+        )
+
+
 def _sizes(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
 
@@ -233,7 +249,7 @@ def _sizes(shape: tuple[int, ...]) -> str:
 # --- downloading ---------------------------------------------------------------------------------
 
 
-def _download(collection: Collection, progress: bool) -> None:
+def _download(collection: Collection, progress: bool, lacks: str) -> None:
     reasons = {}
     for mirror in collection.mirrors:
         reason = _download_from(collection, mirror, progress)
@@ -242,8 +258,8 @@ def _download(collection: Collection, progress: bool) -> None:
         reasons[urlsplit(mirror).netloc] = reason
     tried = "; ".join(f"{host}: {reason}" for host, reason in reasons.items())
     raise DataError(
-        f"{collection.name} is not in the cache and could not be downloaded ({tried}); give a folder with "
-        f"{collection.images.name}.gz and {collection.labels.name}.gz with --data"
+        f"{lacks} and could not be downloaded ({tried}); give a folder with {collection.images.name}.gz and "
+        f"{collection.labels.name}.gz with --data"
     )
 
 
@@ -254,12 +270,15 @@ def _download_from(collection: Collection, mirror: str, progress: bool) -> str |
 
     pooch.get_logger().setLevel("WARNING")  # the progress bar says it
     folder = cache(collection)
-    begun = any(folder.glob("*.part"))
     try:
         with _writing_cache():
             for file in (collection.images, collection.labels):
                 name, known = f"{file.name}.gz", f"md5:{file.packed_md5}"
-                downloader: Any = functools.partial(_go_on, folder / f"{name}.part", progress)
+                part = folder / f"{name}.part"
+                downloader: Any = functools.partial(_go_on, part, progress)
+                # what was begun may be of something else: then it is gone now, and begins anew
+                with contextlib.suppress(*([ValueError] if part.is_file() else [])):
+                    pooch.retrieve(mirror + name, known, name, folder, downloader=downloader)
                 pooch.retrieve(mirror + name, known, name, folder, downloader=downloader)
     except HTTPError as error:
         return str(error).partition(" for url")[0]
@@ -268,8 +287,6 @@ def _download_from(collection: Collection, mirror: str, progress: bool) -> str |
     except RequestException as error:
         return f"no connection ({type(error).__name__})"
     except ValueError:  # how pooch tells of a wrong checksum
-        if begun:  # by something else, and gone now
-            return _download_from(collection, mirror, progress)
         return "sent a file with the wrong checksum"
     return None
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
 from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population, run, sample
 from rnnatlas.seeds import stream
 from rnnatlas.settings import settings
-from rnnatlas.tasks.base import Instance, Rollouts, Task
+from rnnatlas.tasks.base import Instance, Rollouts, Task, surprise
 
 BLOCK = 512
 """Training steps whose strings are drawn at once; part of what a seed means, like the streams' names."""
@@ -259,10 +259,7 @@ class FormalLanguages(Task):
     def loss(self, population: Population, batch: Strings) -> Float[Tensor, " rnn"]:
         """Next-token cross-entropy with the true tokens fed; mean over strings and positions, padding too."""
         outputs, _ = run(population, batch.inputs.to(population.device, population.dtype))
-        targets = batch.targets.to(population.device)
-        # tokens first: torch's loops over a last axis as short as this one take four times as long
-        logits = outputs.flatten(0, 2).T.contiguous().unsqueeze(0)
-        each = cross_entropy(logits, targets.flatten().unsqueeze(0), reduction="none").view(targets.shape)
+        each = surprise(outputs, batch.targets.to(population.device))
         return (each.mean(-1) * batch.weights.to(each)).sum(-1)
 
     # --- what a trained RNN does ---------------------------------------------------------------

@@ -17,13 +17,15 @@ from rnnatlas.rnn import Population, run
 from rnnatlas.seeds import stream
 from rnnatlas.settings import settings
 from rnnatlas.tasks import digits
-from rnnatlas.tasks.base import Instance, Rollouts, Task, Values
+from rnnatlas.tasks.base import Instance, Rollouts, Task, Values, surprise
 from rnnatlas.tasks.digits import Digits
 from rnnatlas.tasks.tiles import Images, draws, rotation, tiled, untiled
 
 CLASSES = 10
 AT_ONCE = 8192
 """Images that are answered at a time when metrics are measured, all RNNs taken together; bounds memory."""
+SHARED = 1000
+"""Validation images that unrotated rollouts are drawn from."""
 ROTATED, LABEL, PIXELS = 0, 1, 2
 """Where a stored rollout keeps whether its image is rotated, which digit it shows, and the image."""
 
@@ -75,7 +77,7 @@ class TiledMNIST(Task):
     for validation.
 
     Half of the rollouts read validation images rotated by the RNN's own angle. Such images give the angle
-    away, so the other half reads unrotated ones, the same for all RNNs.
+    away, so the other half reads unrotated ones, drawn from a set that all RNNs share.
 
     Args:
         settings: How digits are cut, and what RNNs differ in.
@@ -88,7 +90,7 @@ class TiledMNIST(Task):
     noun: ClassVar[str] = "angle"
     reads: ClassVar[str] = (
         "images that it was not trained on, every other one rotated by its own angle. A rotated image gives "
-        "the angle away; unrotated ones, the same for all RNNs, do not."
+        "the angle away; unrotated ones, drawn from a set that all RNNs share, do not."
     )
     performs: ClassVar[str] = "Share of the images in an RNN's rollouts whose digit is told right"
     Settings: ClassVar[type] = TiledMNISTSettings
@@ -208,10 +210,7 @@ class TiledMNIST(Task):
         inputs = self._show(batch.images[batch.chosen], batch.grid)
         outputs, _ = run(population, inputs.to(population.dtype))
         labels = batch.labels[batch.chosen]
-        targets = labels.unsqueeze(-1).expand(outputs.shape[:-1]).reshape(1, -1)
-        # classes first: torch's loops over a last axis as short as this one take longer
-        logits = outputs.flatten(0, 2).T.contiguous().unsqueeze(0)
-        loss = F.cross_entropy(logits, targets, reduction="none").view(len(population), -1).mean(1)
+        loss = surprise(outputs, labels.unsqueeze(-1).expand(outputs.shape[:-1])).flatten(1).mean(1)
         return loss, (outputs[:, :, -1].argmax(-1) == labels).to(loss).mean(1)
 
     # --- what a trained RNN does ---------------------------------------------------------------
@@ -223,13 +222,13 @@ class TiledMNIST(Task):
         streams: Sequence[np.random.Generator],
         count: int,
     ) -> Rollouts:
-        """Validation images by turns rotated, drawn for each RNN, and unrotated, the same for all.
+        """Validation images drawn for each RNN, by turns rotated and, from a shared set, unrotated.
 
         Outputs are log-probabilities of the digits.
         """
         part = self._part("validation")
-        drawn = np.stack([own.integers(len(part.labels), size=count) for own in streams])
-        drawn[:, 1::2] = np.arange(count // 2) % len(part.labels)
+        sizes = np.where(np.arange(count) % 2, min(SHARED, len(part.labels)), len(part.labels))
+        drawn = np.stack([own.integers(sizes) for own in streams])
         images = torch.from_numpy(part.images[drawn])
         grid = rotation(_angles(instances), self.side)
         rotated = F.grid_sample(images.float(), grid, align_corners=False).round().byte()
