@@ -1,11 +1,14 @@
 """A tiny experiment: goes on after a stop, refuses other settings, ends with a report."""
 
 import json
+import shlex
 
 import pytest
+import yaml
 
 from rnnatlas import reproduce as experiment
-from rnnatlas.errors import OutputExists, SettingsError
+from rnnatlas.cli import main
+from rnnatlas.errors import OutputExists, RunFormatError, SettingsError
 
 TINY = {
     "experiment": {"seeds": 2, "cut": True, "supervised": True},
@@ -67,6 +70,71 @@ def test_rotated_digits_end_with_a_report_as_well(tmp_path):
     assert "first EOS" not in report
     with pytest.raises(OutputExists, match="another task"):
         experiment.Record(out, 0, experiment.resolve("demo", DIGITS, "tiled-digits"), "tiled-mnist")
+
+
+@pytest.mark.parametrize("text", ["{bad", "[]", "{}", '{"seed": 0}'])
+def test_a_damaged_record_is_one_sentence(tmp_path, text):
+    (tmp_path / experiment.RECORD).write_text(text)
+    with pytest.raises(RunFormatError, match=r"settings\.json should say how .* remove the experiment first"):
+        experiment.reproduce(tmp_path, "demo", changes=TINY, device="cpu")
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device, message in (("cuda", "finds no CUDA device"), ("gpu", "auto, cpu or cuda")):
+        with pytest.raises(SettingsError, match=message):
+            experiment.reproduce(tmp_path / "out", "demo", changes=TINY, device=device)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(None, ("cuda", 1)), (1, ("cuda", 1)), (2, ("cpu", 2))])
+def test_zoo_and_encoders_are_trained_on_the_device(tmp_path, monkeypatch, workers, expected):
+    seen = []
+
+    def train(jobs, workers, progress):
+        assert len({job.device for job in jobs}) == 1
+        seen.append((jobs[0].device, workers))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(
+        "rnnatlas.zoo.build.build", lambda *_, workers, device, **__: seen.append((device, workers))
+    )
+    monkeypatch.setattr(experiment, "_train", train)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.reproduce(tmp_path / "out", "demo", changes=TINY, workers=workers)
+    assert seen == [expected, expected]
+
+
+def test_an_encoder_is_trained_where_its_job_says(tmp_path, monkeypatch):
+    resolved = json.loads(json.dumps(experiment.resolve("demo", TINY)))
+    seen = []
+    monkeypatch.setattr("rnnatlas.zoo.store.Zoo.open", lambda path: path)
+    monkeypatch.setattr("rnnatlas.emulation.training.train", lambda *_, device, **__: seen.append(device))
+    for device in ("cpu", "cuda"):
+        experiment._train_one(experiment._job(tmp_path, "zero", 0, resolved, device), lambda steps: None)
+    assert seen == ["cpu", "cuda"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "task", "expected"),
+    [
+        ("demo", "tiled-digits", "rnnatlas demo --zoo digits --seed 3"),
+        ("small", "formal-languages", "rnnatlas reproduce --preset small --out 'my own' --seed 3"),
+        ("small", "tiled-digits", "rnnatlas reproduce --preset small --out 'my own' --zoo digits --seed 3"),
+        ("paper", "tiled-mnist", "rnnatlas reproduce --preset paper --out 'my own' --zoo mnist --seed 3"),
+    ],
+)
+def test_the_command_shown_can_be_typed(tmp_path, capsys, preset, task, expected):
+    changes = {"experiment": {"seeds": 2}, "zoo": {"learning_rate": [[0, 0.00001]]}}
+    command = experiment._command(tmp_path / "my own", preset, task, 3, changes)
+    assert command.startswith(expected + " --set experiment.seeds=2")
+    with pytest.raises(SystemExit) as ended:
+        main([*shlex.split(command)[1:], "--print-config"])
+    assert not ended.value.code
+    assert yaml.safe_load(capsys.readouterr().out)["settings"] == json.loads(
+        json.dumps(experiment.resolve(preset, changes, task))
+    )
 
 
 def test_settings_are_those_of_the_task():

@@ -11,7 +11,7 @@ from typing import Any
 
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.atlas.words import CUT
-from rnnatlas.errors import OutputExists, SettingsError
+from rnnatlas.errors import OutputExists, RunFormatError, SettingsError
 from rnnatlas.settings import as_dict, build, check_sections, leaves, merge, preset, settings
 from rnnatlas.tasks.base import Task
 
@@ -57,6 +57,7 @@ class Job:
     encoder_settings: Mapping[str, Any]
     emulation: Any
     supervised: Any
+    device: str
 
 
 class Record:
@@ -66,6 +67,7 @@ class Record:
 
     Raises:
         OutputExists: The folder holds something else, or an experiment with other settings.
+        RunFormatError: What the folder says of itself cannot be read.
     """
 
     def __init__(self, out: Path, seed: int, resolved: Mapping[str, Any], task: str = TASK):
@@ -80,13 +82,13 @@ class Record:
         if not self.path.is_file():
             files.new_folder(out)
             files.write_json(self.path, self._document)
-        before = {"task": TASK, **json.loads(self.path.read_text(encoding="utf-8"))}
+        before = _read_record(self.path)
         for part, other in (
             ("task", "another task"),
             ("seed", "another seed"),
             ("settings", "other settings"),
         ):
-            if before.get(part) != self._document[part]:
+            if before[part] != self._document[part]:
                 raise OutputExists(
                     f"{out} holds an experiment with {other}; choose another --out, or remove it first"
                 )
@@ -109,6 +111,19 @@ class Record:
         return self._document["seconds"]
 
 
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not {"task", "seed", "settings", "seconds"} <= document.keys():
+        raise RunFormatError(
+            f"{path} should say how its experiment was begun, but is damaged; choose another --out, or "
+            "remove the experiment first"
+        )
+    return document
+
+
 def reproduce(
     out: Path | str,
     preset: str = "small",
@@ -118,6 +133,7 @@ def reproduce(
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
     workers: int | None = None,
+    device: str = "auto",
     progress: bool = True,
 ) -> Path:
     """Builds a zoo, trains encoders and controls on it, evaluates them, and writes a report.
@@ -129,7 +145,9 @@ def reproduce(
         data: Where the user has what the task's RNNs are trained on, as `Task.prepare` takes it.
         seed: Of the zoo; run number i is trained with seed + i.
         changes: Settings over those of the preset, by section.
-        workers: Processes at a time; None for as many as there are processors.
+        workers: Processes at a time; None for as many as there are processors. A GPU is one process's.
+        device: Where RNNs and encoders are trained: "cpu", "cuda" or "auto", which is a GPU where there is
+            one, unless there are several workers.
         progress: Show progress bars on stderr.
 
     Returns:
@@ -138,10 +156,15 @@ def reproduce(
     Raises:
         OutputExists: `out` holds something else, or an experiment with another task, another seed or other
             settings.
-        SettingsError: Unknown settings, or data for a task that brings its own.
+        RunFormatError: What `out` says of itself cannot be read.
+        SettingsError: Unknown settings, data for a task that brings its own, or no such device.
         DataError: The data are missing or not what they should be.
     """
+    from rnnatlas.zoo.build import choose_device
+
     seeds.check(seed)
+    device = choose_device(device, "local", workers)
+    workers = 1 if device == "cuda" else workers
     out = Path(out)
     resolved = resolve(preset, changes or {}, task)
     made = tasks.registry[task].from_settings(resolved["task"])
@@ -149,16 +172,16 @@ def reproduce(
         made.prepare(data, progress)
     record = Record(out, seed, resolved, task)
     with record.timing("zoo"):
-        _build_zoo(made, out / "zoo", seed, resolved["zoo"], workers=workers, progress=progress)
+        _build_zoo(made, out / "zoo", seed, resolved["zoo"], workers, device, progress)
     chosen = range(seed, seed + resolved["experiment"]["seeds"])
-    controls = [_job(out, "zero", one, resolved) for one in chosen]
-    runs = [_job(out, label, one, resolved) for one in chosen for label in _labels(resolved)]
+    controls = [_job(out, "zero", one, resolved, device) for one in chosen]
+    runs = [_job(out, label, one, resolved, device) for one in chosen for label in _labels(resolved)]
     with record.timing("encoders and controls"):
         _train(controls + runs, workers, progress)
     best = min(runs, key=_validation_loss)
     with record.timing("atlas and map"):
         _draw(out, best.folder)
-    return _report(out, runs, _command(preset, task, seed, changes or {}), record)
+    return _report(out, runs, _command(out, preset, task, seed, changes or {}), record)
 
 
 def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str, Any]:
@@ -170,6 +193,7 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
     """
     from rnnatlas.emulation.model import EmulationSettings
     from rnnatlas.properties.supervised import SupervisedSettings
+    from rnnatlas.zoo import splits
     from rnnatlas.zoo.train import ZooSettings
 
     values = merge(preset(name, task), changes)
@@ -177,10 +201,12 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
     kinds = {name: encoders.registry[name].Settings for name in values["encoders"]}
     if not kinds:
         raise SettingsError("an experiment needs at least one encoder under encoders, found none")
+    made, zoo = tasks.registry[task].from_settings(values["task"]), build(ZooSettings, values["zoo"], "zoo")
+    splits.check(made, zoo.split)
     return {
         "experiment": as_dict(build(ExperimentSettings, values.get("experiment", {}), "experiment")),
-        "task": as_dict(tasks.registry[task].from_settings(values["task"]).settings),
-        "zoo": as_dict(build(ZooSettings, values["zoo"], "zoo")),
+        "task": as_dict(made.settings),
+        "zoo": as_dict(zoo),
         "emulation": as_dict(build(EmulationSettings, values["emulation"], "emulation")),
         "encoders": {
             name: as_dict(build(kind, values["encoders"][name] or {}, f"encoders.{name}"))
@@ -190,9 +216,10 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
     }
 
 
-def _command(preset: str, task: str, seed: int, changes: Mapping[str, Any]) -> str:
+def _command(out: Path, preset: str, task: str, seed: int, changes: Mapping[str, Any]) -> str:
     """What someone would type to have the same experiment."""
-    command = "rnnatlas demo" if preset == "demo" else f"rnnatlas reproduce --preset {preset}"
+    name = shlex.quote(out.resolve().name)
+    command = "rnnatlas demo" if preset == "demo" else f"rnnatlas reproduce --preset {preset} --out {name}"
     zoo = next((zoo for zoo, own in ZOOS.items() if own == task), task)
     parts = [command, *([] if task == TASK else [f"--zoo {zoo}"]), f"--seed {seed}"]
     parts += [
@@ -202,13 +229,19 @@ def _command(preset: str, task: str, seed: int, changes: Mapping[str, Any]) -> s
 
 
 def _build_zoo(
-    task: Task, path: Path, seed: int, values: Mapping[str, Any], *, workers: int | None, progress: bool
+    task: Task,
+    path: Path,
+    seed: int,
+    values: Mapping[str, Any],
+    workers: int | None,
+    device: str,
+    progress: bool,
 ) -> None:
     from rnnatlas.zoo.build import build as build_zoo
     from rnnatlas.zoo.train import ZooSettings
 
     made = build(ZooSettings, values, "zoo")
-    build_zoo(task, made, path, seed=seed, workers=workers, resume=True, progress=progress)
+    build_zoo(task, made, path, seed=seed, workers=workers, device=device, resume=True, progress=progress)
 
 
 def _labels(resolved: Mapping[str, Any]) -> list[str]:
@@ -217,7 +250,7 @@ def _labels(resolved: Mapping[str, Any]) -> list[str]:
     return [*resolved["encoders"], *([CUT] if cut else [])]
 
 
-def _job(out: Path, label: str, seed: int, resolved: Mapping[str, Any]) -> Job:
+def _job(out: Path, label: str, seed: int, resolved: Mapping[str, Any], device: str) -> Job:
     from rnnatlas.emulation.model import EmulationSettings
     from rnnatlas.properties.supervised import SupervisedSettings
 
@@ -235,6 +268,7 @@ def _job(out: Path, label: str, seed: int, resolved: Mapping[str, Any]) -> Job:
         supervised=build(SupervisedSettings, resolved["supervised"], "supervised")
         if resolved["experiment"]["supervised"]
         else None,
+        device=device,
     )
 
 
@@ -272,7 +306,7 @@ def _train_one(job: Job, beat: Callable[[int], None]) -> None:
             settings=job.emulation,
             control=job.control,
             resume=True,
-            device="cpu",
+            device=job.device,
             progress=beat,
         )
     if job.encoder != "zero":

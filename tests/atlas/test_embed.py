@@ -1,6 +1,7 @@
 """Embedding zoos and checkpoints: what fits is embedded, what does not is named."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -103,6 +104,19 @@ def test_folder_without_usable_files(model, tmp_path):
 def test_same_path_twice_is_refused(model, zoo):
     with pytest.raises(CheckpointError, match="twice; embed each path once"):
         embed(model, [zoo.path, zoo.path])
+
+
+def test_ids_of_several_zoos_begin_with_the_zoos_names(model, zoo, tmp_path):
+    first, second, third = tmp_path / "first", tmp_path / "a" / "second", tmp_path / "b" / "second"
+    for path in (first, second, third):
+        shutil.copytree(zoo.path, path)
+    atlas, ids = embed(model, [first, second], "pca"), zoo.table["id"].to_pylist()
+    assert atlas.ids == [f"{name}/{id}" for name in ("first", "second") for id in ids]
+    found = atlas.search(f"second/{ids[3]}", 1)
+    assert found["id"].to_pylist() == [f"first/{ids[3]}"]
+    assert found["source"].to_pylist() == [str(first)]
+    assert [row["id"] for row in predict(model, [first, second])[0]] == atlas.ids
+    assert len(set(embed(model, [first, second, third], "pca").ids)) == 3 * len(ids)
 
 
 def test_search_from_a_file(model, zoo, tmp_path):

@@ -77,6 +77,10 @@ def test_save_and_open(atlas, tmp_path):
         (lambda path: (path / "entries.parquet").write_bytes(b"PAR1"), "cannot be read"),
         (lambda path: _change(path, format=99), "format version 1, found 99; embed the RNNs again"),
         (lambda path: _change(path, entries=5), "should hold 5 entries, found 96"),
+        (
+            lambda path: (path / "atlas.json").write_text('{"format": 1}'),
+            "should say how many entries it has",
+        ),
     ],
 )
 def test_damaged_atlases_are_one_sentence(atlas, tmp_path, damage, message):

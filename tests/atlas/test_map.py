@@ -12,6 +12,7 @@ from rnnatlas.atlas import colours
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.atlas.map import colour_columns, default_column, document, write_map
 from rnnatlas.errors import OutputExists, UnknownName
+from rnnatlas.tasks.tiled_mnist import TiledDigits
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -91,6 +92,23 @@ def test_angles_of_tasks_colour_the_map_first():
     table = pa.table({"label": [f"{task['angle']}°" for task in tasks], "task": tasks})
     assert default_column(colour_columns(table)) == "task.angle"
     assert default_column(colour_columns(table.select(["label"]))) == "label"
+
+
+def test_labels_of_angles_have_colours_that_go_round_and_see_angles_alone():
+    angles = [359.7, 0.2, 1.0, 90.0, 180.0, 270.0, 359.0]
+    tasks = [{"angle": angle, "weight_decay": 0.1 * place} for place, angle in enumerate(angles)]
+    label, *_ = colour_columns(
+        pa.table({"label": [TiledDigits().label(task) for task in tasks], "task": tasks})
+    )
+    assert label["categories"] == ["0°", "1°", "90°", "180°", "270°", "359°"]
+    assert label["values"] == [0, 0, 1, 2, 3, 4, 5]
+
+    def distance(a, b):
+        a, b = (label["colors"][label["categories"].index(own)] for own in (a, b))
+        return sum((int(a[i : i + 2], 16) - int(b[i : i + 2], 16)) ** 2 for i in (1, 3, 5)) ** 0.5
+
+    assert distance("359°", "1°") < 10
+    assert min(distance("90°", "270°"), distance("0°", "180°"), distance("180°", "270°")) > 50
 
 
 def test_atlas_of_checkpoints_alone_has_a_map():

@@ -153,6 +153,12 @@ def test_mistakes_are_one_sentence_and_a_status(atlas, evaluated, tmp_path, caps
         assert err.count("\n") == 1, err
 
 
+def test_an_embedding_that_fails_leaves_nothing(evaluated, tmp_path, capsys):
+    status, _, _ = call(capsys, "embed", evaluated / "run", tmp_path / "no.pt", "--out", tmp_path / "atlas")
+    assert status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_atlas_whose_run_is_gone_takes_another_place(atlas, evaluated, checkpoint, tmp_path, capsys):
     card = json.loads((atlas / "atlas.json").read_text())
     (atlas / "atlas.json").write_text(json.dumps({**card, "run": str(tmp_path / "gone")}))

@@ -73,6 +73,14 @@ def test_data_for_a_task_that_brings_its_own_are_refused(task, tmp_path, capsys)
     assert not (tmp_path / "zoo").exists()
 
 
+def test_runs_cannot_be_held_out_of_angles_that_each_have_one(tmp_path, capsys):
+    flags = ["--out", tmp_path / "zoo", *FEW, "--set=zoo.split.new_runs=0.2"]
+    status, out, err = call(capsys, "zoo", "build", "tiled-digits", *flags)
+    assert (status, out) == (2, "")
+    assert "new_runs should be 0 for tiled-digits, where every run has its own angle, found 0.2" in err
+    assert not (tmp_path / "zoo").exists()
+
+
 def test_data_that_are_not_mnist_end_in_one_sentence_and_leave_no_zoo(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     status, out, err = call(

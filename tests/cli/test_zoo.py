@@ -150,9 +150,9 @@ def test_print_config_can_be_used_as_config(tmp_path, capsys):
     assert not (tmp_path / "zoo").exists()
     printed = yaml.safe_load(out)
     assert printed["settings"]["zoo"]["hidden"] == 5
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"settings": printed["settings"]}))
-    rest = ["--out", tmp_path / "zoo", "--workers", "1", "--config", tmp_path / "config.yaml"]
-    assert call(capsys, "zoo", "build", "formal-languages", *rest)[0] == 0
+    (tmp_path / "config.yaml").write_text(out)
+    config = ["--config", tmp_path / "config.yaml"]
+    assert call(capsys, "zoo", "build", "formal-languages", *config)[0] == 0
     assert Zoo.open(tmp_path / "zoo").card["settings"]["hidden"] == 5
 
 

@@ -57,6 +57,15 @@ def test_errors_go_the_shorter_way_round():
     assert Direction().loss(*(Direction().target(TASK, table) for table in near)).item() < 0.002
 
 
+def test_an_angle_beyond_a_whole_turn_is_scored_as_it_is_told():
+    target = Angle().target(TASK, snapshots([324.0, 36.0]))
+    outputs = torch.tensor([[1.25], [-0.1]])
+    assert [own["value"] for own in Angle().describe(outputs, 0.0)] == [360, 0]
+    assert Angle().score(outputs, target)["degrees"] == pytest.approx([36, 36], abs=1e-3)
+    squared = [(1.25 - 0.9) ** 2, (-0.1 - 0.1) ** 2]
+    assert Angle().score(outputs, target)["loss"] == pytest.approx(squared, abs=1e-5)
+
+
 def test_direction_does_not_depend_on_how_far_from_the_centre_an_output_is():
     target = Direction().target(TASK, snapshots([10.0, 130.0, 250.0]))
     assert np.allclose(Direction().score(0.1 * target, target)["degrees"], 0, atol=1e-3)

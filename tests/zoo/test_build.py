@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError, UnknownName
+from rnnatlas.errors import DataError, OutputExists, RNNAtlasError, SettingsError, UnknownName
 from rnnatlas.settings import as_dict
 from rnnatlas.zoo.build import build
 from rnnatlas.zoo.executors import Heartbeats, Local
@@ -82,6 +82,8 @@ def test_a_killed_build_is_resumed_to_the_same_zoo(tmp_path):
     process.wait()
     process.stderr.close()
     assert gone_soon(workers_alive)
+    for leftover in tmp_path.glob("zoo/**/.*.partial"):
+        os.utime(leftover, (0, 0))
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("zoo/data/*/part-*.parquet")}
     assert 2 <= len(kept) < 20
     with pytest.raises(RNNAtlasError, match="--resume"):
@@ -130,6 +132,30 @@ def test_an_output_folder_that_exists_is_left_alone(zoo_folder, tmp_path):
     (tmp_path / "other" / "file").touch()
     with pytest.raises(OutputExists):
         build(TASK, SETTINGS, tmp_path / "other", seed=7, resume=True)
+
+
+def _no_data(*_, **__):
+    raise DataError("the images are missing")
+
+
+def test_data_are_looked_for_when_runs_are_missing_and_may_be_built(zoo_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(TASK), "prepare", _no_data)
+    assert len(build(TASK, SETTINGS, zoo_folder, seed=7, resume=True)) == 42
+    with pytest.raises(OutputExists, match="exists already"):
+        build(TASK, SETTINGS, zoo_folder, seed=7)
+    with pytest.raises(DataError):
+        build(TASK, SETTINGS, tmp_path / "new", seed=7)
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_another_build_is_writing_is_left_alone(zoo_folder):
+    written, abandoned = (zoo_folder / "data" / f".part.{name}.partial" for name in ("now", "long-ago"))
+    written.touch()
+    abandoned.touch()
+    os.utime(abandoned, (0, 0))
+    build(TASK, SETTINGS, zoo_folder, seed=7, resume=True)
+    assert written.exists()
+    assert not abandoned.exists()
 
 
 def test_resuming_a_complete_zoo_changes_nothing(zoo_folder):

@@ -3,6 +3,7 @@ import pytest
 
 from rnnatlas.errors import SettingsError
 from rnnatlas.tasks.formal_languages import FormalLanguages
+from rnnatlas.tasks.tiled_mnist import TiledDigits
 from rnnatlas.zoo.splits import SPLITS, SplitSettings, assign, ood_half
 
 TASK = FormalLanguages()
@@ -73,6 +74,14 @@ def test_the_joining_half_is_not_told_by_one_number():
     ood = np.array(splits) == "ood"
     last = np.array([key[-1] for key in keys])
     assert set(last[joins]) & set(last[ood & ~joins])
+
+
+def test_runs_are_held_out_only_where_others_share_their_task():
+    digits = TiledDigits()
+    instances = [digits.instance(run, 0) for run in range(20)]
+    assert "new-runs" not in assign(digits, instances, 0, SplitSettings())
+    with pytest.raises(SettingsError, match="where every run has its own angle, found"):
+        assign(digits, instances, 0, SplitSettings(new_runs=0.2))
 
 
 @pytest.mark.parametrize(

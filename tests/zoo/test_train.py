@@ -109,6 +109,8 @@ def test_learning_rate_is_linear_between_its_points():
         ({"snapshots": ()}, r"zoo\.snapshots"),
         ({"snapshots": (5, 3)}, r"zoo\.snapshots"),
         ({"learning_rate": ((0, -1.0),)}, "negative"),
+        ({"learning_rate": ((0, float("nan")),)}, r"zoo\.learning_rate should be finite"),
+        ({"weight_decay": float("inf")}, r"zoo\.weight_decay should be finite"),
         ({"learning_rate": ((5, 0.1), (5, 0.2))}, r"zoo\.learning_rate"),
     ],
 )

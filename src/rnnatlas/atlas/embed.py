@@ -65,7 +65,8 @@ def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed:
 
     Args:
         model: The encoder, with its predictors where the run was evaluated.
-        paths: Zoos, checkpoint files, and folders of them. Snapshots of a zoo that diverged are left out.
+        paths: Zoos, checkpoint files, and folders of them. Snapshots of a zoo that diverged are left out;
+            ids of several zoos begin with the zoo's name.
         layout: How places on the map are found.
         seed: Of the layout.
 
@@ -76,8 +77,8 @@ def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed:
     """
     zoos, files = _sort(paths)
     tables, left_out = [], []
-    for zoo in zoos:
-        tables.append(_from_zoo(model, zoo))
+    for zoo, name in zip(zoos, _names(zoos), strict=True):
+        tables.append(_from_zoo(model, zoo, name))
         diverged = len(zoo) - tables[-1].num_rows
         left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
     if files:
@@ -139,9 +140,10 @@ def predict(model: Model, paths: Sequence[Path | str]) -> tuple[list[dict[str, A
     zoos, files = _sort(paths)
     found = [read(files, model.spec.cell)] if files else []
     named = [(one.ids, one.groups(), ", ".join(one.sources)) for one in found]
-    for zoo in zoos:
+    for zoo, name in zip(zoos, _names(zoos), strict=True):
         snapshots = zoo.snapshots()
-        named.append((snapshots["id"].to_pylist(), zoo.groups(snapshots), str(zoo.path)))
+        ids = [name + id for id in snapshots["id"].to_pylist()]
+        named.append((ids, zoo.groups(snapshots), str(zoo.path)))
     predictions = []
     for ids, groups, where in named:
         vectors = embed_groups(model, _fitting(model, groups, where), len(ids))
@@ -165,6 +167,15 @@ def _sort(paths: Sequence[Path | str]) -> tuple[list[Zoo], list[Path | str]]:
     """Zoos, and all else."""
     zoos = [path for path in paths if "://" in str(path) or (Path(path) / "zoo.json").is_file()]
     return [Zoo.open(path) for path in zoos], [path for path in paths if path not in zoos]
+
+
+def _names(zoos: Sequence[Zoo]) -> list[str]:
+    """What ids of each zoo begin with: nothing where there is one, the folder's name where that is enough."""
+    if len(zoos) == 1:
+        return [""]
+    paths = [str(zoo.path) if "://" in str(zoo.path) else str(Path(zoo.path).resolve()) for zoo in zoos]
+    names = [path.rstrip("/").rpartition("/")[2] for path in paths]
+    return [f"{name if names.count(name) == 1 else path}/" for name, path in zip(names, paths, strict=True)]
 
 
 def read(paths: Sequence[Path | str], cell: str | None = None) -> Found:
@@ -212,14 +223,15 @@ def _not_finite(checkpoint: Checkpoint) -> str | None:
 # --- entries ---------------------------------------------------------------------------------------
 
 
-def _from_zoo(model: Model, zoo: Zoo) -> pa.Table:
+def _from_zoo(model: Model, zoo: Zoo, name: str) -> pa.Table:
     snapshots = zoo.snapshots()
     if snapshots.num_rows == 0:
         raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
     groups = _fitting(model, zoo.groups(snapshots), str(zoo.path))
     vectors = embed_groups(model, groups, snapshots.num_rows)
-    kept = ["id", "spec", "run", "step", "split", "task", "metrics"]
-    table = snapshots.select(kept)
+    table = snapshots.select(["spec", "run", "step", "split", "task", "metrics"])
+    ids = snapshots["id"].to_pylist()
+    table = table.add_column(0, "id", pa.array([name + id for id in ids], pa.string()))
     table = table.append_column("source", pa.array([str(zoo.path)] * len(table), pa.string()))
     if zoo.task is not None:
         label = zoo.task.label
@@ -228,7 +240,7 @@ def _from_zoo(model: Model, zoo: Zoo) -> pa.Table:
         writes = zoo.task.signal == "tokens"  # else rollouts show what RNNs read, not what they do
         strings = _stored(zoo, zoo.task, snapshots) if writes else [[]] * len(table)
     else:
-        strings = list(_written(model, groups, snapshots["id"].to_pylist()))
+        strings = list(_written(model, groups, ids))
     return _finish(model, table, vectors, strings)
 
 

@@ -71,6 +71,8 @@ class Atlas:
             raise AtlasFormatError(
                 f"{path} should be an atlas of format version {FORMAT}, found {found}; embed the RNNs again"
             )
+        if "entries" not in card:
+            raise AtlasFormatError(f"{path / CARD} should say how many entries it has; embed the RNNs again")
         try:
             table = pq.read_table(path / ENTRIES)
         except (pa.ArrowException, OSError) as error:

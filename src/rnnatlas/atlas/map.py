@@ -197,7 +197,7 @@ def _colour_tasks(
 ) -> None:
     """Lists tasks made of numbers in the order of the numbers, in colours that are alike where they are."""
     numbers = {
-        label: tuple(task.values())
+        label: _numbers(task)
         for label, task in zip(labels, tasks, strict=True)
         if label is not None and task is not None
     }
@@ -209,4 +209,14 @@ def _colour_tasks(
     places = {column["categories"].index(label): place for place, label in enumerate(listed)}
     column["values"] = [None if code is None else places[code] for code in column["values"]]
     column["categories"] = listed
-    column["colors"] = colours.by_numbers([numbers[label] for label in listed])
+    points = [numbers[label] for label in listed]
+    if any(task is not None and "angle" in task for task in tasks):
+        column["colors"] = [colours.oklch(0.64, 0.125, math.radians(degrees)) for (degrees,) in points]
+    else:
+        column["colors"] = colours.by_numbers(points)
+
+
+def _numbers(task: dict[str, Any]) -> tuple[Any, ...]:
+    """What a task is made of; of one with an angle, the whole degrees alone, which its label says as well."""
+    angle = task.get("angle")
+    return tuple(task.values()) if angle is None else (round(angle) % 360,)

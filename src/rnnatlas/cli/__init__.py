@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cyclopts
 from cyclopts import App
@@ -17,7 +16,7 @@ from cyclopts import App
 from rnnatlas import __version__
 from rnnatlas.cli.common import Common
 from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName
-from rnnatlas.settings import read_yaml, to_yaml
+from rnnatlas.settings import read_yaml
 
 COMMANDS = {
     "demo": ("demo:demo", "A whole atlas in minutes: zoo, encoders, evaluation, report."),
@@ -86,13 +85,16 @@ def main(tokens: Sequence[str] | None = None) -> None:
 def _run(app: App, tokens: list[str]) -> int:
     if path := _config_path(tokens):
         flags = {key: value for key, value in read_yaml(path).items() if key != "settings"}
-        app.config = [cyclopts.config.Dict(flags, source=str(path), use_commands_as_keys=False)]
+        for name in reversed(app.parse_commands(tokens)[0]):
+            flags = {name: flags}
+        app.config = [cyclopts.config.Dict(flags, source=str(path))]
     command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=True)
     common = bound.arguments.get("common")
     if isinstance(common, Common) and common.print_config and "set" not in bound.signature.parameters:
         bound.apply_defaults()
-        flags = {name: _plain(value) for name, value in bound.arguments.items() if name != "common"}
-        sys.stdout.write(to_yaml({name.replace("_", "-"): value for name, value in flags.items()}))
+        known = bound.signature.parameters.values()
+        flags = [flag.name for flag in known if flag.kind is flag.KEYWORD_ONLY and flag.name != "common"]
+        common.show({name: bound.arguments[name] for name in flags})
         return 0
     return command(*bound.args, **bound.kwargs) or 0
 
@@ -104,12 +106,6 @@ def _config_path(tokens: list[str]) -> Path | None:
         if token.startswith("--config="):
             return Path(token.removeprefix("--config="))
     return None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _status(error: BaseException) -> int:

@@ -64,10 +64,10 @@ class Common:
         check_sections(own, sections)
         return merge(preset, own, _given(flags))
 
-    def show(self, flags: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        """Prints what --print-config promises."""
+    def show(self, flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> None:
+        """Prints what --print-config promises: flags alone, since a file cannot hold arguments."""
         given = {key.replace("_", "-"): value for key, value in _given(flags).items()}
-        sys.stdout.write(to_yaml({**given, "settings": dict(settings)}))
+        sys.stdout.write(to_yaml({**given, **({"settings": dict(settings)} if settings else {})}))
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:

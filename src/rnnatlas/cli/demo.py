@@ -14,6 +14,7 @@ def demo(
     zoo: Literal["languages", "digits"] = "languages",
     seed: Seed = 0,
     workers: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: Common | None = None,
 ) -> None:
@@ -31,7 +32,9 @@ def demo(
         out: The demo's folder.
         zoo: languages, or digits: 240 LSTMs that read small rotated digits tile by tile.
         seed: Decides everything random.
-        workers: Processes at a time; as many as there are processors by default.
+        workers: Processes at a time; as many as there are processors by default, or one with a GPU.
+        device: Where RNNs and encoders are trained; auto is a GPU, where there is one, unless --workers asks
+            for several processes.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
     """
     from rnnatlas.reproduce import SECTIONS, ZOOS, reproduce, resolve
@@ -39,7 +42,7 @@ def demo(
     common = common or Common()
     changes = common.layered({}, {}, set or [], SECTIONS)
     if common.print_config:
-        flags = {"out": out, "zoo": zoo, "seed": seed, "workers": workers}
+        flags = {"out": out, "zoo": zoo, "seed": seed, "workers": workers, "device": device}
         common.show(flags, resolve("demo", changes, ZOOS[zoo]))
         return
     report = reproduce(
@@ -49,6 +52,7 @@ def demo(
         seed=seed,
         changes=changes,
         workers=workers,
+        device=device,
         progress=common.progress,
     )
     print(report.resolve())

@@ -32,14 +32,14 @@ def embed(
         seed: Of the layout.
     """
     from rnnatlas.atlas.embed import embed as embed_paths
-    from rnnatlas.files import new_folder
+    from rnnatlas.files import making
     from rnnatlas.properties.model import load
 
     common = common or Common()
     model = load(run)
-    new_folder(out)  # an hour of embedding should not end with "exists already"
-    atlas = embed_paths(model, paths, layout, seed)
-    atlas.save(out)
+    with making(out) as folder:  # before, since an hour of embedding should not end with "exists already"
+        atlas = embed_paths(model, paths, layout, seed)
+        atlas.save(folder)
     for reason in atlas.card["left_out"]:
         common.say(f"left out: {reason}")
     common.say(f"{len(atlas)} RNNs in {out}; look at them with: rnnatlas map {out} --out map.html")

@@ -42,7 +42,7 @@ def evaluate(
     predictors = settings.build(PredictorSettings, resolved.get("predictors", {}), "predictors")
     end_to_end = settings.build(SupervisedSettings, resolved.get("supervised", {}), "supervised")
     if common.print_config:
-        flags = {"run": run, "zoo": zoo, "supervised": supervised, "json": json}
+        flags = {"zoo": zoo, "supervised": supervised, "json": json}
         own = {"predictors": settings.as_dict(predictors), "supervised": settings.as_dict(end_to_end)}
         common.show(flags, own)
         return

@@ -12,10 +12,11 @@ def reproduce(
     *,
     out: Path,
     preset: Literal["small", "paper"] = "small",
-    zoo: Literal["languages", "mnist", "both"] = "languages",
+    zoo: Literal["languages", "mnist", "digits", "both"] = "languages",
     data: Annotated[Path | None, Parameter(negative=())] = None,
     seed: Seed = 0,
     workers: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: Common | None = None,
 ) -> None:
@@ -32,37 +33,47 @@ def reproduce(
     Args:
         out: The experiment's folder.
         preset: small (some hours on two cores) or paper (for a GPU).
-        zoo: languages, mnist, or both, each in a folder of its own within --out.
+        zoo: languages, mnist, or both, each in a folder of its own within --out; or digits, small ones in the
+            place of mnist, with --preset small.
         data: The training images of MNIST, a folder of IDX files or an .npz file, to be checked and kept in
             the cache; without it the cache is read, and what it lacks is downloaded.
         seed: Decides everything random.
-        workers: Processes at a time; as many as there are processors by default.
+        workers: Processes at a time; as many as there are processors by default, or one with a GPU.
+        device: Where RNNs and encoders are trained; auto is a GPU, where there is one, unless --workers asks
+            for several processes.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
     """
     from rnnatlas import reproduce as experiment
-    from rnnatlas import tasks
+    from rnnatlas.errors import SettingsError
 
     common = common or Common()
     changes = common.layered({}, {}, set or [], experiment.SECTIONS)
-    chosen = ["languages", "mnist"] if zoo == "both" else [zoo]
-    resolved = {one: experiment.resolve(preset, changes, experiment.ZOOS[one]) for one in chosen}
     if common.print_config:
+        if zoo == "both":
+            raise SettingsError("--print-config prints the settings of one zoo, found --zoo both; name one")
         flags = {"out": out, "preset": preset, "zoo": zoo, "data": data, "seed": seed, "workers": workers}
-        common.show(flags, resolved if zoo == "both" else resolved[zoo])
+        resolved = experiment.resolve(preset, changes, experiment.ZOOS[zoo])
+        common.show({**flags, "device": device}, resolved)
         return
-    if zoo == "both":  # digits that are missing should not be found so hours later
-        made = tasks.registry[experiment.ZOOS["mnist"]].from_settings(resolved["mnist"]["task"])
-        made.prepare(data, common.progress)
-        data = None
+    # mnist first, and all settings before: what is missing or wrong should not be found so hours later
+    chosen = ["mnist", "languages"] if zoo == "both" else [zoo]
+    for one in chosen:
+        try:
+            experiment.resolve(preset, changes, experiment.ZOOS[one])
+        except SettingsError as error:
+            if zoo != "both":
+                raise
+            raise SettingsError(f"settings should suit both zoos, but those of {one}: {error}") from None
     for one in chosen:
         report = experiment.reproduce(
             out / one if zoo == "both" else out,
             preset,
             task=experiment.ZOOS[one],
-            data=data,
+            data=None if (zoo, one) == ("both", "languages") else data,
             seed=seed,
             changes=changes,
             workers=workers,
+            device=device,
             progress=common.progress,
         )
         print(report.resolve())

@@ -59,7 +59,6 @@ def build(
     zoo_settings = settings.build(ZooSettings, resolved.get("zoo", {}), "zoo")
     if common.print_config:
         flags = {
-            "task": task,
             "out": out,
             "data": data,
             "seed": seed,

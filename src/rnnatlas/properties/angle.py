@@ -69,8 +69,8 @@ class Angle(_OfAngle):
         return torch.from_numpy(_angles(snapshots) / 360).float()[:, None]
 
     def degrees(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, " rnn"]:
-        """Outputs as angles."""
-        return 360 * outputs[:, 0]
+        """Outputs as angles, those beyond a whole turn as its nearer end."""
+        return 360 * outputs[:, 0].clamp(0, 1)
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
         """Degrees with their 90 % split-conformal interval, cut to [0, 360]."""
@@ -78,7 +78,7 @@ class Angle(_OfAngle):
         ends = [(values + sign * half_width).clamp(0, 360).tolist() for sign in (-1, 1)]
         return [
             {"value": round(value, 1), "low": round(low, 1), "high": round(high, 1)}
-            for value, low, high in zip(values.clamp(0, 360).tolist(), *ends, strict=True)
+            for value, low, high in zip(values.tolist(), *ends, strict=True)
         ]
 
 

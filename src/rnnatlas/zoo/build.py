@@ -2,15 +2,15 @@
 
 import dataclasses
 import errno
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
-from rnnatlas.files import new_folder
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict
 from rnnatlas.tasks.base import Task
@@ -23,6 +23,8 @@ from rnnatlas.zoo.train import Chunk, ZooSettings, snapshots_table
 
 ON_A_GPU = 1000
 """RNNs that a GPU trains side by side; of the paper's, they and their metrics take a few GB."""
+ABANDONED = 600
+"""Seconds after which nobody is writing a temporary file any more; a shard takes a few."""
 
 
 def build(
@@ -57,12 +59,13 @@ def build(
     Raises:
         OutputExists: `out` holds something and `resume` is not set.
         SettingsError: `resume` is set, but `out` was begun with other settings; or `device` is "cuda" and
-            there is none, or what is asked for besides is for processors.
-        DataError: The task's data are missing or damaged.
+            there is none, or what is asked for besides is for processors; or runs should be held out of tasks
+            that each have but one.
+        DataError: RNNs are missing, and so are the task's data, or they are damaged.
         RNNAtlasError: The disk is full.
     """
     out = Path(out)
-    device = _device(device, executor, workers)
+    device = choose_device(device, executor, workers)
     runner: Executor = executors[executor](1 if device == "cuda" else workers)
     spec = settings.spec(task)
     chunks = _chunks(task, settings, seed)
@@ -73,9 +76,11 @@ def build(
         "expected": {spec: (len(chunks), settings.runs * len(settings.snapshots))},
     }
     with _clear_about_full_disks(out):
-        task.prepare(progress=progress)
-        _begin(out, card, resume)
+        _check(out, card, resume)
         missing = {name: chunk for name, chunk in chunks.items() if not (out / name).exists()}
+        if missing:
+            task.prepare(progress=progress)
+        _tidy(out)
         _write_card(out, card, spec, settings, chunks)
         _train(_units(out, missing, settings, device), runner, settings, progress)
         _write_card(out, card, spec, settings, chunks)
@@ -94,14 +99,13 @@ def _chunks(task: Task, settings: ZooSettings, seed: int) -> dict[str, Chunk]:
     return chunks
 
 
-def _begin(out: Path, card: Mapping[str, Any], resume: bool) -> None:
+def _check(out: Path, card: Mapping[str, Any], resume: bool) -> None:
+    """Makes sure that there is nothing at `out`, or what is to be resumed."""
     if not resume or not (out / "zoo.json").exists():
-        try:
-            new_folder(out)
-        except OutputExists:
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
             raise OutputExists(
                 f"{out} exists already; choose another --out, or go on with a zoo begun there with --resume"
-            ) from None
+            )
         return
     begun = read_card(Folder(out))
     for part in ("task", "seed", "settings"):
@@ -110,8 +114,14 @@ def _begin(out: Path, card: Mapping[str, Any], resume: bool) -> None:
                 f"{out} was begun with another {part} ({_difference(begun[part], card[part])}); resume it "
                 "with the same, or choose another --out"
             )
-    for leftover in out.rglob(".*.partial"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
+
+
+def _tidy(out: Path) -> None:
+    """Removes what processes left that were killed while they wrote; another build may be writing now."""
+    for partial in out.rglob(".*.partial"):
+        with suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > ABANDONED:
+                partial.unlink()
 
 
 def _difference(begun: Any, now: Any) -> str:
@@ -128,8 +138,17 @@ def _write_card(
     write_card(out, **card, present={spec: (len(there), sum(there) * len(settings.snapshots))})
 
 
-def _device(asked: str, executor: str, workers: int | None) -> str:
-    """Where to train, "cpu" or "cuda"."""
+def choose_device(asked: str, executor: str, workers: int | None) -> str:
+    """Where to train, "cpu" or "cuda".
+
+    Args:
+        asked: "cpu", "cuda" or "auto".
+        executor: As `build` takes it.
+        workers: As `build` takes it.
+
+    Raises:
+        SettingsError: There is no such device, or it does not suit the executor and the workers.
+    """
     if asked not in ("auto", "cpu", "cuda"):
         raise SettingsError(f"device should be auto, cpu or cuda, found {asked!r}")
     if asked == "cuda" and not torch.cuda.is_available():

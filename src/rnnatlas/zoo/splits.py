@@ -41,12 +41,29 @@ class SplitSettings:
             raise SettingsError(f"zoo.split.new_runs should be a share below 1, found {self.new_runs}")
 
 
+def check(task: Task, settings: SplitSettings) -> None:
+    """Makes sure that a task can be split so.
+
+    Raises:
+        SettingsError: Runs of known tasks should be held out, but every run has a task of its own.
+    """
+    if settings.new_runs and isinstance(task.key(task.instance(0, 0)), float):  # no two reals are equal
+        raise SettingsError(
+            f"zoo.split.new_runs should be 0 for {task.name}, where every run has its own {task.noun}, found "
+            f"{settings.new_runs}"
+        )
+
+
 def assign(task: Task, instances: Sequence[Instance], seed: int, settings: SplitSettings) -> list[str]:
     """The split of each run, from the instances that all runs of the zoo are trained on.
 
     All runs of one task lie in one split, save that `new_runs` of those of training tasks are held out;
     each of these tasks keeps at least one training run.
+
+    Raises:
+        SettingsError: As `check`.
     """
+    check(task, settings)
     keys = [task.key(instance) for instance in instances]
     ood = {key for key, is_ood in zip(keys, task.is_ood(instances, settings.ood), strict=True) if is_ood}
     rest = sorted(set(keys) - ood)

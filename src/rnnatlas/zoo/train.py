@@ -68,8 +68,12 @@ class ZooSettings:
                 raise SettingsError(
                     f"zoo.{name} should have steps that rise from 0 or more, found {list(steps)}"
                 )
-        if min(rate for _, rate in self.learning_rate) < 0 or self.weight_decay < 0:
-            raise SettingsError("zoo.learning_rate and zoo.weight_decay should not be negative")
+        for name, values in (
+            ("learning_rate", [rate for _, rate in self.learning_rate]),
+            ("weight_decay", [self.weight_decay]),
+        ):
+            if not all(0 <= value < np.inf for value in values):
+                raise SettingsError(f"zoo.{name} should be finite and not negative, found {values}")
 
     def spec(self, task: Task) -> RNNSpec:
         """The RNNs' architecture."""

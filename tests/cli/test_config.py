@@ -1,0 +1,115 @@
+"""What --print-config prints, --config reads, and both mean the same."""
+
+import pytest
+import yaml
+
+from rnnatlas.cli import COMMANDS, main
+
+EXAMPLES = {
+    "demo": ("", "--out d --zoo digits --seed 4 --workers 2 --device cpu --set zoo.hidden=9"),
+    "reproduce": ("", "--out r --zoo mnist --preset paper --data images --set task.tile=7"),
+    "zoo build": ("formal-languages", "--out z --runs 7 --preset demo --set task.tokens=2"),
+    "zoo import": ("a.pt b.pt", "--out z --cell elman-relu"),
+    "zoo show": ("z", "--json"),
+    "zoo verify": ("z", "--sample 7 --all"),
+    "evaluate": ("run", "--zoo z --supervised --set predictors.width=9"),
+    "embed": ("run z a.pt", "--out a --layout pca"),
+    "search": ("a a.pt", "-k 3 --where x --run r"),
+    "predict": ("run z a.pt", "--json"),
+    "map": ("a", "--out m --colour step"),
+    "inspect": ("a.pt b.pt", "--head x"),
+    "bench": ("run", "--json"),
+    "encoders": ("", "--json"),
+    "tasks": ("", "--json"),
+    "formats": ("", "--json"),
+}
+"""Arguments, which a file cannot hold, and flags, which it can; `train` needs a zoo (test_train.py)."""
+
+
+def call(capsys, *tokens):
+    with pytest.raises(SystemExit) as ended:
+        main([str(token) for token in tokens])
+    return ended.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_what_is_printed_is_read(command, tmp_path, capsys):
+    arguments, flags = (text.split() for text in EXAMPLES[command])
+    status, printed, err = call(capsys, *command.split(), *arguments, *flags, "--print-config")
+    assert (status, err) == (0, "")
+    named = {flag.lstrip("-").replace("colour", "color") for flag in flags if flag.startswith("-")}
+    shown = yaml.safe_load(printed)
+    assert named - {"set", "runs", "preset"} <= set(shown)  # these three are within the settings
+    (tmp_path / "config.yaml").write_text(printed)
+    config = ["--config", tmp_path / "config.yaml", "--print-config"]
+    assert call(capsys, *command.split(), *arguments, *config) == (0, printed, "")
+
+
+def test_all_commands_are_tried():
+    assert {*EXAMPLES, "train"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("text", ["zoo: nonsense", "map: 3"])
+def test_a_file_with_what_the_command_does_not_take_is_refused(text, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(text)
+    flags = ["--out", tmp_path / "out", "--config", tmp_path / "config.yaml", "--print-config"]
+    status, out, err = call(capsys, "reproduce", *flags)
+    assert (status, out) == (2, "")
+    assert f"[{text.partition(':')[0]}]" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--print-config", "prints the settings of one zoo, found --zoo both"),
+        (
+            "--set=task.tokens=3",
+            "settings should suit both zoos, but those of mnist: unknown setting task.tokens",
+        ),
+        (
+            "--set=task.tile=4",
+            "settings should suit both zoos, but those of languages: unknown setting task.til",
+        ),
+        ("--set=zoo.split.new_runs=0.2", "those of mnist: zoo.split.new_runs should be 0 for tiled-mnist"),
+    ],
+)
+def test_what_both_zoos_do_not_share_is_refused(flag, message, tmp_path, capsys):
+    status, out, err = call(capsys, "reproduce", "--zoo=both", "--out", tmp_path / "out", flag)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("command", "preset"), [("demo", "demo"), ("reproduce", "small")])
+def test_the_device_is_passed_on(command, preset, tmp_path, capsys, monkeypatch):
+    from rnnatlas import reproduce
+
+    called = {}
+
+    def made(out, preset, **flags):
+        called.update(flags, preset=preset)
+        return out
+
+    monkeypatch.setattr(reproduce, "reproduce", made)
+    assert call(capsys, command, "--out", tmp_path / "out", "--device=cuda")[0] == 0
+    assert (called["preset"], called["device"]) == (preset, "cuda")
+
+
+def test_both_zoos_are_made_of_the_same_flags_and_only_mnist_has_data(tmp_path, capsys, monkeypatch):
+    from rnnatlas import reproduce
+
+    called = []
+
+    def made(out, preset, **flags):
+        called.append((out.name, flags["task"], flags["data"]))
+        return out
+
+    monkeypatch.setattr(reproduce, "reproduce", made)
+    flags = ["--zoo=both", "--out", tmp_path, "--data", tmp_path / "images"]
+    assert call(capsys, "reproduce", *flags)[0] == 0
+    assert called == [
+        ("mnist", "tiled-mnist", tmp_path / "images"),
+        ("languages", "formal-languages", None),
+    ]
