@@ -104,7 +104,8 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by their whole names, such as "emulation.steps"."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        nested = isinstance(value, Mapping) and value
+        found |= leaves(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return found
 
 
