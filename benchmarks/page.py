@@ -64,16 +64,16 @@ def summary(training: dict[str, Any], runs: list[dict[str, Any]]) -> str:
         )
 
     slowest = {other: min(ratio(row, other) for row in runs) for other in OTHERS}
-    least = ", ".join(f"{digits(value)} times for {other}" for other, value in slowest.items())
+    least = ", ".join(f"{digits(value)} times over {other}" for other, value in slowest.items())
     busy = (
         f" Other programs ran meanwhile (load {load}), so what one process with several threads does is not "
-        "compared here: its threads waited for each other."
+        "compared: its threads waited for each other, and its rows below tell nothing."
     )
     return (
         f"Against the steps of `nn.LSTM` in one process a core, zoo training makes {factors(ZOO)}; running "
         f"all strings of a batch, as `nn.LSTM` does, {factors(LITERAL)}."
-        f"{busy if load is None or load > QUIET else ''} The least that others take of the time of `run`, "
-        f"over all cases below: {least}."
+        f"{busy if load is None or load > QUIET else ''} The smallest lead of `run` over others, "
+        f"of all cases below: {least}."
     )
 
 
@@ -87,7 +87,7 @@ def roofline(runs: list[dict[str, Any]], zoo: list[dict[str, Any]]) -> str:
     return (
         f"Forward and backward of one LSTM of 2 × 32 on 32 × 41 positions are {digits(operations / 1e6)} "
         "million floating-point operations in matrix products. A core of this machine reached "
-        f"{digits(operations / ceiling / 1e6)} thousand million a second in a large product; at that "
+        f"{digits(operations / ceiling / 1e6)} GFLOP/s in a large product; at that "
         f"rate they take **{digits(ceiling)} ms**. `run` takes **{digits(own)} ms**, "
         f"{row['share_of_peak']:.0%} of that rate, `torch.nn` {digits(other)} ms: at the rate of "
         f"a large product one would be {digits(other / ceiling)} times as fast as `torch.nn`. The "

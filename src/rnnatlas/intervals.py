@@ -1,9 +1,9 @@
 """How sure a mean is: bootstrap intervals that respect what belongs together.
 
 Snapshots of one run are not independent, so whole runs are resampled, and whole tasks where these were held
-out (`properties.roles.clusters`). Where several seeds trained the same
-encoder, Student's t says how sure the mean over seeds is, because two or three of them are too few to
-resample; the two half-widths are put together as a root of squares (method 8.7).
+out (`properties.roles.clusters`). Where several seeds trained the same encoder, Student's t says how sure the
+mean over seeds is, because two or three of them are too few to resample; the two half-widths are put together
+as a root of squares.
 """
 
 import dataclasses

@@ -87,12 +87,15 @@ def test_weights_that_are_not_finite_are_named(model, tmp_path, value):
 def test_bad_files_of_a_folder_are_left_out_and_named(model, tmp_path):
     checkpoint(tmp_path / "bad.pt", damage=float("nan"))
     checkpoint(tmp_path / "good.pt")
+    checkpoint(tmp_path / "wide.pt", size=8)
     (tmp_path / "other.pt").write_bytes(b"not a checkpoint")
     atlas = embed(model, [tmp_path])
     assert atlas.ids == [f"{tmp_path / 'good.pt'}:rnn"]
     left_out = " ".join(atlas.card["left_out"])
     assert "bad.pt" in left_out
     assert "other.pt" in left_out
+    assert "wide.pt: this encoder was built for RNNs with 4 inputs" in left_out
+    assert [own["id"] for own in predict(model, [tmp_path])[0]] == atlas.ids
 
 
 def test_folder_without_usable_files(model, tmp_path):

@@ -20,7 +20,7 @@ def question_differences(asked: Probing, signal: Signal = "tokens") -> Float[Ten
     """How much the probing inputs differ between RNNs, mean over pairs of RNNs.
 
     Of tokens this is the total variation: 0 where all RNNs are asked the same, 1 where no two questions
-    share a token (method 8.1b). Of numbers it is the mean difference as a share of their range.
+    share a token. Of numbers it is the mean difference as a share of their range.
     """
     inputs = asked.inputs.permute(1, 2, 0, 3)
     count = inputs.shape[2]

@@ -82,7 +82,7 @@ def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed:
         diverged = len(zoo) - tables[-1].num_rows
         left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
     if files:
-        found = read(files, model.spec.cell)
+        found = read(files, model)
         tables.append(_from_files(model, found))
         left_out += found.left_out
     table = pa.concat_tables(tables, promote_options="permissive")
@@ -122,13 +122,13 @@ def embed_query(atlas: Atlas, path: Path, model: Model) -> Float[np.ndarray, " e
         raise AtlasFormatError(
             f"the atlas was made by another state of the run {model.path}; embed the RNNs again"
         )
-    found = read([path], model.spec.cell)
+    found = read([path], model)
     if len(found.rnns) != 1:
         raise CheckpointError(
             f"{path} holds {len(found.rnns)} RNNs, but a search starts from one; "
             "embed the file and search by id"
         )
-    return embed_groups(model, _fitting(model, found.groups(), str(path)), 1).numpy()[0]
+    return embed_groups(model, found.groups(), 1).numpy()[0]
 
 
 def predict(model: Model, paths: Sequence[Path | str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -138,15 +138,14 @@ def predict(model: Model, paths: Sequence[Path | str]) -> tuple[list[dict[str, A
         For each RNN its `id` and what `Model.predict` gives, and why files were left out.
     """
     zoos, files = _sort(paths)
-    found = [read(files, model.spec.cell)] if files else []
-    named = [(one.ids, one.groups(), ", ".join(one.sources)) for one in found]
+    found = [read(files, model)] if files else []
+    named = [(one.ids, one.groups()) for one in found]
     for zoo, name in zip(zoos, _names(zoos), strict=True):
         snapshots = zoo.snapshots()
-        ids = [name + id for id in snapshots["id"].to_pylist()]
-        named.append((ids, zoo.groups(snapshots), str(zoo.path)))
+        named.append(([name + id for id in snapshots["id"].to_pylist()], _groups(model, zoo, snapshots)))
     predictions = []
-    for ids, groups, where in named:
-        vectors = embed_groups(model, _fitting(model, groups, where), len(ids))
+    for ids, groups in named:
+        vectors = embed_groups(model, groups, len(ids))
         predictions += [{"id": id, **own} for id, own in zip(ids, model.read(vectors), strict=True)]
     return predictions, [reason for one in found for reason in one.left_out]
 
@@ -178,24 +177,26 @@ def _names(zoos: Sequence[Zoo]) -> list[str]:
     return [f"{name if names.count(name) == 1 else path}/" for name, path in zip(names, paths, strict=True)]
 
 
-def read(paths: Sequence[Path | str], cell: str | None = None) -> Found:
+def read(paths: Sequence[Path | str], model: Model) -> Found:
     """All RNNs of checkpoint files.
 
     Args:
         paths: Files, folders with all below them, globs. What cannot be used is left out, unless its
             file was named directly.
-        cell: That of the RNNs that the encoder learned from: "elman-relu" is what files do not tell.
+        model: The encoder that should take them; its RNNs' cell says what files do not tell of relu cells.
 
     Raises:
         CheckpointError: No file holds an RNN that can be used, or one named directly does not.
+        RNNSpecMismatch: The encoder does not take the architecture of one named directly.
     """
     found = Found([], [], [], [])
+    cell = model.spec.cell
     for checkpoint in checkpoints(paths, cell if cell == "elman-relu" else None):
-        reason = checkpoint.skipped or _not_finite(checkpoint)
-        if reason:
+        problem = _problem(model, checkpoint)
+        if problem is not None:
             if checkpoint.path in map(Path, paths):
-                raise CheckpointError(reason)
-            found.left_out.append(reason)
+                raise problem
+            found.left_out.append(str(problem))
             continue
         for rnn in checkpoint.rnns:
             prefix = rnn.prefix.rstrip(".")
@@ -209,15 +210,19 @@ def read(paths: Sequence[Path | str], cell: str | None = None) -> Found:
     return found
 
 
-def _not_finite(checkpoint: Checkpoint) -> str | None:
+def _problem(model: Model, checkpoint: Checkpoint) -> CheckpointError | RNNSpecMismatch | None:
+    """Why a file cannot be embedded, if it cannot."""
+    if checkpoint.skipped:
+        return CheckpointError(checkpoint.skipped)
     for rnn in checkpoint.rnns:
         for name, weight in rnn.weights.items():
             if not weight.isfinite().all():
-                return (
+                return CheckpointError(
                     f"{checkpoint.path}: expected finite weights, found NaN or infinity in "
                     f"{rnn.prefix}{name}; the RNN diverged or the file is damaged"
                 )
-    return None
+    misfit = _misfit(model, [rnn.spec for rnn in checkpoint.rnns])
+    return RNNSpecMismatch(f"{checkpoint.path}: {misfit}") if misfit else None
 
 
 # --- entries ---------------------------------------------------------------------------------------
@@ -227,7 +232,7 @@ def _from_zoo(model: Model, zoo: Zoo, name: str) -> pa.Table:
     snapshots = zoo.snapshots()
     if snapshots.num_rows == 0:
         raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
-    groups = _fitting(model, zoo.groups(snapshots), str(zoo.path))
+    groups = _groups(model, zoo, snapshots)
     vectors = embed_groups(model, groups, snapshots.num_rows)
     table = snapshots.select(["spec", "run", "step", "split", "task", "metrics"])
     ids = snapshots["id"].to_pylist()
@@ -245,22 +250,30 @@ def _from_zoo(model: Model, zoo: Zoo, name: str) -> pa.Table:
 
 
 def _from_files(model: Model, found: Found) -> pa.Table:
-    groups = _fitting(model, found.groups(), ", ".join(dict.fromkeys(found.sources)))
+    groups = found.groups()
     vectors = embed_groups(model, groups, len(found.rnns))
     specs = [rnn.spec.slug for rnn in found.rnns]
     table = pa.table({"id": found.ids, "spec": specs, "source": found.sources})
     return _finish(model, table, vectors, list(_written(model, groups, found.ids)))
 
 
-def _fitting(
-    model: Model, groups: list[tuple[np.ndarray, Population]], where: str
-) -> list[tuple[np.ndarray, Population]]:
-    for _, population in groups:
-        try:
-            model.encoder.check(population.spec)
-        except RNNSpecMismatch as error:
-            raise RNNSpecMismatch(f"{where}: {error}") from None
+def _groups(model: Model, zoo: Zoo, snapshots: pa.Table) -> list[tuple[np.ndarray, Population]]:
+    """A zoo's RNNs by architecture, all of which the encoder takes."""
+    groups = zoo.groups(snapshots)
+    misfit = _misfit(model, [population.spec for _, population in groups])
+    if misfit:
+        raise RNNSpecMismatch(f"{zoo.path}: {misfit}")
     return groups
+
+
+def _misfit(model: Model, specs: Sequence[RNNSpec]) -> str | None:
+    """Why the encoder does not take one of the architectures, if it does not."""
+    for spec in specs:
+        try:
+            model.encoder.check(spec)
+        except RNNSpecMismatch as error:
+            return str(error)
+    return None
 
 
 def _finish(model: Model, table: pa.Table, vectors: torch.Tensor, strings: list[list[str]]) -> pa.Table:

@@ -14,7 +14,7 @@ SPLITS = {
     "ood": "{noun}s of another kind (OOD)",
 }
 CUT = "interactive-cut"
-"""Label of interactive probing whose questions cannot depend on the answers (method 8.1b)."""
+"""Label of interactive probing whose questions cannot depend on the answers."""
 
 NAMES = {
     "statistics": "layer-wise statistics",

@@ -46,7 +46,8 @@ class Encoders(Benchmark):
         "divergence, backward, clipping, AdamW. The emulator alone is a step without an encoder: once as "
         "one would write it, on torch.nn.LSTM and to the end of all sequences, and once as it is here; × is "
         "how many times as long as the former a step takes. Embedding is forward alone, 256 RNNs at a time. "
-        "The RNNs are untrained, their rollouts training strings."
+        "The RNNs are untrained, their rollouts training strings. Encoders that a preset does not name have "
+        "their default settings, which are the paper's."
     )
 
     def measure(self, tell: Tell) -> list[Row]:

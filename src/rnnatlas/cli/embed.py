@@ -26,9 +26,10 @@ def embed(
 
     Args:
         run: The trained run's folder.
-        paths: Zoos (also s3://…), checkpoint files, folders of them, globs.
+        paths: Zoos (also s3://…, with s3fs installed), checkpoint files, folders of them, globs. What the
+            encoder does not take is left out and named, unless you gave it by its own name.
         out: The atlas's folder.
-        layout: How places on the map are found: pca, tsne, umap or pacmap.
+        layout: How places on the map are found: pca or tsne; umap or pacmap with rnnatlas[map] installed.
         seed: Of the layout.
     """
     from rnnatlas.atlas.embed import embed as embed_paths

@@ -29,7 +29,8 @@ def evaluate(
         run: The trained run's folder; predictors and all figures are written into it.
         zoo: The run's zoo (a folder or s3://…), where it is no longer where the run was trained on it.
         supervised: Also train the same kind of encoder end to end on each property, which frozen embeddings
-            are compared with; this takes minutes.
+            are compared with: at most as many updates as emulation had, once for each property, unless
+            supervised.steps or supervised.properties says otherwise.
         set: Change a setting, such as supervised.steps=400 or predictors.width=128; may be repeated.
         json: Print one JSON document instead of tables.
     """

@@ -27,7 +27,8 @@ def map_(
         atlas: The atlas's folder.
         out: The file.
         color: Column that colours the points at first; readers can choose others.
-        layout: Places by another layout than the atlas's own: pca, tsne, umap or pacmap.
+        layout: Places by another layout than the atlas's own: pca or tsne; umap or pacmap with rnnatlas[map]
+            installed.
     """
     from rnnatlas.atlas.index import Atlas
     from rnnatlas.atlas.map import write_map

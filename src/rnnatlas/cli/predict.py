@@ -27,7 +27,8 @@ def predict(
 
     Args:
         run: The trained and evaluated run's folder.
-        paths: Zoos (also s3://…), checkpoint files, folders of them, globs.
+        paths: Zoos (also s3://…, with s3fs installed), checkpoint files, folders of them, globs. What the
+            encoder does not take is left out and named, unless you gave it by its own name.
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.atlas.embed import predict as predict_paths
@@ -48,8 +49,13 @@ def predict(
 
 def _cell(task: Any, name: str, prediction: dict[str, Any]) -> str:
     value = prediction["value"]
-    if prediction.get("low") is not None:
-        return f"{value:.2f} ({prediction['low']:.2f}–{prediction['high']:.2f})"
+    if "low" in prediction:
+        bounded = None not in (prediction["low"], prediction["high"])
+        return (
+            f"{value:.2f}"
+            if not bounded
+            else f"{value:.2f} ({prediction['low']:.2f}–{prediction['high']:.2f})"
+        )
     tables = prediction["probabilities"]
     if not isinstance(value, dict):
         return f"{value} ({tables[str(value)]:.0%})"

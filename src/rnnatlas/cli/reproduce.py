@@ -35,8 +35,8 @@ def reproduce(
         preset: small (some hours on two cores) or paper (for a GPU).
         zoo: languages, mnist, or both, each in a folder of its own within --out; or digits, small ones in the
             place of mnist, with --preset small.
-        data: The training images of MNIST, a folder of IDX files or an .npz file, to be checked and kept in
-            the cache; without it the cache is read, and what it lacks is downloaded.
+        data: The training images of MNIST, a folder of IDX files or an .npz file with x_train and y_train, to
+            be checked and kept in the cache; without it the cache is read, and what it lacks is downloaded.
         seed: Decides everything random.
         workers: Processes at a time; as many as there are processors by default, or one with a GPU.
         device: Where RNNs and encoders are trained; auto is a GPU, where there is one, unless --workers asks

@@ -38,8 +38,9 @@ def build(
         out: The zoo's folder.
         preset: demo, small or paper; without one, everything is as in the paper.
         runs: RNNs to train.
-        data: The training images of tiled-mnist, a folder of IDX files or an .npz file, to be checked and
-            kept in the cache; without it the cache is read, and what it lacks is downloaded.
+        data: The training images of tiled-mnist, a folder of IDX files or an .npz file with x_train and
+            y_train, to be checked and kept in the cache; without it the cache is read, and what it lacks is
+            downloaded.
         seed: With a run's number, decides everything random about the run.
         executor: Where the work is done: local (processes on this machine).
         workers: Processes at a time; as many as there are processors by default.
@@ -98,7 +99,8 @@ def import_(
 ) -> None:
     """Make a zoo of checkpoints that others trained.
 
-    Files without an RNN that can be used are skipped and named, unless you gave them one by one.
+    Files without an RNN that can be used are skipped and named, unless you gave them one by one. Such a zoo
+    can be shown, checked, embedded and searched; encoders are trained on zoos that were built.
 
     ```
     rnnatlas zoo import checkpoints/ 'runs/*/model.pt' --out zoo
@@ -120,7 +122,7 @@ def import_(
 
 
 def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> None:
-    """What a zoo holds: counts by architecture, task, step and split, metrics, health.
+    """What a zoo holds: counts by architecture, step and split, metrics, health.
 
     ```
     rnnatlas zoo show zoo

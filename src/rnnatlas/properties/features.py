@@ -1,4 +1,4 @@
-"""What a predictor may read: embeddings, and the trivial things that they must beat (method 8)."""
+"""What a predictor may read: embeddings, and the trivial things that they must beat."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Small networks that read a property off a vector of features (method 5)."""
+"""Small networks that read a property off a vector of features."""
 
 import copy
 import json

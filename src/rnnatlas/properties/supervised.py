@@ -1,4 +1,4 @@
-"""Encoder and predictor trained together on a property: what pre-training is compared with (method 5)."""
+"""Encoder and predictor trained together on a property: what pre-training is compared with."""
 
 import math
 from collections.abc import Callable

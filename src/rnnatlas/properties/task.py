@@ -16,7 +16,7 @@ from rnnatlas.tasks.base import Task
 
 @dataclasses.dataclass(frozen=True)
 class TaskProperty(Classes):
-    """The numbers that name the task instance, each as a one-hot vector (method 5; three-hot for languages).
+    """The numbers that name the task instance, each as a one-hot vector (three-hot for languages).
 
     Args:
         values: Field of the task's struct → its values in the order of its one-hot vector; None for a
