@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rnnatlas.intervals import Interval, apart, bootstrap, correlation, difference
+from rnnatlas.intervals import Interval, apart, bootstrap, correlation, difference, ratio
 
 
 def _crossed(random, seeds: int, runs: int, snapshots: int, spread_seeds: float, spread_runs: float = 1.0):
@@ -95,6 +95,19 @@ def test_paired_difference_removes_what_runs_share():
     assert paired.high < 0
     assert paired.high - paired.low < 0.1
     assert not apart(bootstrap(better, clusters), bootstrap(values, clusters))
+
+
+def test_what_seeds_do_to_both_sides_does_not_count():
+    random = np.random.default_rng(5)
+    run, seed = random.normal(5, 0.3, 20), np.array([[0.0], [1.0], [2.0]])
+    a, b = run + seed, (run + seed) * 1.1
+    together, alone = (difference(a, a - 0.1, np.arange(20), same_seeds=same) for same in (True, False))
+    assert (together.low, together.high) == pytest.approx((0.1, 0.1))
+    assert alone.low < 0 < alone.high
+    assert together.mean == pytest.approx(alone.mean)
+    together, alone = (ratio(b, a, np.arange(20), same_seeds=same) for same in (True, False))
+    assert (together.low, together.mean, together.high) == pytest.approx((1.1, 1.1, 1.1))
+    assert alone.low < 1 < alone.high
 
 
 def test_difference_takes_unequal_numbers_of_seeds():

@@ -99,15 +99,26 @@ def difference(
     b: Float[np.ndarray, "other_seed item"],
     clusters: Shaped[np.ndarray, " item"],
     *,
+    same_seeds: bool = False,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Interval of mean(a) − mean(b) on the same items, for two that were trained by themselves.
+    """Interval of mean(a) − mean(b) on the same items.
 
-    Both sides see the same draw of runs (paired); their seeds are independent of one another. Two figures of
-    one training each, such as with its own and with another embedding, are not: for these,
-    `bootstrap(a - b, clusters)`.
+    Both sides see the same draw of runs (paired).
+
+    Args:
+        a: One side.
+        b: The other.
+        clusters: What each item belongs to.
+        same_seeds: Whether rows of both sides belong together, as two figures of one training do, and two
+            encoders that began with the same emulator and saw the same batches; else the seeds of one side
+            are independent of the other's.
+        seed: Names the random stream.
+        resamples: Number of bootstrap samples.
     """
+    if same_seeds:
+        return bootstrap(a - b, clusters, seed=seed, resamples=resamples)
     return _compare(a, b, clusters, lambda means: means, seed, resamples)
 
 
@@ -116,12 +127,16 @@ def ratio(
     b: Float[np.ndarray, "other_seed item"],
     clusters: Shaped[np.ndarray, " item"],
     *,
+    same_seeds: bool = False,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Interval of mean(a) / mean(b) on the same items, both above zero; paired, on a logarithmic scale."""
+    """Interval of mean(a) / mean(b) on the same items, both above zero; as `difference`, of logarithms."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = _compare(a, b, clusters, np.log, seed, resamples)
+        if same_seeds:
+            found = bootstrap(np.stack([a, b]), clusters, _log_ratio, seed=seed, resamples=resamples)
+        else:
+            found = _compare(a, b, clusters, np.log, seed, resamples)
     mean, low, high = (float(np.exp(value)) for value in (found.mean, found.low, found.high))
     return Interval(mean, low, high, found.n)
 
@@ -178,6 +193,10 @@ def _pearson(means: np.ndarray) -> np.ndarray:
     # A constant prediction has no correlation with anything; rounding must not give it one.
     constant = (xx - x * x < 1e-12) | (yy - y * y < 1e-12)
     return np.where(constant, np.nan, (xy - x * y) / np.sqrt(variances))
+
+
+def _log_ratio(means: np.ndarray) -> np.ndarray:
+    return np.log(means[0]) - np.log(means[1])
 
 
 def _first(means: np.ndarray) -> np.ndarray:

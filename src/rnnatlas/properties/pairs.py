@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from rnnatlas import properties
-from rnnatlas.intervals import Interval, bootstrap, difference, ratio
+from rnnatlas.intervals import Interval, difference, ratio
 from rnnatlas.properties.roles import clusters
 
 Tables = tuple[list[pa.Table], list[pa.Table]]
@@ -21,8 +21,6 @@ Values = dict[tuple[str, str, str], np.ndarray]
 BESIDE = {"own": ("zero", "shuffled")}
 ALIKE = ("own", "embedding", "supervised")
 """Whose figures are compared between encoders."""
-
-SIGNS = {"difference": "less", "ratio": "over"}
 
 
 def comparisons(
@@ -44,12 +42,9 @@ def comparisons(
         name, split, of = key
         own = name.startswith("emulation"), split
         sides = values[label][key], values[other][other_key]
-        if kind == "ratio":
-            found = ratio(*sides, together[own])
-        elif label == other:  # one training, seed by seed
-            found = bootstrap(sides[0] - sides[1], together[own])
-        else:
-            found = difference(*sides, together[own])
+        compare, sign = (difference, "less") if kind == "difference" else (ratio, "over")
+        same_seeds = list(runs[label]) == list(runs[other])  # which began alike and saw the same batches
+        found = compare(*sides, together[own], same_seeds=same_seeds)
         return {
             "kind": kind,
             "name": name,
@@ -63,8 +58,8 @@ def comparisons(
             "n_runs": len(rows[own]["run"].unique()),
             "n_snapshots": rows[own].num_rows,
             "lower_is_better": lower[name],
-            "definition": f"mean {SIGNS[kind]} that of the other side, paired by RNN; one of many "
-            "comparisons, for which the interval is not corrected",
+            "definition": f"mean {sign} that of the other side, paired by RNN and, where both sides have the "
+            "same, by seed; one of many comparisons, for which the interval is not corrected",
         }
 
     for label, own in values.items():
