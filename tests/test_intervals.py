@@ -155,6 +155,11 @@ def test_constant_prediction_has_no_correlation():
     assert np.isnan(correlation(np.full((1, 20), 0.3), y, np.arange(20)).mean)
 
 
+def test_a_figure_and_its_ends_have_as_many_digits():
+    assert str(Interval(24.14, 6.221, 52.63, 9)) == "24.1 (6.2–52.6)"
+    assert str(Interval(0.2, -0.05, 0.45, 9)) == "0.200 (−0.050 to 0.450)"
+
+
 def test_one_run_has_no_interval():
     interval = bootstrap(np.array([[1.0, 2.0]]), np.array(["a", "a"]))
     assert interval.mean == 1.5

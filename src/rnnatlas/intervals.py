@@ -37,14 +37,13 @@ class Interval:
         """For people: "0.131 (0.119–0.143)", the bare figure where one run gives no interval."""
         if not np.isfinite(self.mean):
             return "–"
-        if not np.isfinite(self.low):
-            return _text(self.mean)
-        between = " to " if self.low < 0 else "–"
-        return f"{_text(self.mean)} ({_text(self.low)}{between}{_text(self.high)})"
+        known = [value for value in (self.mean, self.low, self.high) if np.isfinite(value)]
+        digits = 3 if max(map(abs, known)) < 10 else 1
+        mean, *ends = (_text(value, digits) for value in known)
+        return f"{mean} ({(' to ' if self.low < 0 else '–').join(ends)})" if ends else mean
 
 
-def _text(value: float) -> str:
-    digits = 3 if abs(value) < 10 else 1
+def _text(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
