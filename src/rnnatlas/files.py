@@ -44,7 +44,7 @@ def making(path: Path | str) -> Iterator[Path]:
         OutputExists: `path` is there already and is not an empty folder.
     """
     path = Path(path).resolve()
-    _check_free(path)
+    check_free(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
@@ -84,11 +84,16 @@ def new_folder(path: Path | str) -> Path:
         OutputExists: `path` is there already and is not an empty folder.
     """
     path = Path(path)
-    _check_free(path)
+    check_free(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _check_free(path: Path) -> None:
+def check_free(path: Path) -> None:
+    """Makes sure that something can be put at `path`.
+
+    Raises:
+        OutputExists: `path` is there already and is not an empty folder.
+    """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise OutputExists(f"{path} exists already; choose another --out, or remove it first")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
-from rnnatlas.encoders.base import Encoder, at_least_one
+from rnnatlas.encoders.base import Encoder, above_zero, at_least_one
 from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.settings import as_dict, build, read_yaml, settings, to_yaml
@@ -65,11 +65,9 @@ class EmulationSettings:
     emulator: EmulatorSettings = dataclasses.field(default_factory=EmulatorSettings)
 
     def __post_init__(self) -> None:
-        counts = ("steps", "rnns", "rollouts", "validate_every", "validation_rollouts")
-        at_least_one(self, "emulation", *counts, *(["patience"] if self.patience is not None else []))
-        for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"emulation.{name} should be above 0, found {getattr(self, name)}")
+        counts = ("steps", "rnns", "rollouts", "validate_every", "validation_rollouts", "patience")
+        at_least_one(self, "emulation", *counts)
+        above_zero(self, "emulation", "learning_rate", "clip")
         for name in ("weight_decay", "warmup"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"emulation.{name} should be 0 or more, found {getattr(self, name)}")

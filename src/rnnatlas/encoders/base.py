@@ -108,14 +108,26 @@ class Encoder(nn.Module, ABC):
 
 
 def at_least_one(settings: Any, section: str, *names: str) -> None:
-    """Makes sure that settings which count something count at least one.
+    """Makes sure that settings which count something count at least one; None counts nothing.
 
     Raises:
         SettingsError: One of them does not.
     """
     for name in names:
-        if getattr(settings, name) < 1:
-            raise SettingsError(f"{section}.{name} should be 1 or more, found {getattr(settings, name)}")
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise SettingsError(f"{section}.{name} should be 1 or more, found {value}")
+
+
+def above_zero(settings: Any, section: str, *names: str) -> None:
+    """Makes sure that settings are above 0.
+
+    Raises:
+        SettingsError: One of them is not.
+    """
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise SettingsError(f"{section}.{name} should be above 0, found {getattr(settings, name)}")
 
 
 def mean_and_spread(values: Tensor, dim: int | None = None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
-from rnnatlas.encoders.base import at_least_one, mean_and_spread
+from rnnatlas.encoders.base import above_zero, at_least_one, mean_and_spread
 from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.files import replacing
 from rnnatlas.properties.base import Property
@@ -51,8 +51,7 @@ class PredictorSettings:
         at_least_one(self, "predictor", "width", "batch", "steps", "patience", "every")
         if not 0 <= self.dropout < 1:
             raise SettingsError(f"predictor.dropout should be from 0 to below 1, found {self.dropout}")
-        if not self.learning_rate > 0:
-            raise SettingsError(f"predictor.learning_rate should be above 0, found {self.learning_rate}")
+        above_zero(self, "predictor", "learning_rate")
 
 
 class Predictor(nn.Module):

@@ -11,8 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from rnnatlas import seeds
 from rnnatlas.emulation.model import Model
-from rnnatlas.encoders.base import EMBED, at_least_one
-from rnnatlas.errors import SettingsError
+from rnnatlas.encoders.base import EMBED, above_zero, at_least_one
 from rnnatlas.properties import registry
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import calibrate
@@ -51,10 +50,8 @@ class SupervisedSettings:
     def __post_init__(self) -> None:
         for name in self.properties or ():
             registry.description(name)  # raises for an unknown name
-        counts = ("rnns", "every", "patience", *(["steps"] if self.steps is not None else []))
-        at_least_one(self, "supervised", *counts)
-        if not self.learning_rate > 0:
-            raise SettingsError(f"supervised.learning_rate should be above 0, found {self.learning_rate}")
+        at_least_one(self, "supervised", "steps", "rnns", "every", "patience")
+        above_zero(self, "supervised", "learning_rate")
 
 
 def updates(settings: SupervisedSettings, model: Model) -> int:

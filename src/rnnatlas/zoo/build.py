@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
+from rnnatlas.files import check_free
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict
 from rnnatlas.tasks.base import Task
@@ -102,10 +103,12 @@ def _chunks(task: Task, settings: ZooSettings, seed: int) -> dict[str, Chunk]:
 def _check(out: Path, card: Mapping[str, Any], resume: bool) -> None:
     """Makes sure that there is nothing at `out`, or what is to be resumed."""
     if not resume or not (out / "zoo.json").exists():
-        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        try:
+            check_free(out)
+        except OutputExists:
             raise OutputExists(
                 f"{out} exists already; choose another --out, or go on with a zoo begun there with --resume"
-            )
+            ) from None
         return
     begun = read_card(Folder(out))
     for part in ("task", "seed", "settings"):
