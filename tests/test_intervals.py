@@ -29,6 +29,18 @@ def test_covers_the_true_mean_about_as_often_as_it_says(seeds, spread, spread_ru
     assert 0.91 <= hits / 300 <= 0.995
 
 
+@pytest.mark.parametrize("tasks", [3, 5, 10])
+def test_covers_where_only_few_tasks_are_drawn(tasks):
+    """Over 2000 trials .93, .94 and .94 were measured, without Student's t .74, .87 and .91."""
+    random = np.random.default_rng(2)
+    hits = 0
+    for trial in range(300):
+        values, clusters = _crossed(random, 1, tasks, 3, 0.0)
+        interval = bootstrap(values, clusters, seed=trial, resamples=400)
+        hits += interval.low <= 1 <= interval.high
+    assert 0.88 <= hits / 300 <= 0.995
+
+
 def test_seeds_that_agree_hardly_widen_the_interval():
     random = np.random.default_rng(7)
     ratios = []

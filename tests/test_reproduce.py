@@ -53,6 +53,7 @@ DIGITS = {
     **TINY,
     "zoo": {**TINY["zoo"], "runs": 40, "runs_per_shard": 40},
     "task": {"metric_images": 20},
+    "supervised": {**TINY["supervised"], "properties": ["direction"]},
 }
 
 
@@ -63,6 +64,7 @@ def test_rotated_digits_end_with_a_report_as_well(tmp_path):
         out, "demo", task="tiled-digits", changes=DIGITS, workers=1, progress=False
     ).read_text(encoding="utf-8")
     assert "angle error in degrees" in report
+    assert "trained end to end" in report
     assert "rnnatlas demo --zoo digits --seed 0" in report
     assert 'id="chart-pictures"' in report
     assert 'id="chart-emulated"' in report
@@ -101,8 +103,9 @@ def test_zoo_and_encoders_are_trained_on_the_device(tmp_path, monkeypatch, worke
         "rnnatlas.zoo.build.build", lambda *_, workers, device, **__: seen.append((device, workers))
     )
     monkeypatch.setattr(experiment, "_train", train)
+    changes = {**TINY, "experiment": {"seeds": 2}}
     with pytest.raises(KeyboardInterrupt):
-        experiment.reproduce(tmp_path / "out", "demo", changes=TINY, workers=workers)
+        experiment.reproduce(tmp_path / "out", "demo", changes=changes, workers=workers)
     assert seen == [expected, expected]
 
 

@@ -66,8 +66,9 @@ def bootstrap(
     The function is taken of each seed's means, and its mean over seeds is the figure.
 
     Over runs: percentile bootstrap, all seeds together; of n runs n − 1 are drawn with replacement, which
-    makes the variance right for few of them (Rao & Wu 1988). Over seeds: t with S − 1 degrees of freedom
-    times the standard error of the seeds' figures. Limits that far from the figure on either side are
+    makes the variance right for few of them (Rao & Wu 1988), and limits are moved out as Student's t with
+    n − 1 degrees of freedom is wider than the normal distribution. Over seeds: t with S − 1 degrees of
+    freedom times the standard error of the seeds' figures. Limits that far from the figure on either side are
     combined as a root of squares (Zou & Donner 2008), so seeds that agree hardly widen the interval, and
     two or three that disagree widen it by as much as so few can tell.
 
@@ -228,12 +229,15 @@ def _resampled(sums: np.ndarray, counts: np.ndarray, runs: np.ndarray) -> np.nda
 
 def _over_seeds(figures: np.ndarray) -> float:
     """Half-width of the t interval of the mean over seeds; 0 for one seed, which cannot tell."""
+    count = len(figures)
+    return 0.0 if count == 1 else float(_t(count - 1) * figures.std(ddof=1) / np.sqrt(count))
+
+
+def _t(freedom: int | float) -> float:
+    """Standard errors to either side of a mean, by degrees of freedom."""
     from scipy.special import stdtrit
 
-    count = len(figures)
-    if count == 1:
-        return 0.0
-    return float(stdtrit(count - 1, (1 + COVERAGE) / 2) * figures.std(ddof=1) / np.sqrt(count))
+    return float(stdtrit(freedom, (1 + COVERAGE) / 2))
 
 
 def _interval(mean: float, figures: np.ndarray, over_seeds: float, n: int) -> Interval:
@@ -242,10 +246,7 @@ def _interval(mean: float, figures: np.ndarray, over_seeds: float, n: int) -> In
     figures = figures[np.isfinite(figures)]
     if n < 2 or not np.isfinite(mean) or len(figures) == 0:
         return Interval(mean, float("nan"), float("nan"), n)
-    low, high = np.quantile(figures, [tail, 1 - tail])
+    below, above = np.abs(np.quantile(figures, [tail, 1 - tail]) - mean) * _t(n - 1) / _t(np.inf)
     return Interval(
-        mean,
-        mean - float(np.hypot(mean - low, over_seeds)),
-        mean + float(np.hypot(high - mean, over_seeds)),
-        n,
+        mean, mean - float(np.hypot(below, over_seeds)), mean + float(np.hypot(above, over_seeds)), n
     )

@@ -157,10 +157,13 @@ def reproduce(
         OutputExists: `out` holds something else, or an experiment with another task, another seed or other
             settings.
         RunFormatError: What `out` says of itself cannot be read.
-        SettingsError: Unknown settings, data for a task that brings its own, or no such device.
+        SettingsError: Unknown settings or properties, data for a task that brings its own, or no such device.
         DataError: The data are missing or not what they should be.
     """
+    from rnnatlas.properties.predictions import asked_for
+    from rnnatlas.properties.supervised import SupervisedSettings
     from rnnatlas.zoo.build import choose_device
+    from rnnatlas.zoo.store import Zoo
 
     seeds.check(seed)
     device = choose_device(device, "local", workers)
@@ -173,12 +176,15 @@ def reproduce(
     record = Record(out, seed, resolved, task)
     with record.timing("zoo"):
         _build_zoo(made, out / "zoo", seed, resolved["zoo"], workers, device, progress)
+    if resolved["experiment"]["supervised"]:
+        zoo = Zoo.open(out / "zoo")
+        asked_for(build(SupervisedSettings, resolved["supervised"], "supervised"), zoo, zoo.snapshots())
     chosen = range(seed, seed + resolved["experiment"]["seeds"])
     controls = [_job(out, "zero", one, resolved, device) for one in chosen]
     runs = [_job(out, label, one, resolved, device) for one in chosen for label in _labels(resolved)]
     with record.timing("encoders and controls"):
         _train(controls + runs, workers, progress)
-    best = min(runs, key=_validation_loss)
+    best = min((run for run in runs if run.label != CUT), key=_validation_loss)
     with record.timing("atlas and map"):
         _draw(out, best.folder)
     return _report(out, runs, _command(out, preset, task, seed, changes or {}), record)

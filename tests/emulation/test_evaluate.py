@@ -138,6 +138,11 @@ def test_emulations_of_rnns_that_classify_are_right_or_wrong_as_well(tmp_path):
     labels, answers = rollouts.inputs[..., LABEL], rollouts.outputs[:, :, -1].argmax(-1)
     table = emulated_performance(model, digits, rows)
     assert table["original"].to_pylist() == (answers == labels).mean(1).tolist()
+    alone = model.zero(
+        torch.zeros(len(labels), 16), digits.task.encode_inputs(torch.from_numpy(rollouts.inputs))
+    )
+    right = alone[:, :, -1].argmax(-1).numpy() == labels
+    assert table["zero"].to_pylist() == right.mean(1).tolist()
     perfect = iter(torch.from_numpy(rollouts.outputs).float().split(512))
     model.emulate = lambda z, inputs: next(perfect)
     table = emulated_performance(model, digits, rows)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rnnatlas.errors import RunFormatError, ZooFormatError
+from rnnatlas.errors import RunFormatError, SettingsError, ZooFormatError
 from rnnatlas.properties import evaluate as module
 from rnnatlas.properties import predictions as benchmark
 from rnnatlas.properties.evaluate import by_performance, evaluate
@@ -52,6 +52,12 @@ def test_writes_figures_predictions_and_predictors(evaluated):
     emulated = pq.read_table(run / "emulated.parquet")
     assert set(emulated["split"].to_pylist()) == {"new-runs", "validation", "ood"}
     assert list(load(run).predictors) == ["task", "performance", "step"]
+
+
+def test_a_property_that_the_rnns_lack_is_not_trained_end_to_end_in_silence(evaluated, zoo):
+    run, _ = evaluated
+    with pytest.raises(SettingsError, match=r"zoo's RNNs have \(task, performance, step\), found angle$"):
+        evaluate(run, zoo, QUICK, supervised=SupervisedSettings(properties=("task", "angle")))
 
 
 def test_predictors_are_written_last(trained, zoo, tmp_path, monkeypatch):

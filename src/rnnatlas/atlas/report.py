@@ -26,6 +26,7 @@ SHOWN = 4
 """RNNs whose neighbours are shown."""
 
 MAIN_SCORES = (
+    "angle loss",
     "performance correlation within step",
     "generalisation_gap correlation within step",
     "step accuracy",
@@ -239,9 +240,11 @@ def _correlations(results: Results, split: str) -> dict[str, Any]:
         chosen = [table.filter(pc.field("split") == split) for table in tables]
         if not chosen or chosen[0].num_rows == 0:
             continue
-        x, y = (np.stack([own[name].to_numpy() for own in chosen]) for name in ("emulated", "original"))
-        steps = chosen[0]["step"].to_numpy()
-        found[words.name(encoder)] = correlation(x, y, clusters(chosen[0]), within=steps)
+        steps, together = chosen[0]["step"].to_numpy(), clusters(chosen[0])
+        for told, title in (("emulated", words.name(encoder)), ("zero", words.name("zero"))):
+            if told in chosen[0].column_names:
+                x, y = (np.stack([own[name].to_numpy() for own in chosen]) for name in (told, "original"))
+                found[title] = correlation(x, y, together, within=steps)
         runs, snapshots = len(chosen[0]["run"].unique()), len(steps)
     return {
         "split": words.split_name(split, results.noun),

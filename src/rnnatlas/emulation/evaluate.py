@@ -13,6 +13,7 @@ from rnnatlas import seeds
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.data import Snapshots, unpack
 from rnnatlas.emulation.divergence import masked_mean
+from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import Model
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
@@ -72,8 +73,7 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
             "shuffled": model.emulate(shuffled[rows], inputs),
         }
         if model.zero is not None:
-            nothing = torch.zeros_like(own[rows]).to(model.device)
-            predictions["zero"] = model.zero(nothing, inputs.to(model.device)).cpu()
+            predictions["zero"] = _told_nothing(model.zero, own[rows], inputs)
         for told, prediction in predictions.items():
             for name in names:
                 values = divergences[name](targets, prediction)
@@ -127,19 +127,21 @@ def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: i
         strings: Strings sampled for each.
 
     Returns:
-        A row a snapshot: the columns of `keys`, `original` and `emulated` performance; None where the task
-        says of neither strings nor rollouts how good they are.
+        A row a snapshot: the columns of `keys`, `original` and `emulated` performance, and, where both are of
+        the same rollouts, which may be easier for some RNNs than for others, `zero`, that of the emulator
+        told nothing; None where the task says of neither strings nor rollouts how good they are.
     """
     if isinstance(zoo.task, WritesStrings):
         original = snapshots["metrics"].combine_chunks().field("performance")
-        emulated = _written(model, zoo, snapshots, strings)
+        found = {"original": original, "emulated": _written(model, zoo, snapshots, strings)}
     else:
-        solved = _solved(model, zoo, snapshots)
-        if solved is None:
-            return None
-        original, emulated = map(pa.array, solved)
-    table = keys(zoo.task, snapshots).append_column("original", original)
-    return table.append_column("emulated", emulated)
+        found = {name: pa.array(share) for name, share in _solved(model, zoo, snapshots).items()}
+    if not found:
+        return None
+    table = keys(zoo.task, snapshots)
+    for name, performance in found.items():
+        table = table.append_column(name, performance)
+    return table
 
 
 def _written(model: Model, zoo: Zoo, snapshots: pa.Table, strings: int) -> pa.Array:
@@ -163,18 +165,26 @@ def _written(model: Model, zoo: Zoo, snapshots: pa.Table, strings: int) -> pa.Ar
     return pa.array(np.concatenate(performance))
 
 
-def _solved(model: Model, zoo: Zoo, snapshots: pa.Table) -> list[np.ndarray] | None:
-    """Shares of rollouts that RNNs and their emulations get right."""
+def _solved(model: Model, zoo: Zoo, snapshots: pa.Table) -> dict[str, np.ndarray]:
+    """Shares of rollouts that RNNs and their emulations get right; empty where nothing says what is right."""
     data = Snapshots.of(zoo, snapshots)
     z = model.embed(data.population)
     size = max(1, BATCH // data.stored.shape[1])
-    shares: tuple[list[Tensor], ...] = ([], [])
+    shares: dict[str, list[Tensor]] = {}
     for number, batch in enumerate(data.in_order(size)):
         _, inputs, targets, _ = unpack(batch, data.spec, data.task)
-        emulated = model.emulate(z[number * size : (number + 1) * size], inputs)
-        for found, outputs in zip(shares, (targets, emulated), strict=True):
+        own = z[number * size : (number + 1) * size]
+        answers = {"original": targets, "emulated": model.emulate(own, inputs)}
+        if model.zero is not None:
+            answers["zero"] = _told_nothing(model.zero, own, inputs)
+        for name, outputs in answers.items():
             right = data.task.solved(batch["stored"], outputs)
             if right is None:
-                return None
-            found.append(right.mean(1))
-    return [torch.cat(found).double().numpy() for found in shares]
+                return {}
+            shares.setdefault(name, []).append(right.mean(1))
+    return {name: torch.cat(found).double().numpy() for name, found in shares.items()}
+
+
+def _told_nothing(zero: Emulator, z: Tensor, inputs: Tensor) -> Tensor:
+    device = next(zero.parameters()).device
+    return zero(torch.zeros_like(z).to(device), inputs.to(device)).cpu()

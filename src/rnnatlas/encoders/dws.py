@@ -39,10 +39,11 @@ class DWS(Encoder):
     """Embeds an RNN by layers that treat its weights as they treat one another.
 
     Each weight, its gates as channels, becomes a vector of channels by a linear layer and ReLU, one for
-    each kind of tensor and, where inputs and outputs are told apart, for each of these. Complete
-    equivariant layers with ReLU between them follow; means over each tensor go through an MLP (Herrmann
-    et al. 2024, section 3, after Navon et al. 2023). Weights are standardised by one mean and spread a
-    tensor over the training snapshots, which breaks no symmetry.
+    each kind of tensor and, where inputs and outputs are told apart, for each of these. Equivariant
+    layers with ReLU between them follow, complete for reorderings of hidden units, inputs and outputs
+    (docs/decisions/0010-dws.md); means over each tensor go through an MLP (Herrmann et al. 2024, section
+    3, after Navon et al. 2023). Weights are standardised by one mean and spread a tensor over the training
+    snapshots, which breaks no symmetry.
     """
 
     Settings = DWSSettings

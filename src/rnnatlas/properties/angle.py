@@ -14,16 +14,18 @@ from torch import Tensor
 from rnnatlas.properties.base import LOSS, Property, Score
 from rnnatlas.tasks.base import Task
 
-ERROR = Score("error in degrees, the shorter way round", lower_is_better=True, bounds=(0.0, 180.0))
+
+def _scores(of: str) -> dict[str, Score]:
+    return {
+        "loss": Score(f"mean squared error of {of}", lower_is_better=True, bounds=LOSS),
+        "degrees": Score(
+            "error in degrees, the shorter way round", lower_is_better=True, bounds=(0.0, 180.0)
+        ),
+    }
 
 
 class _OfAngle(Property):
     """What both ways of predicting an angle share."""
-
-    scores: ClassVar[Mapping[str, Score]] = {
-        "loss": Score("mean squared error", lower_is_better=True, bounds=LOSS),
-        "degrees": ERROR,
-    }
 
     @classmethod
     def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
@@ -58,6 +60,7 @@ class Angle(_OfAngle):
     """The angle over 360 degrees, as the paper predicts it: 359° counts as far from 1°."""
 
     name: ClassVar[str] = "angle"
+    scores: ClassVar[Mapping[str, Score]] = _scores("the angle over 360°, which is the paper's")
 
     @property
     def width(self) -> int:
@@ -87,6 +90,7 @@ class Direction(_OfAngle):
     """The angle as its sine and cosine, so that 359° lies beside 1°."""
 
     name: ClassVar[str] = "direction"
+    scores: ClassVar[Mapping[str, Score]] = _scores("sine and cosine of the angle")
 
     @property
     def width(self) -> int:

@@ -19,7 +19,7 @@ from rnnatlas.files import replacing, write_json
 from rnnatlas.properties import predictors
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
 from rnnatlas.properties.model import PREDICTORS
-from rnnatlas.properties.predictions import known, predictions
+from rnnatlas.properties.predictions import asked_for, predictions
 from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.properties.roles import HELD_OUT
 from rnnatlas.properties.supervised import SupervisedSettings, updates
@@ -69,6 +69,7 @@ def evaluate(
         RunFormatError: The run is missing, unfinished, damaged, or that of a control.
         ZooFormatError: The zoo is not the one that the run was trained on, has no task, or none of its
             snapshots is held out.
+        SettingsError: `supervised` names a property that the zoo's RNNs do not have.
     """
     model = Model.load(path)  # without predictors, which may be damaged or outdated
     if model.settings.encoder in controls:
@@ -95,10 +96,10 @@ def evaluate(
         raise ZooFormatError(
             f"{zoo.path} has no held-out snapshots; expected a split named {', '.join(HELD_OUT)}"
         )
-    lost = pa.concat_tables([losses(model, zoo, table, ROLLOUTS) for table in splits])
     snapshots = zoo.snapshots(where=condition)
-    count = len(supervised.properties or known(zoo, snapshots)) if supervised else 0
-    with _telling(progress, updates(supervised, model) * count if supervised else 0) as tell:
+    trained = asked_for(supervised, zoo, snapshots) if supervised else ()
+    lost = pa.concat_tables([losses(model, zoo, table, ROLLOUTS) for table in splits])
+    with _telling(progress, updates(supervised, model) * len(trained) if supervised else 0) as tell:
         predicted, fitted = predictions(model, zoo, snapshots, settings, supervised, tell)
     _write(model.path / LOSSES, lost)
     _write(model.path / PREDICTIONS, predicted)

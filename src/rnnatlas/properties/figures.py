@@ -61,7 +61,12 @@ CLAIMED_OF_EACH = {
         "it should be .9",
         lower_is_better=None,
     ),
-    "half_width": Score("half of the width of the 90 % interval", lower_is_better=True, bounds=LOSS),
+    "half_width": Score(
+        "half of the width of the 90 % interval, in the unit of the numbers predicted: whole turns for "
+        "angles, none for sines and cosines",
+        lower_is_better=True,
+        bounds=LOSS,
+    ),
 }
 
 
@@ -108,7 +113,7 @@ def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
             if told in EMULATED:
                 name = f"emulation loss, {divergence}{part and f', {part}'}"
                 masked = UP_TO_EOS if f"{told}_unmasked" in own[0].column_names else ALL
-                what = PARTS[part] if part else masked
+                what = PARTS.get(part, f"positions of the kind {part!r}") if part else masked
                 definition = (
                     f"mean over snapshots of the mean {divergence} over {what}, given {EMULATED[told]}"
                 )

@@ -59,7 +59,8 @@ def comparisons(
             "n_snapshots": rows[own].num_rows,
             "lower_is_better": lower[name],
             "definition": f"mean {sign} that of the other side, paired by RNN and, where both sides have the "
-            "same, by seed; one of many comparisons, for which the interval is not corrected",
+            "same, by seed (ratios of seeds by their geometric mean); one of many comparisons, for which the "
+            "interval is not corrected",
         }
 
     for label, own in values.items():

@@ -11,6 +11,7 @@ from torch import Tensor
 from rnnatlas import properties
 from rnnatlas.emulation.evaluate import keys
 from rnnatlas.emulation.model import Model
+from rnnatlas.errors import SettingsError
 from rnnatlas.properties import nearest, predictors, supervised
 from rnnatlas.properties.base import Classes, Property
 from rnnatlas.properties.calibration import CLAIMS, Sureness, calibrate, statements
@@ -45,7 +46,11 @@ def predictions(
     Returns:
         A row for each held-out snapshot, property and kind of features; and the predictors that read
         embeddings.
+
+    Raises:
+        SettingsError: Training end to end is asked for of a property that these RNNs do not have.
     """
+    trained = () if end_to_end is None else asked_for(end_to_end, zoo, snapshots)
     groups = zoo.groups(snapshots)
     roles = assign(zoo, snapshots, model.settings.seed)
     found = features(model, groups, snapshots)
@@ -63,12 +68,28 @@ def predictions(
             if reads == "embedding":
                 fitted[name] = prop, predictor
         made["nearest"] = _nearest(prop, near, target, roles)
-        if end_to_end is not None and name in (end_to_end.properties or (name,)):
+        if end_to_end is not None and name in trained:
             whole = supervised.fit(model, prop, groups, target, roles, end_to_end, settings, tell)
             made["supervised"] = whole(np.arange(len(target))), whole.predictor.sure
         for reads, (outputs, sure) in made.items():
             parts.append(_rows(prop, reads, outputs, target, sure, about, roles))
     return pa.concat_tables(parts, promote_options="default"), fitted
+
+
+def asked_for(settings: SupervisedSettings, zoo: Zoo, snapshots: pa.Table) -> tuple[str, ...]:
+    """The properties for which encoders are trained end to end.
+
+    Raises:
+        SettingsError: The snapshots do not have one of them.
+    """
+    names = tuple(known(zoo, snapshots))
+    for name in settings.properties or ():
+        if name not in names:
+            raise SettingsError(
+                f"supervised.properties should be among those that the zoo's RNNs have ({', '.join(names)}), "
+                f"found {name}"
+            )
+    return settings.properties or names
 
 
 def known(zoo: Zoo, snapshots: pa.Table) -> dict[str, Property]:

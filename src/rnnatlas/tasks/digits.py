@@ -140,8 +140,6 @@ def keep(collection: Collection, path: Path) -> None:
     Raises:
         DataError: They are missing, damaged or others than they should be.
     """
-    if path.is_file() and path.open("rb").read(2) in (b"\0\0", b"\x1f\x8b"):
-        raise DataError(f"{path} is one IDX file; give the folder that holds those of images and labels")
     digits = _read_npz(collection, path) if path.is_file() else _read_folder(collection, path)
     with _writing_cache():
         for file, array in ((collection.images, digits.images), (collection.labels, digits.labels)):
@@ -204,7 +202,7 @@ def _read_npz(collection: Collection, path: Path) -> Digits:
     if not zipfile.is_zipfile(path):
         raise DataError(
             f"{path} should be an .npz file with the arrays x_train and y_train, but is none; give another, "
-            "or a folder with IDX files"
+            "or the folder that holds the IDX files of images and labels"
         )
     try:
         with np.load(path, allow_pickle=False) as arrays:
