@@ -10,6 +10,7 @@ from typing import Any
 
 from rnnatlas.benchmarks import registry
 from rnnatlas.benchmarks.base import digits
+from rnnatlas.benchmarks.encoders import times_emulator
 from rnnatlas.benchmarks.report import markdown
 from rnnatlas.benchmarks.running import OTHERS, ratio
 from rnnatlas.benchmarks.scaling import CURVES
@@ -20,6 +21,19 @@ PAGE, PICTURE = DOCS / "performance.md", DOCS / "images/scaling.png"
 CORES, THREADS = WAYS
 QUIET = 0.5
 """Load up to which rates of several threads mean something."""
+
+PUBLISHED = {
+    "statistics": 153,
+    "flat": 143,
+    "transformer": 16_600,
+    "dws": 412,
+    "noninteractive": 1246,
+    "interactive": 1165,
+    "interactive, M = 8": 2047,
+}
+"""Milliseconds a training step of the published implementation, paper's sizes, on two other cores."""
+PUBLISHED_EMULATOR = (110, 140)
+"""Milliseconds of that for the emulator alone, about."""
 
 TITLES = {"rnns": "RNNs", "hidden": "hidden units a layer", "time": "steps", "layers": "layers"}
 
@@ -39,7 +53,13 @@ def blocks(documents: dict[str, dict[str, Any]]) -> dict[str, str]:
         for name, each in found.items()
     }
     runs, zoo = found["run"]["rows"], found["zoo-training"]["rows"]
-    return {"summary": summary(found["zoo-training"], runs), "roofline": roofline(runs, zoo), **tables}
+    beside = published(found["encoders"]["rows"])
+    text = {
+        "summary": summary(found["zoo-training"], runs),
+        "roofline": roofline(runs, zoo),
+        "published": beside,
+    }
+    return text | tables
 
 
 def origin(document: dict[str, Any], name: str) -> str:
@@ -75,6 +95,25 @@ def summary(training: dict[str, Any], runs: list[dict[str, Any]]) -> str:
         f"{busy if load is None or load > QUIET else ''} The smallest lead of `run` over others, "
         f"of all cases below: {least}."
     )
+
+
+def published(rows: list[dict[str, Any]]) -> str:
+    """Training steps beside those of the published implementation, both over what their emulator takes."""
+    table = []
+    for row in rows:
+        if row["preset"] == "paper" and row["what"] in PUBLISHED:
+            theirs, ours = PUBLISHED[row["what"]], times_emulator(rows, row, "step_seconds_all_cores")
+            low, high = (theirs / alone for alone in reversed(PUBLISHED_EMULATOR))
+            table.append(
+                {
+                    "encoder": row["what"],
+                    "published, ms": f"{theirs:,}",
+                    "published, ×": f"{low:.1f}–{high:.1f}",
+                    "here, ×": f"{ours:.2f}",
+                    "times as fast": f"{low / ours:.2f}–{high / ours:.2f}",
+                }
+            )
+    return markdown(table)
 
 
 def roofline(runs: list[dict[str, Any]], zoo: list[dict[str, Any]]) -> str:

@@ -141,7 +141,7 @@ def test_the_command_shown_can_be_typed(tmp_path, capsys, preset, task, expected
 
 
 def test_settings_are_those_of_the_task():
-    assert experiment.resolve("small", {}, "tiled-mnist")["task"]["tile"] == 4
+    assert experiment.resolve("paper", {}, "tiled-mnist")["task"]["tile"] == 4
     assert "tile" not in experiment.resolve("small", {})["task"]
     with pytest.raises(LookupError, match="no settings for task 'tiled-mnist'"):
         experiment.resolve("demo", {}, "tiled-mnist")

@@ -25,6 +25,9 @@ from rnnatlas.tasks.formal_languages import FormalLanguages
 from rnnatlas.zoo.train import ZooSettings, one_thread
 
 TORCH, OURS = "emulator alone, torch.nn.LSTM", "emulator alone"
+MANY = 8
+"""Probing sequences of interactive probing that are timed as well, where a preset has fewer."""
+
 EMBEDDED = 256
 """RNNs that are embedded at a time, as `Model.embed` does."""
 
@@ -42,28 +45,36 @@ class Encoders(Benchmark):
     seconds: float = 2.0
 
     note: ClassVar[str] = (
-        "One thread, processor time, median (quartiles). A training step embeds, emulates and learns: "
-        "divergence, backward, clipping, AdamW. The emulator alone is a step without an encoder: once as "
-        "one would write it, on torch.nn.LSTM and to the end of all sequences, and once as it is here; × is "
-        "how many times as long as the former a step takes. Embedding is forward alone, 256 RNNs at a time. "
-        "The RNNs are untrained, their rollouts training strings. Encoders that a preset does not name have "
-        "their default settings, which are the paper's."
+        "One thread, processor time, median (quartiles); beside it all cores, wall-clock time. A training "
+        "step embeds, emulates and learns: divergence, backward, clipping, AdamW. The emulator alone is a "
+        "step without an encoder: once as one would write it, on torch.nn.LSTM and to the end of all "
+        "sequences, and once as it is here; × is how many times as long as the former a step takes. "
+        "Embedding is forward alone, 256 RNNs at a time. The RNNs are untrained, their rollouts training "
+        "strings. Encoders that a preset does not name have their default settings, which are the paper's."
     )
 
     def measure(self, tell: Tell) -> list[Row]:
         """See `Benchmark.measure`."""
         rows: list[Row] = []
-        with one_thread(), torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):
             for number, name in enumerate(self.presets):
                 sizes = Sizes(name)
                 models = {encoder: sizes.training(encoder) for encoder in encoders.registry}
-                tell(number / len(self.presets), f"training steps, {name}")
-                training = take_turns(_steps(models, sizes), self.seconds)
-                tell((number + 0.6) / len(self.presets), f"embedding, {name}")
+                if (settings := models["interactive"].encoder.settings).sequences < MANY:
+                    changed = dataclasses.replace(settings, sequences=MANY)
+                    models[f"interactive, M = {MANY}"] = sizes.training("interactive", changed)
+                steps = _steps(models, sizes)
                 embedders = {encoder: sizes.embedder(model.encoder) for encoder, model in models.items()}
-                embedding = take_turns(embedders, self.seconds)
+                with one_thread():
+                    tell(number / len(self.presets), f"training steps, {name}")
+                    training = take_turns(steps, self.seconds)
+                    tell((number + 0.4) / len(self.presets), f"embedding, {name}")
+                    embedding = take_turns(embedders, self.seconds)
+                tell((number + 0.6) / len(self.presets), f"training steps on all cores, {name}")
+                together = take_turns(steps, self.seconds)
                 for what, seconds in training.items():
                     row = {"preset": name, "rnns": str(sizes.spec), "what": what, "step_seconds": seconds}
+                    row["step_seconds_all_cores"] = together[what]
                     if what in models:
                         row["embed_seconds"], row["embedded"] = embedding[what], EMBEDDED
                         weights = models[what].encoder.parameters()
@@ -80,6 +91,8 @@ class Encoders(Benchmark):
                 "what": row["what"],
                 "ms a training step": shown(row["step_seconds"], 1e3),
                 "×": f"{times_emulator(rows, row):.2f}",
+                "ms, all cores": shown(row["step_seconds_all_cores"], 1e3),
+                "×, all cores": f"{times_emulator(rows, row, 'step_seconds_all_cores'):.2f}",
                 "RNNs embedded a second": _embedded(row),
                 "parameters": f"{row['parameters']:,}" if "parameters" in row else "",
             }
@@ -91,10 +104,10 @@ def _embedded(row: Row) -> str:
     return digits(row["embedded"] / row["embed_seconds"]["median"]) if "embedded" in row else ""
 
 
-def times_emulator(rows: Sequence[Row], row: Row) -> float:
+def times_emulator(rows: Sequence[Row], row: Row, seconds: str = "step_seconds") -> float:
     """How many times as long as one of the emulator alone, on torch.nn.LSTM, a training step takes."""
     alone = next(other for other in rows if (other["preset"], other["what"]) == (row["preset"], TORCH))
-    return row["step_seconds"]["median"] / alone["step_seconds"]["median"]
+    return row[seconds]["median"] / alone[seconds]["median"]
 
 
 class Sizes:
@@ -126,8 +139,8 @@ class Sizes:
         strings = self.task.strings(self.task.instance(run, 0))
         return strings[seeds.stream(0, "benchmark", run).integers(len(strings), size=4)]
 
-    def training(self, encoder: str) -> Any:
-        """Encoder and emulator as training starts with them."""
+    def training(self, encoder: str, settings: Any = None) -> Any:
+        """Encoder and emulator as training starts with them; the preset's settings without others."""
         from rnnatlas.emulation.fit import Training
 
         run = RunSettings(
@@ -137,7 +150,9 @@ class Sizes:
             zoo_identity="",
             spec=self.spec.slug,
             task=TaskSettings(name=self.task.name, settings=as_dict(self.task.settings)),
-            encoder_settings=self.chosen["encoders"].get(encoder, {}),
+            encoder_settings=self.chosen["encoders"].get(encoder, {})
+            if settings is None
+            else as_dict(settings),
             emulation=self.emulation,
         )
         parts = make_parts(self.spec, self.task, run)
