@@ -89,10 +89,10 @@ def test_a_run_without_its_control(run):
 
 
 def test_another_format_version(run):
-    text = (run / "settings.yaml").read_text().replace("format: 1", "format: 7")
+    text = (run / "settings.yaml").read_text().replace("format: 2", "format: 7")
     (run / "settings.yaml").write_text(text)
     with pytest.raises(
-        RunFormatError, match=r"format version 7, this rnnatlas .* reads version 1; use rnnatlas"
+        RunFormatError, match=r"format version 7, this rnnatlas .* reads version 2; use rnnatlas"
     ):
         Model.load(run)
 

@@ -57,6 +57,22 @@ def test_values_are_asked_between_0_and_1_and_heard_as_they_are(make):
     torch.testing.assert_close(probing.outputs, run(some(), probing.inputs)[0])
 
 
+@MAKERS
+def test_answers_are_heard_as_log_probabilities_of_mean_0_and_spread_1(make, monkeypatch):
+    encoder, population = make(), some(40)
+    encoder.calibrate(population)
+    heard = []
+    monkeypatch.setattr(
+        encoder.hear, "forward", lambda answers: heard.append(answers) or answers @ encoder.hear.weight.T
+    )
+    answers = encoder.probe(population).outputs.log().transpose(1, 2).flatten(2)
+    steps = heard if len(heard) > 1 else heard[0].unbind(0)
+    torch.testing.assert_close(torch.stack(list(steps), 1), (answers - encoder.centre) / encoder.scale)
+    if make is noninteractive:  # interactive ones asked other questions before they were calibrated
+        torch.testing.assert_close(torch.stack(list(steps)).mean(), torch.tensor(0.0), atol=1e-4, rtol=0)
+        torch.testing.assert_close(torch.stack(list(steps)).std(), torch.tensor(1.0), atol=1e-2, rtol=0)
+
+
 def test_noninteractive_questions_are_the_same_for_all():
     inputs = noninteractive().probe(some()).inputs
     assert torch.equal(inputs, inputs[:1].expand_as(inputs))

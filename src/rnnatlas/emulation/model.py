@@ -22,7 +22,7 @@ from rnnatlas.tasks.base import Task
 
 M = TypeVar("M", bound="Model")
 
-FORMAT = 1
+FORMAT = 2
 """Version of a run's folder; a run of another one is refused with a sentence that says so."""
 
 

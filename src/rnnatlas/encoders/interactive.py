@@ -61,7 +61,7 @@ class InteractiveProbing(ProbingEncoder):
             inputs.append(self._inputs(thought if marker is None else thought + marker))
             outputs, state = step(population, inputs[-1], state)
             answers.append(self._answers(outputs))
-            heard = self.hear(answers[-1].flatten(1)).sigmoid()
+            heard = self._heard(answers[-1])
         _, memory = self.reader.step(heard, memory)
         last, _ = self.reader.step(self.eos.expand_as(heard), memory)
         return Probing(inputs=torch.stack(inputs, 2), outputs=torch.stack(answers, 2)), last

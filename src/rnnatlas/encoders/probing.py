@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mlp, remember
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mean_and_spread, mlp, remember
 from rnnatlas.rnn import SYMMETRIES, Population, RNNSpec, run
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal, Values
@@ -43,7 +43,7 @@ class ProbingSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probing:
-    """What a functionalist encoder asked and heard."""
+    """What a functionalist encoder asked and was answered."""
 
     inputs: Float[Tensor, "rnn probe time input"]
     outputs: Float[Tensor, "rnn probe time output"]
@@ -86,9 +86,10 @@ class Reader(nn.Module):
 class ProbingEncoder(Encoder):
     """Embeds an RNN by its answers to probing inputs; never sees its weights or hidden units.
 
-    Answers of all probing sequences at a step are joined, projected (linear, sigmoid) and read by a
-    residual recurrent reader between a learned BOS and a learned EOS input; an MLP makes the embedding
-    of what the reader gives out last (Herrmann et al. 2024, section 3).
+    Answers (log-probabilities of tokens), standardised by one mean and spread over the training snapshots,
+    are joined over all probing sequences at a step, projected (linear, sigmoid) and read by a residual
+    recurrent reader between a learned BOS and a learned EOS input; an MLP makes the embedding of what the
+    reader gives out last (Herrmann et al. 2024, section 3).
 
     Raises:
         RNNSpecMismatch: From the constructor, where the RNNs cannot be probed in this way.
@@ -96,11 +97,15 @@ class ProbingEncoder(Encoder):
 
     reads_weights = False
     symmetries: ClassVar[frozenset[str]] = frozenset(SYMMETRIES)
+    centre: Tensor
+    scale: Tensor
 
     def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
         super().__init__(spec, signal, outcome, settings)
         width, hidden, sequences = settings.width, settings.hidden, settings.sequences
         self.question = mlp(width, hidden, hidden, sequences * spec.input)
+        self.register_buffer("centre", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
         self.hear = nn.Linear(sequences * spec.output_size, width)
         self.bos = nn.Parameter(torch.rand(width))
         self.eos = nn.Parameter(torch.rand(width))
@@ -122,9 +127,10 @@ class ProbingEncoder(Encoder):
 
     @torch.no_grad()
     def probe(self, population: Population) -> Probing:
-        """Probing inputs shown to each RNN and its answers, for a closer look at them."""
+        """Probing inputs shown to each RNN and its answers, tokens as probabilities, for a closer look."""
         self.check(population.spec)
-        return self._ask(population)[0]
+        asked = self._ask(population)[0]
+        return dataclasses.replace(asked, outputs=asked.outputs.exp()) if self.outcome == "tokens" else asked
 
     def _inputs(self, thought: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch probe input"]:
         """Probing inputs: distributions over tokens, or numbers in the range of the RNNs' data."""
@@ -137,16 +143,30 @@ class ProbingEncoder(Encoder):
             return self.signal.low + (self.signal.high - self.signal.low) * values
         return values
 
+    @torch.no_grad()
+    def calibrate(self, population: Population) -> None:
+        """Takes mean and spread of the training snapshots' answers, then spreads embeddings out."""
+        chunks = (population.select(slice(i, i + 256)) for i in range(0, len(population), 256))
+        answers = torch.cat([self._ask(chunk)[0].outputs for chunk in chunks])
+        centre, scale = mean_and_spread(answers)
+        self.centre.copy_(centre)
+        self.scale.copy_(scale)
+        super().calibrate(population)
+
     def _answers(self, outputs: Float[Tensor, "*batch output"]) -> Float[Tensor, "*batch output"]:
-        """Outputs of the RNNs as the reader takes them: tokens as probabilities."""
-        return outputs.softmax(-1) if self.outcome == "tokens" else outputs
+        """Answers to be heard: tokens as log-probabilities, which tell apart what is nearly sure."""
+        return outputs.log_softmax(-1) if self.outcome == "tokens" else outputs
+
+    def _heard(self, answers: Float[Tensor, "*batch probe output"]) -> Float[Tensor, "*batch width"]:
+        """What the reader hears of the answers of all probing sequences at a step."""
+        return self.hear(((answers - self.centre) / self.scale).flatten(-2)).sigmoid()
 
     def _probe_all(
         self, population: Population, inputs: Float[Tensor, "probe time input"]
     ) -> tuple[Probing, Float[Tensor, "rnn width"]]:
         """Shows the same probing inputs to all RNNs, whole sequences at a time."""
         answers = self._answers(run(population, inputs)[0])
-        heard = self.hear(answers.permute(2, 0, 1, 3).flatten(2)).sigmoid()
+        heard = self._heard(answers.permute(2, 0, 1, 3))
         ends = [end.expand(1, len(population), -1) for end in (self.bos, self.eos)]
         last = self.reader(torch.cat([ends[0], heard, ends[1]]))[-1]
         return Probing(inputs=inputs.expand(len(population), -1, -1, -1), outputs=answers), last
