@@ -18,6 +18,9 @@ from rnnatlas.tasks.base import Task
 SHOWN = 4
 """RNNs that are looked at."""
 
+PICTURED = 8
+"""Probing sequences that are shown as images, those whose questions differ most."""
+
 ENOUGH = 128
 """RNNs, drawn at random, whose questions are compared with one another."""
 
@@ -53,32 +56,36 @@ def interview(results: Results, made: MutableMapping[str, charts.Chart]) -> dict
     labels = [task.label(instance) for instance in table["task"].to_pylist()]
     chosen = [labels.index(label) for label in dict.fromkeys(labels)][:SHOWN]
     asked = encoders[seed].probe(results.zoo.population(table.take(chosen)))
-    sequence = int(differ[seed].mean(1).argmax())
-    made.update(_charts(task, asked, sequence, [html.escape(labels[i]) for i in chosen]))
+    order = differ[seed].mean(1).argsort(descending=True, stable=True).tolist()
+    made.update(_charts(task, asked, order, [html.escape(labels[i]) for i in chosen]))
     return {
         "split": words.split_name(split, task.noun),
         "shown": len(chosen),
         "seed": seed,
-        "sequence": sequence + 1,
+        "sequence": order[0] + 1,
+        "pictured": min(PICTURED, len(order)),
         "sequences": asked.inputs.shape[1],
         "tokens": task.signal == "tokens",
         "differences": [(seed, values.mean().item(), values.max().item()) for seed, values in differ.items()],
     }
 
 
-def _charts(task: Task, asked: Probing, sequence: int, titles: Sequence[str]) -> dict[str, charts.Chart]:
+def _charts(
+    task: Task, asked: Probing, order: Sequence[int], titles: Sequence[str]
+) -> dict[str, charts.Chart]:
     letters = [*getattr(task, "letters", ""), "BOS", "EOS"]
-    inputs, outputs = asked.inputs[:, sequence], asked.outputs[:, sequence]
+    inputs, outputs = asked.inputs[:, order[0]], asked.outputs[:, order[0]]
 
     def names(count: int) -> list[str]:
         return letters if len(letters) == count else [str(i) for i in range(count)]
 
     answer = {"answer": (outputs, names(outputs.shape[-1]))}
-    images = task.picture(asked.inputs)
+    shown = list(order[:PICTURED])
+    images = task.picture(asked.inputs[:, shown])
     if images is None:
         question = {"question": (inputs, names(inputs.shape[-1]))}
         return {"probing": token_chart(question | answer, titles)}
-    share, best = asked.outputs[:, :, -1].max(-1)
+    share, best = asked.outputs[:, shown, -1].max(-1)
     said = [
         [f"{name} ({100 * own:.0f} %)" for name, own in zip(*rnn, strict=True)]
         for rnn in zip(best.tolist(), share.tolist(), strict=True)
