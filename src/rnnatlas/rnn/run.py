@@ -69,9 +69,12 @@ def step(
 
 
 def run_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch hidden"]:
-    """Outputs of one torch LSTM on many sequences, by the compiled backend where it can, else by torch."""
+    """Outputs of one torch LSTM on many sequences, by the compiled backend where that is the faster one.
+
+    That gives each RNN a thread, so it is faster on one thread; torch shares one RNN's products out to all.
+    """
     population, sequences = Population.from_modules([lstm]), inputs.transpose(0, 1).unsqueeze(0)
-    if _backend(population, sequences, None) is not native:  # torch's own loop is the faster one for one RNN
+    if torch.get_num_threads() > 1 or _backend(population, sequences, None) is not native:
         return lstm(inputs)[0]
     outputs, _ = run(population, sequences)
     return outputs[0].transpose(0, 1)
