@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
-from rnnatlas.encoders.base import Encoder, above_zero, at_least_one
+from rnnatlas.encoders.base import Encoder, above_zero, at_least_one, chunks
 from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.settings import as_dict, build, read_yaml, settings, to_yaml
@@ -150,8 +150,8 @@ class Model:
             RNNSpecMismatch: The encoder does not take them.
         """
         self.encoder.check(population.spec)
-        chunks = [population.select(slice(i, i + batch)) for i in range(0, len(population), batch)]
-        return torch.cat([self.encoder(chunk.to(self.device, torch.float32)).cpu() for chunk in chunks])
+        parts = chunks(population, batch)
+        return torch.cat([self.encoder(part.to(self.device, torch.float32)).cpu() for part in parts])
 
     @torch.no_grad()
     def emulate(

@@ -2,6 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -78,8 +79,7 @@ class Encoder(nn.Module, ABC):
         """
         if self.last is None:
             return
-        chunks = range(0, len(population), 256)
-        raw = torch.cat([self.read(population.select(slice(i, i + 256))) for i in chunks])
+        raw = torch.cat([self.read(chunk) for chunk in chunks(population)])
         centre = raw.mean(0)
         variances, directions = torch.linalg.eigh((raw - centre).double().T.cov(correction=0))
         if variances[-1] < 1e-14:  # all alike: nothing to spread out
@@ -105,6 +105,11 @@ class Encoder(nn.Module, ABC):
                 f"this encoder was built for RNNs with {self.spec.input} inputs and {self.spec.output_size} "
                 f"outputs, found {spec}; train one on a zoo of such RNNs"
             )
+
+
+def chunks(population: Population, size: int = 256) -> Iterator[Population]:
+    """The RNNs, some at a time, which bounds memory."""
+    return (population.select(slice(i, i + size)) for i in range(0, len(population), size))
 
 
 def at_least_one(settings: Any, section: str, *names: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mean_and_spread, mlp, remember
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, chunks, mean_and_spread, mlp, remember
 from rnnatlas.rnn import SYMMETRIES, Population, RNNSpec, run
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal, Values
@@ -146,8 +146,7 @@ class ProbingEncoder(Encoder):
     @torch.no_grad()
     def calibrate(self, population: Population) -> None:
         """Takes mean and spread of the training snapshots' answers, then spreads embeddings out."""
-        chunks = (population.select(slice(i, i + 256)) for i in range(0, len(population), 256))
-        answers = torch.cat([self._ask(chunk)[0].outputs for chunk in chunks])
+        answers = torch.cat([self._ask(chunk)[0].outputs for chunk in chunks(population)])
         centre, scale = mean_and_spread(answers)
         self.centre.copy_(centre)
         self.scale.copy_(scale)

@@ -73,8 +73,10 @@ def run_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "time batch input"]) -> Float[
 
     That gives each RNN a thread, so it is faster on one thread; torch shares one RNN's products out to all.
     """
+    if torch.get_num_threads() > 1:
+        return lstm(inputs)[0]
     population, sequences = Population.from_modules([lstm]), inputs.transpose(0, 1).unsqueeze(0)
-    if torch.get_num_threads() > 1 or _backend(population, sequences, None) is not native:
+    if _backend(population, sequences, None) is not native:  # torch's own loop is the faster one for one RNN
         return lstm(inputs)[0]
     outputs, _ = run(population, sequences)
     return outputs[0].transpose(0, 1)
