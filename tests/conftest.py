@@ -1,12 +1,15 @@
 """Shape annotations are checked in every test; a global default that a test changes fails it."""
 
 import os
+import signal
 
 from jaxtyping import install_import_hook
 
 # before anything imports the package
 _hook = install_import_hook("rnnatlas", "beartype.beartype")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# in the background of a shell Ctrl-C is ignored, by all that tests start as well
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

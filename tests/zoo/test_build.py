@@ -95,15 +95,13 @@ def test_a_killed_build_is_resumed_to_the_same_zoo(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_workers_at_once_and_keeps_what_is_done(tmp_path):
+def test_ctrl_c_stops_workers_and_keeps_what_is_done(tmp_path):
     process = started(tmp_path, workers=2)
     workers = children(process)
-    before = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert b"KeyboardInterrupt" in process.communicate()[1]
-    assert time.monotonic() - before < 5
     assert gone_soon(workers)
-    assert len(list(tmp_path.glob("zoo/data/*/part-*.parquet"))) >= 2
+    assert 2 <= len(list(tmp_path.glob("zoo/data/*/part-*.parquet"))) < 20
 
 
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path, monkeypatch):
