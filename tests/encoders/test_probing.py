@@ -4,7 +4,7 @@ import torch
 from rnnatlas.encoders.base import remember
 from rnnatlas.encoders.interactive import InteractiveProbing, InteractiveSettings
 from rnnatlas.encoders.noninteractive import NonInteractiveProbing
-from rnnatlas.encoders.probing import ProbingSettings, Reader
+from rnnatlas.encoders.probing import ProbingSettings
 from rnnatlas.errors import RNNSpecMismatch, SettingsError
 from rnnatlas.rnn import Population, RNNSpec, run
 
@@ -107,17 +107,6 @@ def test_the_logit_scale_sharpens_questions():
 def test_refuses_sizes_of_nothing(name):
     with pytest.raises(SettingsError, match=rf"encoder\.{name} should be 1 or more, found 0"):
         ProbingSettings(**{name: 0})
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("layers", [1, 3])
-def test_the_reader_reads_alike_at_once_and_step_by_step(cell, layers):
-    reader, inputs = Reader(cell, 8, layers, 5), torch.randn(5, 4, 8)
-    state, steps = reader.start(inputs[0]), []
-    for signal in inputs.unbind():
-        output, state = reader.step(signal, state)
-        steps.append(output)
-    torch.testing.assert_close(torch.stack(steps), reader(inputs))
 
 
 def test_bidirectional_rnns_can_be_probed_in_whole_sequences_only():

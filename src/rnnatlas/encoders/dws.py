@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mean_and_spread, mlp
-from rnnatlas.encoders.equivariant import Equivariant, Features, Part, parts
+from rnnatlas.encoders.equivariant import Equivariant, Features, Part, Rectified, parts
 from rnnatlas.rnn import Population, RNNSpec, canonical_bias
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal
@@ -77,7 +77,7 @@ class DWS(Encoder):
         for part, centre, scale in zip(self.parts, self.centre, self.scale, strict=True):
             state[part] = self.lifts[_lift_name(part)]((raw[part] - centre) / scale).relu_()
         for layer in self.layers:
-            state = {part: entries.relu_() for part, entries in layer(state).items()}
+            state = {part: Rectified.apply(entries) for part, entries in layer(state).items()}
         return self.mlp(torch.cat([state[part].flatten(1, -2).mean(1) for part in self.parts], 1))
 
     @torch.no_grad()

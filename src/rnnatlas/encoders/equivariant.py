@@ -1,6 +1,6 @@
 """Linear layers that commute with reorderings of the hidden units of stacked RNNs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -13,6 +13,9 @@ from rnnatlas.rnn import RNNSpec
 
 FAR = 2
 """Layers at least so many apart share their weights, whatever the distance; those above and below do not."""
+
+PIECE = 4
+"""RNNs whose tensors a processor's cache holds, at the channels that the paper's sizes have."""
 
 
 class Part(NamedTuple):
@@ -126,12 +129,11 @@ class Equivariant(nn.Module):
         if len(part.axes) == 1:
             return mixed[Slot(part, "itself")] + everywhere
         rows, columns = mixed[Slot(part, "rows")] + everywhere, mixed[Slot(part, "columns")]
-        transposed = diagonal = None
+        weights, diagonal = self.entries[_entry_tie(part)], None
         if part.square:
-            transposed = self.entries["transposed"]
+            weights = torch.cat([weights, self.entries["transposed"]], 1)
             diagonal = mixed[Slot(part, "diagonal")] + mixed[Slot(part, "trace")].unsqueeze(1)
-        own = self.entries[_entry_tie(part)]
-        return cast(Tensor, Spread.apply(entries, own, transposed, rows, columns, diagonal))
+        return cast(Tensor, Spread.apply(entries, weights, rows, columns, diagonal))
 
 
 class Summaries(Function):
@@ -160,41 +162,69 @@ class Summaries(Function):
         return entries, None
 
 
+class Rectified(Function):
+    """ReLU in place, and its gradient as well, which nothing else reads."""
+
+    @staticmethod
+    def forward(ctx: Any, entries: Tensor) -> Tensor:
+        """The entries, those below 0 set to 0."""
+        ctx.mark_dirty(entries)
+        ctx.save_for_backward(entries.relu_())
+        return entries
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outcome: Tensor) -> Tensor:
+        """The gradient in the entries."""
+        (entries,) = ctx.saved_tensors
+        outcome = outcome.contiguous()
+        return torch.ops.aten.threshold_backward.grad_input(outcome, entries, 0, grad_input=outcome)
+
+
 class Spread(Function):
-    """Products of entries, and of transposed ones, with weights; vectors added to rows, columns, diagonal."""
+    """Products of entries with weights; vectors added to rows, columns and the diagonal.
+
+    Where there is a diagonal, weights of two products lie side by side; the second product is transposed.
+    It goes a few RNNs at a time, so that what is between entries and outcome stays in the processor's cache.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        entries: Tensor,
-        own: Tensor,
-        transposed: Tensor | None,
-        rows: Tensor,
-        columns: Tensor,
-        diagonal: Tensor | None,
+        ctx: Any, entries: Tensor, weights: Tensor, rows: Tensor, columns: Tensor, diagonal: Tensor | None
     ) -> Tensor:
         """The entries that come out."""
-        ctx.save_for_backward(entries, own, transposed)
-        outcome = entries @ own
-        if transposed is not None and diagonal is not None:
-            outcome.add_((entries @ transposed).transpose(1, 2))
+        ctx.save_for_backward(entries, weights)
+        ctx.diagonal = diagonal is not None
+        outcome = entries.new_empty(*entries.shape[:-1], rows.shape[-1])
+        for given, row, column, made in _pieces(entries, rows, columns, outcome):
+            own, *transposed = (given @ weights).split(rows.shape[-1], -1)
+            torch.add(own, row.unsqueeze(2), out=made)
+            made.add_(column.unsqueeze(1))
+            for product in transposed:
+                made.add_(product.transpose(1, 2))
+        if diagonal is not None:
             _diagonal(outcome).add_(diagonal)
-        return outcome.add_(rows.unsqueeze(2)).add_(columns.unsqueeze(1))
+        return outcome
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outcome: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients in all of them."""
-        entries, own, transposed = ctx.saved_tensors
-        given, flat = entries.flatten(0, 2), outcome.flatten(0, 2)
-        d_entries, d_own = flat @ own.T, given.T @ flat
-        d_transposed = d_diagonal = None
-        if transposed is not None:
-            flipped = outcome.transpose(1, 2).flatten(0, 2)
-            d_entries.addmm_(flipped, transposed.T)
-            d_transposed, d_diagonal = given.T @ flipped, _diagonal(outcome)
-        vectors = (outcome.sum(2), outcome.sum(1), d_diagonal)
-        return d_entries.view_as(entries), d_own, d_transposed, *vectors
+        entries, weights = ctx.saved_tensors
+        d_entries, d_weights = torch.empty_like(entries), torch.zeros_like(weights)
+        for given, d_made, d_given in _pieces(entries, outcome, d_entries):
+            if ctx.diagonal:
+                d_made = torch.cat([d_made, d_made.transpose(1, 2)], -1)
+            d_weights.addmm_(given.flatten(0, 2).T, d_made.flatten(0, 2))
+            torch.mm(d_made.flatten(0, 2), weights.T, out=d_given.flatten(0, 2))
+        d_diagonal = _diagonal(outcome) if ctx.diagonal else None
+        return d_entries, d_weights, outcome.sum(2), outcome.sum(1), d_diagonal
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of a few RNNs at a time; on a GPU, which has no such cache, of all."""
+    size = PIECE if tensors[0].device.type == "cpu" else len(tensors[0])
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 
 def _diagonal(entries: Float[Tensor, "rnn axis axis channel"]) -> Float[Tensor, "rnn axis channel"]:

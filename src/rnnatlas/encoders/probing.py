@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, chunks, mean_and_spread, mlp, remember
+from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, chunks, mean_and_spread, mlp
+from rnnatlas.encoders.reader import Reader
 from rnnatlas.rnn import SYMMETRIES, Population, RNNSpec, run
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Signal, Values
@@ -47,40 +48,6 @@ class Probing:
 
     inputs: Float[Tensor, "rnn probe time input"]
     outputs: Float[Tensor, "rnn probe time output"]
-
-
-class Reader(nn.Module):
-    """A stack of residual LSTM or GRU cells, run over a whole sequence or a step at a time."""
-
-    def __init__(self, cell: Literal["lstm", "gru"], width: int, layers: int, steps: int):
-        super().__init__()
-        kind, self._cell = {"lstm": (nn.LSTM, torch.lstm_cell), "gru": (nn.GRU, torch.gru_cell)}[cell]
-        self.cells: Any = nn.ModuleList(kind(width, width) for _ in range(layers))
-        self._lstm = cell == "lstm"
-        for own in self.cells:
-            remember(own, steps)
-
-    def forward(self, inputs: Float[Tensor, "time rnn width"]) -> Float[Tensor, "time rnn width"]:
-        """What the reader gives out at each step of a sequence."""
-        for cell in self.cells:
-            inputs = inputs + cell(inputs)[0]
-        return inputs
-
-    def start(self, inputs: Float[Tensor, "rnn width"]) -> list[Any]:
-        """The state before the first step: zeros."""
-        zeros = torch.zeros_like(inputs)
-        return [(zeros, zeros) if self._lstm else zeros for _ in self.cells]
-
-    def step(
-        self, inputs: Float[Tensor, "rnn width"], state: list[Any]
-    ) -> tuple[Float[Tensor, "rnn width"], list[Any]]:
-        """One step of `forward`; the state is made anew, not changed."""
-        following = []
-        for cell, before in zip(self.cells, state, strict=True):
-            after = self._cell(inputs, before, *cell.all_weights[0])
-            inputs = inputs + (after[0] if self._lstm else after)
-            following.append(after)
-        return inputs, following
 
 
 class ProbingEncoder(Encoder):
