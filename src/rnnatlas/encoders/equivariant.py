@@ -14,8 +14,8 @@ from rnnatlas.rnn import RNNSpec
 FAR = 2
 """Layers at least so many apart share their weights, whatever the distance; those above and below do not."""
 
-PIECE = 4
-"""RNNs whose tensors a processor's cache holds, at the channels that the paper's sizes have."""
+CACHED = 2**20
+"""Bytes of a tensor that are worked on at a time, so that what is made of them stays in a core's cache."""
 
 
 class Part(NamedTuple):
@@ -163,7 +163,11 @@ class Summaries(Function):
 
 
 class Rectified(Function):
-    """ReLU in place, and its gradient as well, which nothing else reads."""
+    """ReLU in place, its gradient as well.
+
+    So what reads the outcome must be one operation, whose gradient is a tensor of its own, as `Spread`'s is
+    and that of a mean; of two operations, torch makes a sum.
+    """
 
     @staticmethod
     def forward(ctx: Any, entries: Tensor) -> Tensor:
@@ -185,7 +189,7 @@ class Spread(Function):
     """Products of entries with weights; vectors added to rows, columns and the diagonal.
 
     Where there is a diagonal, weights of two products lie side by side; the second product is transposed.
-    It goes a few RNNs at a time, so that what is between entries and outcome stays in the processor's cache.
+    It goes a few RNNs at a time (`CACHED`).
     """
 
     @staticmethod
@@ -211,19 +215,21 @@ class Spread(Function):
     def backward(ctx: Any, outcome: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients in all of them."""
         entries, weights = ctx.saved_tensors
-        d_entries, d_weights = torch.empty_like(entries), torch.zeros_like(weights)
+        d_entries, d_weights = entries.new_empty(entries.shape), torch.zeros_like(weights)
         for given, d_made, d_given in _pieces(entries, outcome, d_entries):
             if ctx.diagonal:
                 d_made = torch.cat([d_made, d_made.transpose(1, 2)], -1)
             d_weights.addmm_(given.flatten(0, 2).T, d_made.flatten(0, 2))
-            torch.mm(d_made.flatten(0, 2), weights.T, out=d_given.flatten(0, 2))
+            torch.mm(d_made.flatten(0, 2), weights.T, out=d_given.view(-1, d_given.shape[-1]))
         d_diagonal = _diagonal(outcome) if ctx.diagonal else None
         return d_entries, d_weights, outcome.sum(2), outcome.sum(1), d_diagonal
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Views of a few RNNs at a time; on a GPU, which has no such cache, of all."""
-    size = PIECE if tensors[0].device.type == "cpu" else len(tensors[0])
+    size = len(tensors[0])
+    if size and tensors[0].device.type == "cpu":
+        size = max(1, CACHED * size // max(tensor.nbytes for tensor in tensors))
     return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 

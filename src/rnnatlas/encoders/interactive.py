@@ -54,7 +54,7 @@ class InteractiveProbing(ProbingEncoder):
             return self._probe_all(population, self._inputs(thoughts).transpose(0, 1))
         inputs, answers = [], []
         heard = self.bos.expand(len(population), -1)
-        memory, state = self.reader.start(heard), None
+        memory, state = self.reader.start(heard, self.settings.steps + 2), None
         markers = [None] * self.settings.steps if self.steps is None else self.steps.unbind()
         for marker in markers:
             thought, memory = self.reader.step(heard, memory)

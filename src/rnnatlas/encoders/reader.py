@@ -1,6 +1,6 @@
 """What hears an RNN's answers, one after the other."""
 
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from rnnatlas.encoders.base import remember
+from rnnatlas.rnn.spec import GATES
 
 
 class Reader(nn.Module):
@@ -27,78 +28,95 @@ class Reader(nn.Module):
             inputs = inputs + cell(inputs)[0]
         return inputs
 
-    def start(self, inputs: Float[Tensor, "rnn width"]) -> list[Any]:
-        """The state before the first step: zeros, and each cell's products, which all steps share."""
+    def start(self, inputs: Float[Tensor, "rnn width"], steps: int) -> list[Any]:
+        """The state before the first of so many steps: zeros, and each cell with its weights as they are."""
         zeros = torch.zeros_like(inputs)
-        return [(Product(cell.weight_ih_l0), Product(cell.weight_hh_l0), zeros, zeros) for cell in self.cells]
+        return [(Stepwise(cell, steps, inputs), (zeros, zeros)) for cell in self.cells]
 
     def step(
         self, inputs: Float[Tensor, "rnn width"], state: list[Any]
     ) -> tuple[Float[Tensor, "rnn width"], list[Any]]:
         """One step of `forward`; the state is made anew, not changed."""
         following = []
-        for cell, (from_inputs, from_hidden, h, c) in zip(self.cells, state, strict=True):
-            read, kept = from_inputs(inputs) + cell.bias_ih_l0, from_hidden(h) + cell.bias_hh_l0
-            if cell.mode == "LSTM":
-                i, f, g, o = (read + kept).chunk(4, -1)
-                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-                h = o.sigmoid() * c.tanh()
-            else:
-                (r, z, n), (r_kept, z_kept, n_kept) = read.chunk(3, -1), kept.chunk(3, -1)
-                n = (n + (r + r_kept).sigmoid() * n_kept).tanh()
-                h = n + (z + z_kept).sigmoid() * (h - n)
-            inputs = inputs + h
-            following.append((from_inputs, from_hidden, h, c))
+        for cell, before in state:
+            after = cell(inputs, before)
+            inputs = inputs + after[0]
+            following.append((cell, after))
         return inputs, following
 
 
-class Product:
-    """Multiplies by weights that many steps share, and takes their gradient for all steps at once.
+class Stepwise:
+    """A cell for a number of steps, in which its weights do not change.
 
-    For each step by itself it would be a product of few rows, as large as the weights, written and added up.
+    On a CPU, gradients of the weights are taken for all steps at once: for each step by itself they would be
+    products of few rows, as large as the weights, to be written and added up. On a GPU, where starting many
+    small operations is what takes time, each step is torch's fused one.
 
     Args:
-        weight: As in a linear layer.
+        cell: The cell.
+        steps: The most steps that are taken.
+        inputs: Those of the first step.
     """
 
-    def __init__(self, weight: Float[Tensor, "out in"]):
-        self.seen: list[tuple[Tensor, Tensor]] = []
-        self.weight = cast(Tensor, _Weight.apply(weight, self.seen))
+    def __init__(self, cell: nn.RNNBase, steps: int, inputs: Float[Tensor, "rnn width"]):
+        self.weights = cell.all_weights[0]
+        self.kind = cell.mode.lower()
+        self.products = None
+        if not inputs.is_cuda:
+            weights_and_biases = zip(self.weights[:2], self.weights[2:], strict=True)
+            self.products = [_Product(*pair, steps, len(inputs)) for pair in weights_and_biases]
+
+    def __call__(
+        self, inputs: Float[Tensor, "rnn width"], state: tuple[Tensor, Tensor]
+    ) -> tuple[Float[Tensor, "rnn width"], Float[Tensor, "rnn width"]]:
+        """The cell's (h, c) after a step; c of a GRU, which has none, stays as it is."""
+        h, c = state
+        if self.products is None:
+            if self.kind == "lstm":
+                return torch.lstm_cell(inputs, state, *self.weights)
+            return torch.gru_cell(inputs, h, *self.weights), c
+        gates = GATES[self.kind]
+        read, kept = (
+            product(values).chunk(len(gates), -1)
+            for product, values in zip(self.products, (inputs, h), strict=True)
+        )
+        both = dict(zip(gates, zip(read, kept, strict=True), strict=True))
+        if self.kind == "lstm":
+            i, f, g, o = (torch.add(*both[gate]) for gate in "ifgo")
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            return o.sigmoid() * c.tanh(), c
+        r, z = (torch.add(*both[gate]).sigmoid() for gate in "rz")
+        n = (both["n"][0] + r * both["n"][1]).tanh()
+        return n + z * (h - n), c
+
+
+class _Product:
+    """Products with one weight, a step after the other, with its bias added."""
+
+    def __init__(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"], steps: int, rows: int):
+        self.weight = weight.detach().T
+        self.seen: list[Tensor] = []
+        self.biases = iter(_Biases.apply(weight, bias, self.seen, steps, rows))
 
     def __call__(self, inputs: Float[Tensor, "rnn in"]) -> Float[Tensor, "rnn out"]:
-        """The product for one step."""
-        return cast(Tensor, _Product.apply(inputs, self.weight, self.seen))
+        self.seen.append(inputs.detach())
+        return torch.addmm(next(self.biases), inputs, self.weight)
 
 
-class _Weight(Function):
-    """The weight as it is. Gradients go back through it after all its products, which note what they saw."""
+class _Biases(Function):
+    """The bias for each step; the gradients that come back through it are those of the steps' products."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, seen: list[Tensor], steps: int, rows: int
+    ) -> tuple[Tensor, ...]:
         ctx.seen = seen
         ctx.set_materialize_grads(False)
-        return weight.view_as(weight)
+        return tuple(bias.expand(rows, -1) for _ in range(steps))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: None) -> tuple[Tensor, None]:
-        inputs, outputs = map(torch.cat, zip(*ctx.seen, strict=True))
-        ctx.seen.clear()
-        return outputs.T @ inputs, None
-
-
-class _Product(Function):
-    """The product, which notes its inputs and the gradient of what it gave out."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        ctx.seen = seen
-        return inputs @ weight.T
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, outputs: Tensor) -> tuple[Tensor, None, None]:
-        inputs, weight = ctx.saved_tensors
-        ctx.seen.append((inputs, outputs))
-        return outputs @ weight, None, None
+    def backward(ctx: Any, *outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        took = [(given, made) for given, made in zip(ctx.seen, outputs, strict=False) if made is not None]
+        inputs, gradients = map(torch.cat, zip(*took, strict=True))
+        return gradients.T @ inputs, gradients.sum(0), None, None, None
