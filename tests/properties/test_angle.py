@@ -66,6 +66,11 @@ def test_an_angle_beyond_a_whole_turn_is_scored_as_it_is_told():
     assert Angle().score(outputs, target)["loss"] == pytest.approx(squared, abs=1e-5)
 
 
+def test_a_direction_is_said_below_360():
+    outputs = torch.tensor([[-1e-9, 1.0], [-1e-4, 1.0], [0.0, 1.0]])
+    assert [own["value"] for own in Direction().describe(outputs, 0.0)] == [0, 0, 0]
+
+
 def test_direction_does_not_depend_on_how_far_from_the_centre_an_output_is():
     target = Direction().target(TASK, snapshots([10.0, 130.0, 250.0]))
     assert np.allclose(Direction().score(0.1 * target, target)["degrees"], 0, atol=1e-3)

@@ -249,7 +249,7 @@ def test_a_download_goes_on_where_it_was_cut_off(monkeypatch):
     server.server_close()
 
 
-def test_one_of_several_processes_downloads(tmp_path, serve):
+def test_one_of_several_at_once_downloads(tmp_path, serve):
     mirror = serve(write(tmp_path / "mirror"))
     with concurrent.futures.ThreadPoolExecutor() as pool:
         assert all(map(is_whole, pool.map(lambda _: fetch(made([mirror])), range(4))))

@@ -257,11 +257,12 @@ def test_ood_angles_are_the_last_48_degrees():
     ("values", "message"),
     [
         ({"tile": 3}, "task.tile should divide 8"),
-        ({"tile": 0}, "1 or more"),
+        ({"tile": 0}, "task.tile should be 1 or more"),
         ({"weight_decays": []}, "one number or more"),
         ({"weight_decays": [-0.1]}, "none negative"),
-        ({"ood_from": 400}, "between 0 and 360"),
-        ({"metric_images": 0}, "1 or more"),
+        ({"ood_from": 400}, "at most 360 degrees, found 400"),
+        ({"ood_from": 0}, "above 0 and"),
+        ({"metric_images": 0}, "task.metric_images should be 1 or more"),
         ({"tiles": 4}, "did you mean 'tile'"),
     ],
 )

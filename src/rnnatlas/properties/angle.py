@@ -103,20 +103,20 @@ class Direction(_OfAngle):
         return task.target(snapshots["task"].to_pylist())
 
     def degrees(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, " rnn"]:
-        """Directions of the outputs as angles."""
+        """Directions of the outputs as angles, from 0 to 360."""
         return torch.rad2deg(torch.atan2(outputs[:, 0], outputs[:, 1])) % 360
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
-        """Degrees with a 90 % interval, whose ends may lie beyond 0 and 360.
+        """Degrees, below 360, with a 90 % interval, whose ends may lie beyond 0 and 360.
 
         If sine and cosine are each at most h off, the point is at most √2 h from the true one, which lies
         on the unit circle, so its direction is at most asin(√2 h) off.
         """
         reach = math.sqrt(2) * half_width
         off = math.degrees(math.asin(reach)) if reach < 1 else 180.0
+        values = [round(value, 1) % 360 for value in self.degrees(outputs).tolist()]
         return [
-            {"value": round(value, 1), "low": round(value - off, 1), "high": round(value + off, 1)}
-            for value in self.degrees(outputs).tolist()
+            {"value": value, "low": round(value - off, 1), "high": round(value + off, 1)} for value in values
         ]
 
 

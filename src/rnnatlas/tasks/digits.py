@@ -115,7 +115,7 @@ def fetch(collection: Collection, progress: bool = False) -> Digits:
     """The digits as the cache has them; downloaded first where it lacks them.
 
     Raises:
-        DataError: They are neither in the cache nor to be had from a mirror.
+        DataError: They are neither in the cache nor to be had from a mirror, or the cache cannot be written.
     """
     folder = cache(collection)
     with contextlib.suppress(DataError):  # missing or damaged, which a download mends
@@ -138,7 +138,7 @@ def keep(collection: Collection, path: Path) -> None:
         path: A folder with the two IDX files, gzipped or not, or an .npz with x_train and y_train.
 
     Raises:
-        DataError: They are missing, damaged or others than they should be.
+        DataError: They are missing, damaged or others than they should be, or the cache cannot be written.
     """
     digits = _read_npz(collection, path) if path.is_file() else _read_folder(collection, path)
     with _writing_cache():

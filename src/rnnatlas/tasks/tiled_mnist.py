@@ -54,8 +54,10 @@ class TiledMNISTSettings:
                 "task.weight_decays should be one number or more, finite and none negative, found "
                 f"{self.weight_decays}"
             )
-        if not 0 <= self.ood_from <= 360:
-            raise SettingsError(f"task.ood_from should lie between 0 and 360 degrees, found {self.ood_from}")
+        if not 0 < self.ood_from <= 360:
+            raise SettingsError(
+                f"task.ood_from should be above 0 and at most 360 degrees, found {self.ood_from}"
+            )
         if self.metric_images < 1:
             raise SettingsError(f"task.metric_images should be 1 or more, found {self.metric_images}")
 
@@ -98,7 +100,9 @@ class TiledMNIST(Task):
     side: ClassVar[int] = 28
     """Pixels of an image in each direction."""
     mean: ClassVar[float] = 0.1307
+    """Mean of all pixels of all images, black 0 and white 1."""
     sd: ClassVar[float] = 0.3081
+    """Their standard deviation."""
     signal: Values
     outcome = "tokens"
     output = CLASSES
@@ -190,10 +194,10 @@ class TiledMNIST(Task):
 
     def _images(self, part: str, instances: Sequence[Instance]) -> Images:
         """All images of a part, none of them chosen yet."""
-        digits = self._part(part)
+        found = self._part(part)
         return Images(
-            images=torch.from_numpy(digits.images),
-            labels=torch.from_numpy(digits.labels).long(),
+            images=torch.from_numpy(found.images),
+            labels=torch.from_numpy(found.labels).long(),
             grid=tiled(rotation(_angles(instances), self.side), self.settings.tile),
             chosen=torch.empty(len(instances), 0, dtype=torch.int64),
         )
@@ -231,8 +235,8 @@ class TiledMNIST(Task):
         drawn = np.stack([own.integers(sizes) for own in streams])
         images = torch.from_numpy(part.images[drawn])
         grid = rotation(_angles(instances), self.side)
-        rotated = F.grid_sample(images.float(), grid, align_corners=False).round().byte()
-        images[:, ::2] = rotated[:, ::2]
+        rotated = F.grid_sample(images[:, ::2].float(), grid, align_corners=False)
+        images[:, ::2] = rotated.round().byte()
         stored = np.empty((*drawn.shape, self.stored), dtype=np.uint8)
         stored[..., ROTATED] = np.arange(count) % 2 == 0
         stored[..., LABEL] = part.labels[drawn]
