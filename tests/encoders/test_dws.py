@@ -187,6 +187,19 @@ def test_takes_any_depth_direction_and_head(spec):
     assert encoder(some(spec)).isfinite().all()
 
 
+def test_gradients_are_those_of_finite_differences():
+    torch.manual_seed(0)
+    spec = RNNSpec(cell="elman-tanh", input=2, hidden=3, output=2)
+    layer = Equivariant(parts(spec), (1, 2)).double()
+    shown = [entries.double() for entries in features(some(spec, 2)).values()]
+    given = [tensor.requires_grad_() for tensor in (*layer.parameters(), *shown)]
+
+    def outcome(*tensors):
+        return tuple(layer(dict(zip(layer.parts, tensors[-len(shown) :]))).values())
+
+    assert torch.autograd.gradcheck(outcome, given)
+
+
 def test_layers_deeper_down_share_their_weights():
     sizes = []
     for layers in (4, 5, 6):
