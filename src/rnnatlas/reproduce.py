@@ -316,7 +316,9 @@ def _train_one(job: Job, beat: Callable[[int], None]) -> None:
             progress=beat,
         )
     if job.encoder != "zero":
-        evaluate(job.folder, zoo, supervised=job.supervised, progress=lambda steps: beat(0))
+        evaluate(
+            job.folder, zoo, supervised=job.supervised, device=job.device, progress=lambda steps: beat(0)
+        )
 
 
 def _validation_loss(job: Job) -> float:

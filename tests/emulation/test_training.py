@@ -321,14 +321,16 @@ def test_a_zoo_may_move(zoo, run, tmp_path):
     small(Zoo.open(tmp_path / "moved"), tmp_path / "run", control=run)
 
 
-@pytest.mark.parametrize("hardware", [{"device": "cuda"}, {"devices": 0}, {"devices": 5}])
-def test_refuses_hardware_that_is_not_there(zoo, tmp_path, monkeypatch, hardware):
+@pytest.mark.parametrize(
+    ("hardware", "words"),
+    [
+        ({"device": "cuda"}, "finds no CUDA device"),
+        ({"devices": 0}, "devices should be"),
+        ({"devices": 5}, "5 or more, since 5 devices share them"),
+    ],
+)
+def test_refuses_hardware_that_is_not_there(zoo, tmp_path, monkeypatch, hardware, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    words = (
-        "5 or more, since 5 devices share them"
-        if hardware == {"devices": 5}
-        else f"{next(iter(hardware))} should be"
-    )
     with pytest.raises(SettingsError, match=words):
         small(zoo, tmp_path / "run", **hardware)
     assert not (tmp_path / "run").exists()

@@ -141,6 +141,16 @@ def test_gradients_are_those_of_finite_differences(name, spec, of, monkeypatch):
 
 
 @ENCODERS
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_learns_on_another_device(name, spec):
+    """Numbers of the device "meta", which has none, cannot be mixed with those of the CPU."""
+    encoder, population = make(name, spec).to("meta").train(), some(spec).to("meta").requires_grad_()
+    encoder(population).sum().backward()
+    for tensor in (*encoder.parameters(), *population.weights.values()):
+        assert tensor.grad.device.type == "meta"
+
+
+@ENCODERS
 def test_saved_and_loaded_it_embeds_alike(name):
     encoder, other = make(name), make(name, seed=1)
     assert not torch.equal(encoder(some()), other(some()))

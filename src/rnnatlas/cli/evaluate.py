@@ -1,7 +1,7 @@
 """`rnnatlas evaluate`: emulation losses and properties of held-out RNNs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,6 +15,7 @@ def evaluate(
     *,
     zoo: str | None = None,
     supervised: Annotated[bool, Parameter(negative=())] = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: bool = False,
     common: Common | None = None,
@@ -31,6 +32,7 @@ def evaluate(
         supervised: Also train the same kind of encoder end to end on each property, which frozen embeddings
             are compared with: at most as many updates as emulation had, once for each property, unless
             supervised.steps or supervised.properties says otherwise.
+        device: Where encoders and emulators compute; auto takes a GPU where there is one.
         set: Change a setting, such as supervised.steps=400 or predictors.width=128; may be repeated.
         json: Print one JSON document instead of tables.
     """
@@ -43,7 +45,7 @@ def evaluate(
     predictors = settings.build(PredictorSettings, resolved.get("predictors", {}), "predictors")
     end_to_end = settings.build(SupervisedSettings, resolved.get("supervised", {}), "supervised")
     if common.print_config:
-        flags = {"zoo": zoo, "supervised": supervised, "json": json}
+        flags = {"zoo": zoo, "supervised": supervised, "device": device, "json": json}
         own = {"predictors": settings.as_dict(predictors), "supervised": settings.as_dict(end_to_end)}
         common.show(flags, own)
         return
@@ -57,6 +59,7 @@ def evaluate(
         None if zoo is None else Zoo.open(zoo),
         predictors,
         supervised=end_to_end if supervised else None,
+        device=device,
         progress=common.progress,
     )
     if json:

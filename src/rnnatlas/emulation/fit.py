@@ -256,7 +256,7 @@ def fit(
     logger = TensorBoardLogger(out, name="", version="", purge_step=training.done or None)
     with _quiet(), torch.random.fork_rng(devices=[]):
         trainer = lightning.Trainer(
-            accelerator={"cuda": "gpu"}.get(device, device),
+            accelerator="gpu" if device == "cuda" else "cpu",
             devices=devices,
             strategy="auto" if devices == 1 else "ddp_spawn",
             max_epochs=-1,

@@ -130,8 +130,15 @@ class Model:
             model.zero = control.emulator
         for part in (model.encoder, model.emulator, model.zero):
             if part is not None:
-                part.eval().requires_grad_(False).to(device)
-        return model
+                part.eval().requires_grad_(False)
+        return model.to(device)
+
+    def to(self: M, device: torch.device | str) -> M:
+        """Moves encoder and emulators there."""
+        for part in (self.encoder, self.emulator, self.zero):
+            if part is not None:
+                part.to(device)
+        return self
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rnnatlas import encoders, files, seeds
+from rnnatlas.devices import choose
 from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.divergence import ALL, UP_TO_EOS
 from rnnatlas.emulation.model import (
@@ -58,7 +59,7 @@ def train(
         control: A control trained before with the same zoo, seed and settings, to be copied: its folder, or
             that of a run that holds one.
         resume: Goes on with an unfinished run, exactly as if it had not been interrupted.
-        device: "auto", "cpu" or "cuda".
+        device: "cpu", "cuda" or "auto", which is a GPU where there is one.
         devices: How many devices share each step.
         progress: Whether to show progress bars; or what is called with the number of steps just made.
 
@@ -72,6 +73,7 @@ def train(
     kind = encoders.registry[encoder] if encoder != CONTROL else encoders.controls[encoder]
     settings = settings or EmulationSettings()
     seeds.check(seed)
+    device = choose(device)
     _check_hardware(device, devices, settings.rnns)
     snapshots = {split: _snapshots(zoo, split, settings.where) for split in ("train", "validation")}
     run = RunSettings(
@@ -100,10 +102,7 @@ def train(
 
 
 def _check_hardware(device: str, devices: int, rnns: int) -> None:
-    cuda = torch.cuda.is_available()
-    if device == "cuda" and not cuda:
-        raise SettingsError("device should be cpu here, found cuda, but there is no CUDA device")
-    present = torch.cuda.device_count() if cuda and device != "cpu" else None
+    present = torch.cuda.device_count() if device == "cuda" else None
     if devices < 1 or (present and devices > present):
         most = f"{present}, the GPUs there are" if present else "the number of cores"
         raise SettingsError(f"devices should be between 1 and {most}, found {devices}")

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rnnatlas.devices import choose
 from rnnatlas.emulation.evaluate import emulated_performance, losses
 from rnnatlas.emulation.model import Model, read_metrics, write_metrics
 from rnnatlas.encoders import controls
@@ -44,6 +45,7 @@ def evaluate(
     settings: PredictorSettings | None = None,
     *,
     supervised: SupervisedSettings | None = None,
+    device: str = "auto",
     progress: bool | Callable[[int], None] = False,
 ) -> list[dict[str, Any]]:
     """Fills a run's folder with figures of held-out RNNs.
@@ -59,6 +61,8 @@ def evaluate(
         settings: How predictors are trained; the defaults without it.
         supervised: How the same kind of encoder is trained together with predictors, for comparison; it is
             not without it, since that takes minutes.
+        device: Where encoders and emulators compute: "cpu", "cuda" or "auto", which is a GPU where there is
+            one.
         progress: Whether to show a bar for that training on stderr; or what is called with the number of
             its steps just made.
 
@@ -69,8 +73,10 @@ def evaluate(
         RunFormatError: The run is missing, unfinished, damaged, or that of a control.
         ZooFormatError: The zoo is not the one that the run was trained on, has no task, or none of its
             snapshots is held out.
-        SettingsError: `supervised` names a property that the zoo's RNNs do not have.
+        SettingsError: `supervised` names a property that the zoo's RNNs do not have, or there is no such
+            device.
     """
+    device = choose(device)
     model = Model.load(path)  # without predictors, which may be damaged or outdated
     if model.settings.encoder in controls:
         raise RunFormatError(
@@ -98,6 +104,8 @@ def evaluate(
         )
     snapshots = zoo.snapshots(where=condition)
     trained = asked_for(supervised, zoo, snapshots) if supervised else ()
+    spent = _cost(model, zoo, splits[0].slice(0, TOGETHER))  # of processor time
+    model.to(device)
     lost = pa.concat_tables([losses(model, zoo, table, ROLLOUTS) for table in splits])
     with _telling(progress, updates(supervised, model) * len(trained) if supervised else 0) as tell:
         predicted, fitted = predictions(model, zoo, snapshots, settings, supervised, tell)
@@ -106,7 +114,7 @@ def evaluate(
     emulated = emulated_performance(model, zoo, by_performance(pa.concat_tables(splits)), STRINGS)
     if emulated is not None:
         _write(model.path / EMULATED, emulated)
-    write_json(model.path / COST, _cost(model, zoo, splits[0].slice(0, TOGETHER)))
+    write_json(model.path / COST, spent)
     kept = [record for record in read_metrics(model.path) if record["name"] == "best validation loss"]
     figures = [*loss_figures([lost]), *property_figures([predicted])]
     records = kept + [_record(figure, model.settings.seed) for figure in figures]

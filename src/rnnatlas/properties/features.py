@@ -80,7 +80,7 @@ def untrained(model: Model, groups: Groups, train: Bool[np.ndarray, " rnn"]) -> 
     fresh = started(model, int(seeds.stream(model.settings.seed, "untrained").integers(1 << 31)))
     fresh.encoder.eval().requires_grad_(False)
     set_scales(fresh, groups, train)
-    return fresh
+    return fresh.to(model.device)
 
 
 def started(model: Model, seed: int) -> Model:

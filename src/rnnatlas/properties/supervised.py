@@ -63,7 +63,8 @@ class Supervised(nn.Module):
     """An encoder with a predictor on top, over the snapshots of a zoo.
 
     Args:
-        model: A trained run, whose kind of encoder starts anew as that of the run did.
+        model: A trained run, whose kind of encoder starts anew as that of the run did, on its device; the
+            predictor stays on the CPU.
         prop: What is predicted.
         groups: Weights of all snapshots.
         roles: What these serve for.
@@ -74,9 +75,9 @@ class Supervised(nn.Module):
         super().__init__()
         fresh = started(model, model.settings.seed)
         set_scales(fresh, groups, roles.start)
-        self.encoder = fresh.encoder.eval()
+        self.encoder = fresh.encoder.eval().to(model.device)
         self.predictor = Predictor(EMBED, prop.width, head)
-        self._groups = groups
+        self._populations = [population.to(model.device) for _, population in groups]
         self._where = np.zeros((len(roles.train), 2), dtype=np.int64)
         for number, (positions, _) in enumerate(groups):
             self._where[positions] = np.stack([np.full(len(positions), number), np.arange(len(positions))], 1)
@@ -93,8 +94,8 @@ class Supervised(nn.Module):
         for one in np.unique(number):
             own = np.flatnonzero(number == one)
             chunks = np.array_split(own, math.ceil(len(own) / BATCH))
-            population = self._groups[one][1]
-            parts = [self.encoder(population.select(place[chunk].tolist())) for chunk in chunks]
+            population = self._populations[one]
+            parts = [self.encoder(population.select(place[chunk].tolist())).cpu() for chunk in chunks]
             vectors = vectors.index_copy(0, torch.from_numpy(own), torch.cat(parts))
         return vectors
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from rnnatlas import devices
 from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
 from rnnatlas.files import check_free
 from rnnatlas.rnn import RNNSpec
@@ -152,20 +151,14 @@ def choose_device(asked: str, executor: str, workers: int | None) -> str:
     Raises:
         SettingsError: There is no such device, or it does not suit the executor and the workers.
     """
-    if asked not in ("auto", "cpu", "cuda"):
-        raise SettingsError(f"device should be auto, cpu or cuda, found {asked!r}")
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(
-            f"torch {torch.__version__} finds no CUDA device; use --device cpu, or install a driver and a "
-            "build of torch for CUDA"
-        )
+    device = devices.choose(asked)
     suits = executor == "local" and workers in (None, 1)
     if asked == "cuda" and not suits:
         raise SettingsError(
             f"a GPU trains in one process of this machine, found --executor {executor} and --workers "
             f"{workers}; leave them out, or use --device cpu"
         )
-    return "cuda" if asked != "cpu" and suits and torch.cuda.is_available() else "cpu"
+    return device if suits else "cpu"
 
 
 Unit = tuple[list[tuple[Path, Chunk]], str]
