@@ -162,9 +162,11 @@ def test_interval_of_a_share_stays_within_zero_and_one():
     assert (interval.mean, interval.low, interval.high) == (0.75, 0, 1)
 
 
-def test_constant_prediction_has_no_correlation():
-    y = np.random.default_rng(6).normal(size=(1, 20))
-    assert np.isnan(correlation(np.full((1, 20), 0.3), y, np.arange(20)).mean)
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+@pytest.mark.parametrize("constant", [0.3, 0.7])
+def test_constant_prediction_has_no_correlation(constant, kind):
+    y = np.random.default_rng(6).normal(size=(1, 20)).astype(kind)
+    assert np.isnan(correlation(np.full((1, 20), constant, kind), y, np.arange(20)).mean)
 
 
 def test_a_figure_and_its_ends_have_as_many_digits():

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -109,14 +110,31 @@ def test_zoo_and_encoders_are_trained_on_the_device(tmp_path, monkeypatch, worke
     assert seen == [expected, expected]
 
 
-def test_an_encoder_is_trained_where_its_job_says(tmp_path, monkeypatch):
+def test_an_encoder_is_trained_and_evaluated_where_its_job_says(tmp_path, monkeypatch):
     resolved = json.loads(json.dumps(experiment.resolve("demo", TINY)))
     seen = []
     monkeypatch.setattr("rnnatlas.zoo.store.Zoo.open", lambda path: path)
     monkeypatch.setattr("rnnatlas.emulation.training.train", lambda *_, device, **__: seen.append(device))
+    monkeypatch.setattr("rnnatlas.properties.evaluate.evaluate", lambda *_, device, **__: seen.append(device))
+    control = experiment._job(tmp_path, "zero", 0, resolved, "cpu").folder
+    control.mkdir(parents=True)
+    (control / "model.safetensors").touch()
     for device in ("cpu", "cuda"):
-        experiment._train_one(experiment._job(tmp_path, "zero", 0, resolved, device), lambda steps: None)
-    assert seen == ["cpu", "cuda"]
+        experiment._train_one(
+            experiment._job(tmp_path, "statistics", 0, resolved, device), lambda steps: None
+        )
+    assert seen == ["cpu", "cpu", "cuda", "cuda"]
+
+
+def test_what_is_trained_end_to_end_is_looked_for_among_what_is_evaluated(tmp_path, monkeypatch):
+    def snapshots(where):
+        raise LookupError(where)
+
+    monkeypatch.setattr(experiment, "_build_zoo", lambda *_: None)
+    monkeypatch.setattr("rnnatlas.zoo.store.Zoo.open", lambda path: SimpleNamespace(snapshots=snapshots))
+    changes = {**TINY, "emulation": {**TINY["emulation"], "where": "step = 4"}}
+    with pytest.raises(LookupError, match="step = 4"):
+        experiment.reproduce(tmp_path / "out", "demo", changes=changes, device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ def correlation(
         within: Groups whose means are subtracted from both first, e.g. the training step: what
             remains is the correlation within a step (pooled over steps).
     """
+    x, y = (np.asarray(one, dtype=np.float64) for one in (x, y))
     if within is not None:
         _, groups = np.unique(within, return_inverse=True)
         x, y = _centred(x, groups), _centred(y, groups)
@@ -246,7 +247,8 @@ def _interval(mean: float, figures: np.ndarray, over_seeds: float, n: int) -> In
     figures = figures[np.isfinite(figures)]
     if n < 2 or not np.isfinite(mean) or len(figures) == 0:
         return Interval(mean, float("nan"), float("nan"), n)
-    below, above = np.abs(np.quantile(figures, [tail, 1 - tail]) - mean) * _t(n - 1) / _t(np.inf)
+    low, high = np.quantile(figures, [tail, 1 - tail])
+    below, above = np.maximum([mean - low, high - mean], 0) * _t(n - 1) / _t(np.inf)
     return Interval(
         mean, mean - float(np.hypot(below, over_seeds)), mean + float(np.hypot(above, over_seeds)), n
     )

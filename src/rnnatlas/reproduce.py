@@ -178,7 +178,8 @@ def reproduce(
         _build_zoo(made, out / "zoo", seed, resolved["zoo"], workers, device, progress)
     if resolved["experiment"]["supervised"]:
         zoo = Zoo.open(out / "zoo")
-        asked_for(build(SupervisedSettings, resolved["supervised"], "supervised"), zoo, zoo.snapshots())
+        snapshots = zoo.snapshots(where=resolved["emulation"]["where"])
+        asked_for(build(SupervisedSettings, resolved["supervised"], "supervised"), zoo, snapshots)
     chosen = range(seed, seed + resolved["experiment"]["seeds"])
     controls = [_job(out, "zero", one, resolved, device) for one in chosen]
     runs = [_job(out, label, one, resolved, device) for one in chosen for label in _labels(resolved)]
@@ -289,7 +290,9 @@ def _train(jobs: Sequence[Job], workers: int | None, progress: bool) -> None:
 
 
 def _done(job: Job) -> bool:
-    last = "model.safetensors" if job.encoder == "zero" else "predictors.safetensors"
+    from rnnatlas.properties.model import PREDICTORS
+
+    last = "model.safetensors" if job.encoder == "zero" else PREDICTORS
     return (job.folder / last).is_file()
 
 

@@ -14,6 +14,9 @@ from rnnatlas.registry import nearest
 _QUOTED = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)\"""")
 """A string of SQL, or a quoted identifier with the name in it."""
 
+POSITION = '"position in the table"'
+"""A column beside those of the table."""
+
 
 def flat(table: pa.Table) -> pa.Table:
     """The table with its struct columns spread out: `metrics.accuracy` beside `step`."""
@@ -42,14 +45,14 @@ def rows_where(table: pa.Table, condition: str) -> np.ndarray:
     _check_quoted(condition, [*names, *aliases])
     database = sqlite3.connect(":memory:")
     try:
-        database.execute(f"CREATE TABLE rows (position, {', '.join(map(_quoted, names))})")
+        database.execute(f"CREATE TABLE rows ({POSITION}, {', '.join(map(_quoted, names))})")
         columns = [map(_scalar, table.column(name).to_pylist()) for name in names]
         database.executemany(
             f"INSERT INTO rows VALUES ({', '.join('?' * (len(names) + 1))})",
             zip(range(table.num_rows), *columns, strict=True),
         )
         view = ", ".join(["*", *(f"{_quoted(name)} AS {_quoted(last)}" for last, name in aliases.items())])
-        query = f"SELECT position FROM (SELECT {view} FROM rows) WHERE {condition} ORDER BY position"
+        query = f"SELECT {POSITION} FROM (SELECT {view} FROM rows) WHERE {condition} ORDER BY {POSITION}"
         database.execute("PRAGMA query_only = 1")
         return np.array([position for (position,) in database.execute(query)], dtype=np.int64)
     except (sqlite3.Error, sqlite3.Warning) as error:

@@ -1,4 +1,4 @@
-"""The report is made from result files alone, holds every section, and escapes what it quotes."""
+"""The report is made from an experiment's folder alone, holds every section, and escapes what it quotes."""
 
 import dataclasses
 import json
@@ -53,7 +53,7 @@ def test_sentences_follow_the_intervals(experiment):
 
 def test_two_seeds_do_not_rank_and_three_do(experiment):
     results = Results(experiment, Experiment.load(experiment))
-    assert contents(results)["ranking"] == ["Fewer than three seeds: not ranked."]
+    assert contents(results)["ranking"] == ["Fewer than 3 seeds: not ranked."]
     runs = {name: {**own, 2: own[0]} for name, own in results.experiment.runs.items()}
     three = contents(Results(experiment, dataclasses.replace(results.experiment, runs=runs)))
     assert three["ranking"]

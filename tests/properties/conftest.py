@@ -13,7 +13,7 @@ from rnnatlas.zoo.train import ZooSettings
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory):
-    """20 RNNs at two steps."""
+    """20 RNNs at three steps."""
     task = FormalLanguages.from_settings(
         {"tokens": 2, "length": 12, "largest_n": 4, "performance_samples": 20}
     )
@@ -22,7 +22,7 @@ def zoo(tmp_path_factory):
         hidden=4,
         layers=1,
         batch=4,
-        snapshots=(0, 40),
+        snapshots=(0, 20, 40),
         rollouts=4,
         split=SplitSettings(train=0.5, validation=0.2, ood=0.3, new_runs=0.3),
     )

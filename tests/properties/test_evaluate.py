@@ -12,6 +12,7 @@ import torch
 from rnnatlas.errors import RunFormatError, SettingsError, ZooFormatError
 from rnnatlas.properties import evaluate as module
 from rnnatlas.properties import predictions as benchmark
+from rnnatlas.properties.calibration import half_width
 from rnnatlas.properties.evaluate import by_performance, evaluate
 from rnnatlas.properties.features import TRIVIAL, features
 from rnnatlas.properties.figures import property_figures
@@ -46,7 +47,7 @@ def test_writes_figures_predictions_and_predictors(evaluated):
     assert all(record["definition"] and record["n_snapshots"] >= record["n_runs"] > 0 for record in figures)
     assert all(record["low"] is None or record["low"] <= record["high"] for record in figures)
     assert best["name"] == "best validation loss"
-    assert set(best) - {"step"} == set(figures[0])
+    assert set(best) - {"step"} | {"n_drawn"} == set(figures[0])
     assert all(set(record) == set(figures[0]) for record in figures)
     assert all("over tasks where these were held out" in record["definition"] for record in figures)
     emulated = pq.read_table(run / "emulated.parquet")
@@ -60,8 +61,9 @@ def test_a_property_that_the_rnns_lack_is_not_trained_end_to_end_in_silence(eval
         evaluate(run, zoo, QUICK, supervised=SupervisedSettings(properties=("task", "angle")))
 
 
-def test_predictors_are_written_last(trained, zoo, tmp_path, monkeypatch):
-    run = shutil.copytree(trained, tmp_path / "run")
+@pytest.mark.parametrize("before", ["trained", "evaluated"])
+def test_predictors_are_written_last(before, trained, evaluated, zoo, tmp_path, monkeypatch):
+    run = shutil.copytree(trained if before == "trained" else evaluated[0], tmp_path / "run")
     monkeypatch.setattr(module, "STRINGS", 8)
     monkeypatch.setattr(module, "write_metrics", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -165,18 +167,29 @@ def test_features_are_one_row_a_snapshot_and_untrained_differs(zoo, trained):
     model = load(trained)
     table = zoo.snapshots()
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
-    found = features(model, zoo.groups(table), table)
+    train = np.asarray(table["split"].to_pylist()) == "train"
+    found = features(model, zoo.groups(table), table, train)
     assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture", "nearest"}
     assert all(len(own) == table.num_rows and own.isfinite().all() for own in found.values())
     assert not torch.allclose(found["embedding"], found["untrained"])
     assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
 
 
+@pytest.mark.parametrize("reads", READ)
+def test_validation_says_how_wide_the_intervals_of_others_are(evaluated, reads):
+    rows = pq.read_table(evaluated[0] / "predictions.parquet").to_pylist()
+    own = [row for row in rows if (row["property"], row["predictor"]) == ("performance", reads)]
+    residuals = [np.subtract(row["prediction"], row["target"]) for row in own if row["split"] == "validation"]
+    expected = half_width(torch.from_numpy(np.array(residuals)))
+    widths = {row["half_width"] for row in own if row["split"] != "validation"}
+    assert list(widths) == [pytest.approx(expected, rel=1e-5)]
+
+
 def test_predict_says_how_sure_it_is(zoo, evaluated):
     run, _ = evaluated
     first, second = load(run).predict(zoo.population([0, 1]))
     assert set(first) == set(second) == {"task", "performance", "step"}
-    assert first["performance"]["low"] <= first["performance"]["value"] <= first["performance"]["high"]
+    assert first["performance"]["low"] < first["performance"]["value"] < first["performance"]["high"]
     assert sum(first["step"]["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     json.dumps(first)
 

@@ -1,5 +1,6 @@
 """Predictors learn what there is to learn, stop on RNNs set aside, and come back from disk as they were."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -46,14 +47,19 @@ def snapshots(runs: int = 40, seed: int = 0) -> pa.Table:
     )
 
 
-def roles(train: np.ndarray, stopping: np.ndarray | None = None, held_out: np.ndarray | None = None) -> Roles:
-    """All that is not trained on stops and is held out, unless said otherwise."""
+def roles(
+    train: np.ndarray,
+    stopping: np.ndarray | None = None,
+    held_out: np.ndarray | None = None,
+    calibration: np.ndarray | None = None,
+) -> Roles:
+    """All that is not trained on stops, says how sure one may be and is held out, unless said otherwise."""
     rest = ~train if stopping is None else stopping
     return Roles(
         start=train,
         train=train,
         stopping=rest,
-        calibration=rest,
+        calibration=rest if calibration is None else calibration,
         held_out=~train if held_out is None else held_out,
     )
 
@@ -91,6 +97,21 @@ def test_each_property_is_learned_from_features_that_hold_it(name):
     if "accuracy" in seeing:
         assert seeing["accuracy"].mean() > 0.9
         assert guessing["accuracy"].mean() < 0.6
+
+
+@pytest.mark.parametrize("name", ["task", "performance"])
+def test_rnns_kept_for_it_say_how_sure_a_predictor_is(name):
+    table = snapshots()
+    prop = known(properties.registry[name], table)
+    target = prop.target(TASK, table)
+    run = table["run"].to_numpy()
+    serving = roles(run % 4 > 1, stopping=run % 4 == 0, calibration=run % 4 == 1)
+    noisy = target + torch.randn(target.shape, generator=torch.Generator().manual_seed(2))
+    predictor = fit(prop, noisy, target, serving, seed=0, settings=PredictorSettings(steps=40))
+    kept, stopping = (torch.from_numpy(mask) for mask in (serving.calibration, serving.stopping))
+    found, other = (calibrate(prop, predictor(noisy[chosen]), target[chosen]) for chosen in (kept, stopping))
+    assert dataclasses.astuple(predictor.sure) == pytest.approx(dataclasses.astuple(found), rel=1e-6)
+    assert dataclasses.astuple(predictor.sure) != pytest.approx(dataclasses.astuple(other), rel=1e-2)
 
 
 @pytest.mark.parametrize("name", OF_LANGUAGES)
@@ -249,3 +270,12 @@ def test_calibration_error_is_zero_where_confidence_is_the_share_right():
     right = (np.arange(1000) % 4 != 0)[:, None]
     assert np.abs(calibration_gaps(confidence, right).mean(axis=1)).sum() == pytest.approx(0)
     assert np.abs(calibration_gaps(confidence, ~right).mean(axis=1)).sum() == pytest.approx(0.5)
+
+
+def test_values_that_no_snapshot_has_are_not_predicted():
+    prop = TaskProperty({"b": [-1, None, None, 2], "c": [None, 0, 1, 2]})
+    outputs = torch.tensor([[0.0, 5.0, 3.0, 1.0, 9.0, 0.0, 2.0, 1.0]])
+    (found,) = prop.describe(outputs, math.inf)
+    assert found["value"] == {"b": 2, "c": 1}
+    assert [list(own) for own in found["probabilities"].values()] == [["-1", "2"], ["0", "1", "2"]]
+    assert all(sum(own.values()) == pytest.approx(1, abs=1e-3) for own in found["probabilities"].values())

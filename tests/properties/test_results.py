@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rnnatlas.emulation.model import read_settings
 from rnnatlas.errors import RunFormatError
 from rnnatlas.properties import evaluate as evaluation
 from rnnatlas.properties import results
@@ -83,18 +84,37 @@ def test_differences_are_paired_and_between_all_sides(table):
         assert row["value"] == pytest.approx(means["embedding"] - means[row["versus_of"]], abs=1e-6)
 
 
-def test_figures_of_one_training_are_paired_seed_by_seed(runs, tmp_path):
-    """Seeds far apart whose own and shuffled losses differ by as much: the difference is sure."""
+def far_apart(run, folder):
+    """Copies of a run with three seeds, whose losses are ever higher."""
     seeds = {}
     for seed, moved in enumerate((0.0, 0.3, 0.6)):
-        run = shutil.copytree(runs["statistics"][0], tmp_path / str(seed))
+        seeds[seed] = shutil.copytree(run, folder / str(seed))
         losses = pq.read_table(run / "losses.parquet")
         for name in ("own", "shuffled"):
             place = losses.column_names.index(name)
             values = pa.array(losses[name].to_numpy() + np.float32(moved))
             losses = losses.set_column(place, name, values)
-        pq.write_table(losses, run / "losses.parquet")
-        seeds[seed] = run
+        pq.write_table(losses, seeds[seed] / "losses.parquet")
+    return seeds
+
+
+def test_encoders_are_paired_where_they_have_the_same_seeds(runs, tmp_path):
+    """Their seeds are far apart in the same way, so the difference is sure, unless seeds are others."""
+    a, b = (far_apart(own[0], tmp_path / str(number)) for number, own in enumerate(runs.values()))
+    widths = {}
+    for seeds in ((0, 1, 2), (3, 4, 5)):
+        found = results.collect({"a": a, "b": dict(zip(seeds, b.values()))})
+        (row,) = records(found, kind="difference", name="emulation loss, total-variation", split="ood",
+                         encoder="a", versus="b")  # fmt: skip
+        assert row["value"] == pytest.approx(-0.25, abs=1e-6)
+        widths[seeds] = row["high"] - row["low"]
+    assert widths[0, 1, 2] < 1e-6
+    assert widths[3, 4, 5] > 1
+
+
+def test_figures_of_one_training_are_paired_seed_by_seed(runs, tmp_path):
+    """Seeds far apart whose own and shuffled losses differ by as much: the difference is sure."""
+    seeds = far_apart(runs["statistics"][0], tmp_path)
     found = {
         many: records(results.collect({"statistics": own}), kind="difference", split="new-runs",
                       name="emulation loss, total-variation", versus_of="shuffled")[0]
@@ -143,6 +163,15 @@ def test_runs_on_other_rnns_are_refused(runs, tmp_path):
     (other / "predictions.parquet").unlink()
     with pytest.raises(RunFormatError, match=r"should hold predictions\.parquet, found none; evaluate it"):
         results.collect({"third": {0: other}})
+
+
+def test_another_zoo_may_call_its_rnns_alike_and_is_refused(runs, tmp_path):
+    other = shutil.copytree(runs["statistics"][0], tmp_path / "other")
+    settings = (other / "settings.yaml").read_text()
+    identity = read_settings(other).zoo_identity
+    (other / "settings.yaml").write_text(settings.replace(identity, identity[::-1]))
+    with pytest.raises(RunFormatError, match="evaluated on other RNNs"):
+        results.collect({**runs, "third": {0: other}})
 
 
 def test_missing_damaged_and_other_versions_are_refused(table, tmp_path):

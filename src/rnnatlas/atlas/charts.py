@@ -70,15 +70,12 @@ def finished(figure: Any, height: int) -> Chart:
     return json.loads(figure.to_json())
 
 
-def dots(
-    panels: Mapping[str, Rows], axis: str, reference: float | None = None, start_at_zero: bool = False
-) -> Chart:
+def dots(panels: Mapping[str, Rows], axis: str, start_at_zero: bool = False) -> Chart:
     """Intervals as dots with whiskers: a panel a split, a group of rows an encoder.
 
     Args:
         panels: Title of a panel → its rows; all panels have the same.
         axis: What the dots measure.
-        reference: A value to be marked, such as a uniform guess.
         start_at_zero: Whether the axis includes zero.
     """
     figure = canvas(1, len(panels), list(panels), shared_yaxes=True, horizontal_spacing=0.035)
@@ -95,8 +92,6 @@ def dots(
                 _whiskers(
                     figure, points, _colour(kind, encoder, encoders), column, strong=encoder is not None
                 )
-        if reference is not None:
-            figure.add_vline(reference, line={"color": QUIET, "width": 1, "dash": "dot"}, row=1, col=column)  # type: ignore[arg-type]
     figure.update_xaxes(title_text=axis, range=_range(panels.values(), start_at_zero))
     figure.update_yaxes(
         showgrid=False,

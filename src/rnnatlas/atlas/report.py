@@ -1,4 +1,4 @@
-"""The report of an experiment: one HTML file with everything in it, computed from result files."""
+"""The report of an experiment: one HTML file with everything in it, computed from its folder."""
 
 import datetime
 from collections.abc import Sequence
@@ -181,7 +181,7 @@ def _ranking(results: Results, split: str) -> list[str]:
     if len(results.encoders) < 2:
         return []
     if min(map(len, results.experiment.runs.values())) < words.ENOUGH_SEEDS:
-        return ["Fewer than three seeds: not ranked."]
+        return [f"Fewer than {words.ENOUGH_SEEDS} seeds: not ranked."]
     losses = {
         encoder: comparison.intervals(own, f"emulation loss, {results.divergence}", split)["own"]
         for encoder, own in results.losses.items()

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from rnnatlas.cli.common import Common, print_json, print_table
-from rnnatlas.intervals import Interval
 
 
 def evaluate(
@@ -73,19 +72,14 @@ def evaluate(
 
 
 def _print(name: str, records: list[dict[str, Any]]) -> None:
+    from rnnatlas.properties.results import interval
+
     splits = list(dict.fromkeys(record["split"] for record in records))
     rows = []
     for of in dict.fromkeys(record["of"] for record in records):
-        cells = {record["split"]: _cell(record) for record in records if record["of"] == of}
+        cells = {record["split"]: str(interval(record)) for record in records if record["of"] == of}
         rows.append([of, *(cells.get(split, "–") for split in splits)])
     runs = {record["split"]: record["n_runs"] for record in records}
     counts = ", ".join(f"{runs[split]} {split}" for split in splits)
     print_table(["", *splits], rows, title=f"{name} (RNNs: {counts})")
     print()
-
-
-def _cell(record: dict[str, Any]) -> str:
-    mean, low, high = (
-        float("nan") if record[key] is None else record[key] for key in ("value", "low", "high")
-    )
-    return str(Interval(mean, low, high, record["n_runs"]))

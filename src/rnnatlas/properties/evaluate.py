@@ -20,6 +20,7 @@ from rnnatlas.files import replacing, write_json
 from rnnatlas.properties import predictors
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
 from rnnatlas.properties.model import PREDICTORS
+from rnnatlas.properties.pairs import numbers
 from rnnatlas.properties.predictions import asked_for, predictions
 from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.properties.roles import HELD_OUT
@@ -109,9 +110,10 @@ def evaluate(
     lost = pa.concat_tables([losses(model, zoo, table, ROLLOUTS) for table in splits])
     with _telling(progress, updates(supervised, model) * len(trained) if supervised else 0) as tell:
         predicted, fitted = predictions(model, zoo, snapshots, settings, supervised, tell)
+    emulated = emulated_performance(model, zoo, by_performance(pa.concat_tables(splits)), STRINGS)
+    (model.path / PREDICTORS).unlink(missing_ok=True)  # it is written last: a run that has it was evaluated
     _write(model.path / LOSSES, lost)
     _write(model.path / PREDICTIONS, predicted)
-    emulated = emulated_performance(model, zoo, by_performance(pa.concat_tables(splits)), STRINGS)
     if emulated is not None:
         _write(model.path / EMULATED, emulated)
     write_json(model.path / COST, spent)
@@ -119,7 +121,7 @@ def evaluate(
     figures = [*loss_figures([lost]), *property_figures([predicted])]
     records = kept + [_record(figure, model.settings.seed) for figure in figures]
     write_metrics(model.path, records)
-    predictors.save(model.path / PREDICTORS, fitted)  # comes last: a run that has them was evaluated
+    predictors.save(model.path / PREDICTORS, fitted)
     return records
 
 
@@ -163,17 +165,11 @@ def by_performance(snapshots: pa.Table) -> pa.Table:
 
 
 def _record(figure: Figure, seed: int) -> dict[str, Any]:
-    interval = figure.interval
-    ends = {
-        name: value if np.isfinite(value) else None
-        for name, value in (("low", interval.low), ("high", interval.high))
-    }
     return {
         "name": figure.name,
         "split": figure.split,
         "of": figure.of,
-        "value": interval.mean if np.isfinite(interval.mean) else None,
-        **ends,
+        **numbers(figure.interval),
         "n_runs": figure.runs,
         "n_snapshots": figure.snapshots,
         "seed": seed,

@@ -40,16 +40,18 @@ Groups = Sequence[tuple[np.ndarray, Population]]
 """Populations of one architecture each, with their positions among the snapshots."""
 
 
-def features(model: Model, groups: Groups, snapshots: pa.Table) -> dict[str, Float[Tensor, "rnn feature"]]:
+def features(
+    model: Model, groups: Groups, snapshots: pa.Table, train: Bool[np.ndarray, " rnn"]
+) -> dict[str, Float[Tensor, "rnn feature"]]:
     """Features of some snapshots that a predictor can read, by name.
 
     Args:
         model: The trained encoder.
         groups: The snapshots' weights, as `Zoo.groups` gives them.
         snapshots: As `Zoo.snapshots` gives them.
+        train: Those that set the scales of features.
     """
     count = snapshots.num_rows
-    train = snapshots["split"].to_numpy(zero_copy_only=False) == "train"
     found = {
         "embedding": embed_groups(model, groups, count),
         "untrained": embed_groups(untrained(model, groups, train), groups, count),

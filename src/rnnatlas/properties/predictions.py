@@ -53,7 +53,7 @@ def predictions(
     trained = () if end_to_end is None else asked_for(end_to_end, zoo, snapshots)
     groups = zoo.groups(snapshots)
     roles = assign(zoo, snapshots, model.settings.seed)
-    found = features(model, groups, snapshots)
+    found = features(model, groups, snapshots, roles.start)
     near = nearest.find(groups, roles.train)
     about = keys(zoo.task, snapshots)
     parts, fitted = [], {}

@@ -34,8 +34,8 @@ class PredictorSettings:
         weight_decay: AdamW's.
         batch: RNNs a step; all of them where there are fewer.
         steps: Training steps at most.
-        patience: Steps without a better validation loss after which training ends.
-        every: Steps between two looks at the validation loss.
+        patience: Steps without a better loss of the stopping RNNs after which training ends.
+        every: Steps between two looks at it.
     """
 
     width: int = 64

@@ -1,4 +1,4 @@
-"""All figures of several evaluated runs in one table, from which reports are made without running again."""
+"""All figures of several evaluated runs in one table."""
 
 import math
 import statistics
@@ -9,11 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rnnatlas.emulation.model import read_settings
 from rnnatlas.errors import RunFormatError
 from rnnatlas.files import replacing, write_json
 from rnnatlas.intervals import Interval
 from rnnatlas.properties.evaluate import COST, LOSSES, PREDICTIONS, read_cost
 from rnnatlas.properties.figures import Figure, loss_figures, property_figures
+from rnnatlas.properties.model import PREDICTORS
 from rnnatlas.properties.pairs import Tables, comparisons, numbers
 
 VERSION = 2
@@ -48,12 +50,12 @@ Runs = Mapping[str, Mapping[int, Path | str]]
 
 
 def check_evaluated(run: Path | str) -> None:
-    """Makes sure that a run holds what `evaluate` writes.
+    """Makes sure that a run holds what `evaluate` writes, whole.
 
     Raises:
         RunFormatError: It does not.
     """
-    for name in (LOSSES, PREDICTIONS, COST):
+    for name in (LOSSES, PREDICTIONS, COST, PREDICTORS):
         if not (Path(run) / name).is_file():
             raise RunFormatError(
                 f"the run {run} should hold {name}, found none; evaluate it with: rnnatlas evaluate {run}"
@@ -160,16 +162,17 @@ def _check_alike(runs: Runs, tables: Mapping[str, Tables]) -> None:
 
     Figures are put together row by row.
     """
-    first: tuple[str | Path, list[str]] | None = None
+    first: tuple[str | Path, tuple[str, pa.Table]] | None = None
     for label, (lost, predicted) in tables.items():
         paths = list(runs[label].values())
         for run, table in zip(paths, lost, strict=True):
-            ids = table["id"].to_pylist()
-            first = first or (run, ids)
-            if ids != first[1]:
+            # zoos call their snapshots alike
+            about = read_settings(Path(run)).zoo_identity, table.select(["id", "divergence"])
+            first = first or (run, about)
+            if about != first[1]:
                 raise RunFormatError(
-                    f"the runs {first[0]} and {run} were evaluated on other RNNs, so they cannot be "
-                    "compared; evaluate both on the same zoo"
+                    f"the runs {first[0]} and {run} were evaluated on other RNNs or trained on other "
+                    "divergences, so they cannot be compared; train both on the same zoo and divergence"
                 )
         keys = [table.select(["id", "property", "predictor"]) for table in predicted]
         for run, own in zip(paths, keys, strict=True):

@@ -20,7 +20,7 @@ CALIBRATED_ON = "the split validation, whose tasks no predictor knows"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Roles:
-    """Masks over snapshots; a run has one role.
+    """Masks over snapshots; all snapshots of a run serve for the same.
 
     Attributes:
         start: Snapshots that set an encoder's scales before it is trained, as in emulation.
@@ -40,7 +40,7 @@ class Roles:
 def assign(zoo: Zoo, snapshots: pa.Table, seed: int) -> Roles:
     """Training RNNs are those of the split "train" and of half of the OOD tasks (`ood_half`).
 
-    Every sixth of their runs stays out and says when to stop. Encoders were trained on these, so the
+    Every sixth of their runs stays out and says when to stop. Most of these trained the encoder, so the
     split "validation" says how sure predictions are (docs/decisions/0012-property-benchmark.md).
 
     Args:

@@ -1,11 +1,13 @@
 """Which task instance an RNN was trained on."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
@@ -89,15 +91,20 @@ class TaskProperty(Classes):
         }
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
-        """The most probable values and the probability of each."""
-        best = self._groups(outputs).argmax(2)
-        return [
-            self._describe(*rnn) for rnn in zip(self.shares(outputs).tolist(), best.tolist(), strict=True)
-        ]
+        """The most probable values and the probability of each, of those that a snapshot has."""
+        seen = torch.tensor([[value is not None for value in own] for own in self.values.values()])
+        shares = self.shares(outputs) * seen
+        shares = shares / shares.sum(2, keepdim=True)
+        best = self._groups(outputs).masked_fill(~seen, -math.inf).argmax(2)
+        return [self._describe(*rnn) for rnn in zip(shares.tolist(), best.tolist(), strict=True)]
 
     def _describe(self, shares: list[list[float]], places: list[int]) -> dict[str, Any]:
         tables = {
-            field: {str(value): round(share, 4) for value, share in zip(values, row, strict=True)}
+            field: {
+                str(value): round(share, 4)
+                for value, share in zip(values, row, strict=True)
+                if value is not None
+            }
             for (field, values), row in zip(self.values.items(), shares, strict=True)
         }
         best = {
