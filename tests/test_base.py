@@ -13,13 +13,16 @@ from rnnatlas import files
 from rnnatlas.errors import OutputExists, SettingsError, UnknownName
 from rnnatlas.registry import Registry
 from rnnatlas.seeds import stream, torch_generator
-from rnnatlas.settings import as_dict, build, check_sections, merge, preset, presets, settings
+from rnnatlas.settings import as_dict, at_least_one, build, check_sections, merge, preset, presets, settings
 from rnnatlas.tables import rows_where
 
 
 @settings
 class Inner:
     width: int = 3
+
+    def __post_init__(self):
+        at_least_one(self, "width")
 
 
 @settings
@@ -40,6 +43,7 @@ class TestSettings:
         [
             ({"stesp": 5}, "unknown setting settings.stesp; did you mean 'steps'"),
             ({"inner": {"widht": 5}}, "settings.inner.widht; did you mean 'width'"),
+            ({"inner": {"width": 0}}, "^settings.inner: width should be 1 or more, found 0$"),
             ({"steps": "many"}, "settings.steps: .*found 'many'"),
         ],
     )

@@ -12,7 +12,7 @@ from typing import Any
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.atlas.words import CUT
 from rnnatlas.errors import OutputExists, RunFormatError, SettingsError
-from rnnatlas.settings import as_dict, build, check_sections, leaves, merge, preset, settings
+from rnnatlas.settings import as_dict, at_least_one, build, check_sections, leaves, merge, preset, settings
 from rnnatlas.tasks.base import Task
 
 ZOOS = {"languages": "formal-languages", "mnist": "tiled-mnist", "digits": "tiled-digits"}
@@ -40,8 +40,7 @@ class ExperimentSettings:
     supervised: bool = False
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise SettingsError(f"experiment.seeds should be 1 or more, found {self.seeds}")
+        at_least_one(self, "seeds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +180,7 @@ def reproduce(
         snapshots = zoo.snapshots(where=resolved["emulation"]["where"])
         asked_for(build(SupervisedSettings, resolved["supervised"], "supervised"), zoo, snapshots)
     chosen = range(seed, seed + resolved["experiment"]["seeds"])
-    controls = [_job(out, "zero", one, resolved, device) for one in chosen]
+    controls = [_job(out, encoders.CONTROL, one, resolved, device) for one in chosen]
     runs = [_job(out, label, one, resolved, device) for one in chosen for label in _labels(resolved)]
     with record.timing("encoders and controls"):
         _train(controls + runs, workers, progress)
@@ -261,14 +260,14 @@ def _job(out: Path, label: str, seed: int, resolved: Mapping[str, Any], device: 
     from rnnatlas.emulation.model import EmulationSettings
     from rnnatlas.properties.supervised import SupervisedSettings
 
-    control = label == "zero"
+    control = label == encoders.CONTROL
     encoder, change = ("interactive", {"interaction": False}) if label == CUT else (label, {})
     return Job(
         folder=out / "runs" / f"{label}-{seed}",
         label=label,
         encoder=encoder,
         seed=seed,
-        control=None if control else out / "runs" / f"zero-{seed}",
+        control=None if control else out / "runs" / f"{encoders.CONTROL}-{seed}",
         zoo=out / "zoo",
         encoder_settings={} if control else {**resolved["encoders"][encoder], **change},
         emulation=build(EmulationSettings, resolved["emulation"], "emulation"),
@@ -292,7 +291,7 @@ def _train(jobs: Sequence[Job], workers: int | None, progress: bool) -> None:
 def _done(job: Job) -> bool:
     from rnnatlas.properties.model import PREDICTORS
 
-    last = "model.safetensors" if job.encoder == "zero" else PREDICTORS
+    last = "model.safetensors" if job.encoder == encoders.CONTROL else PREDICTORS
     return (job.folder / last).is_file()
 
 
@@ -318,7 +317,7 @@ def _train_one(job: Job, beat: Callable[[int], None]) -> None:
             device=job.device,
             progress=beat,
         )
-    if job.encoder != "zero":
+    if job.encoder != encoders.CONTROL:
         evaluate(
             job.folder, zoo, supervised=job.supervised, device=job.device, progress=lambda steps: beat(0)
         )

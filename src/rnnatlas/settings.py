@@ -6,6 +6,7 @@ outside is laid over the defaults with `build`, which refuses unknown keys and i
 
 import dataclasses
 import importlib.resources
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
@@ -53,14 +54,37 @@ def build(cls: type[T], values: Any, what: str = "settings") -> T:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         own = first.get("ctx", {}).get("error")
-        if isinstance(own, SettingsError):  # raised by the component itself, a sentence already
-            raise own from None
         place = ".".join([what, *(str(part) for part in first["loc"])])
+        if isinstance(own, SettingsError):  # raised by the component itself, a sentence already
+            raise SettingsError(f"{place}: {own}") from None
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             parent = _class_at(cls, first["loc"][:-1])
             known = [field.name for field in dataclasses.fields(parent)] if parent else []
             raise SettingsError(f"unknown setting {place}; {nearest(str(first['loc'][-1]), known)}") from None
         raise SettingsError(f"{place}: {first['msg']}, found {first['input']!r}") from None
+
+
+def at_least_one(settings: Any, *names: str) -> None:
+    """Makes sure that settings which count something count at least one; None counts nothing.
+
+    Raises:
+        SettingsError: One of them does not.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise SettingsError(f"{name} should be 1 or more, found {value}")
+
+
+def above_zero(settings: Any, *names: str) -> None:
+    """Makes sure that settings are finite and above 0.
+
+    Raises:
+        SettingsError: One of them is not.
+    """
+    for name in names:
+        if not 0 < getattr(settings, name) < math.inf:
+            raise SettingsError(f"{name} should be finite and above 0, found {getattr(settings, name)}")
 
 
 def _class_at(cls: Any, location: Sequence[int | str]) -> Any:

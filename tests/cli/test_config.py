@@ -1,9 +1,15 @@
 """What --print-config prints, --config reads, and both mean the same."""
 
+import re
+
 import pytest
+import torch
 import yaml
 
+from rnnatlas import benchmarks
+from rnnatlas.atlas import layouts
 from rnnatlas.cli import COMMANDS, main
+from rnnatlas.emulation import divergences
 
 EXAMPLES = {
     "demo": ("", "--out d --zoo digits --seed 4 --workers 2 --device cpu --set zoo.hidden=9"),
@@ -113,3 +119,36 @@ def test_both_zoos_are_made_of_the_same_flags_and_only_mnist_has_data(tmp_path, 
         ("mnist", "tiled-mnist", tmp_path / "images"),
         ("languages", "formal-languages", None),
     ]
+
+
+@pytest.mark.parametrize("said", ["CUDA out of memory", "[enforce fail] you tried to: can't allocate memory"])
+def test_torch_without_memory_is_one_sentence(said, capsys, monkeypatch):
+    kind = torch.OutOfMemoryError if "CUDA" in said else RuntimeError
+
+    def full(*_, **__):
+        raise kind(said)
+
+    monkeypatch.setattr("rnnatlas.reproduce.reproduce", full)
+    status, _, err = call(capsys, "demo")
+    assert (status, err) == (1, "error: not enough memory; use fewer RNNs at once or a machine with more\n")
+
+
+def test_other_errors_of_torch_are_not_taken_for_that(capsys, monkeypatch):
+    monkeypatch.setattr("rnnatlas.reproduce.reproduce", lambda *_, **__: torch.ones(2) + torch.ones(3))
+    with pytest.raises(RuntimeError, match="must match the size"):
+        main(["demo"])
+
+
+@pytest.mark.parametrize(
+    ("command", "registry"),
+    [
+        ("bench", benchmarks.registry),
+        ("train", divergences),
+        ("embed", layouts.registry),
+        ("map", layouts.registry),
+    ],
+)
+def test_help_names_what_is_registered(command, registry, capsys):
+    _, text, _ = call(capsys, command, "--help")
+    for name in registry:
+        assert re.search(rf"\b{name}\b", " ".join(text.replace("│", " ").split())), name

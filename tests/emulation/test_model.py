@@ -26,9 +26,8 @@ def run(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "run")
 
 
-def test_a_run_can_be_moved_and_loaded(zoo, whole, run):
-    shutil.rmtree(whole.parent / "nowhere", ignore_errors=True)
-    model, moved = Model.load(whole), Model.load(run)
+def test_a_run_can_be_moved_and_loaded(zoo, whole, run, tmp_path):
+    model, moved = Model.load(whole), Model.load(shutil.move(run, tmp_path / "moved"))
     population = zoo.population(zoo.snapshots())
     assert torch.equal(model.embed(population), moved.embed(population))
     assert model.spec == zoo.specs[0]

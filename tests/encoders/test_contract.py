@@ -8,7 +8,7 @@ import torch
 from rnnatlas import encoders
 from rnnatlas.encoders import equivariant
 from rnnatlas.encoders.base import EMBED, Encoder
-from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.errors import RNNSpecMismatch, TrainingDiverged
 from rnnatlas.rnn import SYMMETRIES, Population, RNNSpec
 from rnnatlas.settings import build
 
@@ -148,6 +148,14 @@ def test_learns_on_another_device(name, spec):
     encoder(population).sum().backward()
     for tensor in (*encoder.parameters(), *population.weights.values()):
         assert tensor.grad.device.type == "meta"
+
+
+@ENCODERS
+def test_rnns_without_an_embedding_are_named_before_training(name):
+    encoder, population = make(name), some()
+    population.weights["weight_hh_l0"][2] = torch.nan
+    with pytest.raises(TrainingDiverged, match="embeddings of training RNNs are not finite before training"):
+        encoder.calibrate(population)
 
 
 @ENCODERS

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -105,8 +107,14 @@ def test_the_logit_scale_sharpens_questions():
 
 @pytest.mark.parametrize("name", ["sequences", "steps", "width", "layers", "hidden"])
 def test_refuses_sizes_of_nothing(name):
-    with pytest.raises(SettingsError, match=rf"encoder\.{name} should be 1 or more, found 0"):
+    with pytest.raises(SettingsError, match=rf"^{name} should be 1 or more, found 0"):
         ProbingSettings(**{name: 0})
+
+
+@pytest.mark.parametrize("scale", [0.0, math.nan, math.inf])
+def test_refuses_questions_of_no_scale(scale):
+    with pytest.raises(SettingsError, match="logit_scale should be finite and above 0"):
+        ProbingSettings(logit_scale=scale)
 
 
 def test_bidirectional_rnns_can_be_probed_in_whole_sequences_only():
@@ -116,7 +124,7 @@ def test_bidirectional_rnns_can_be_probed_in_whole_sequences_only():
     with pytest.raises(RNNSpecMismatch, match="one step at a time"):
         interactive(spec=spec)
     with pytest.raises(RNNSpecMismatch, match="both ends"):
-        interactive()(some(spec=RNNSpec(cell="gru", input=5, hidden=3, output=4, bidirectional=True)))
+        interactive().check(spec)
 
 
 def test_lstms_start_with_forget_gates_that_remember():

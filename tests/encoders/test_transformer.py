@@ -49,5 +49,5 @@ def test_every_row_matters():
 
 
 def test_heads_share_the_width():
-    with pytest.raises(SettingsError, match=r"width should be a multiple of encoder\.heads, 3, found 128"):
+    with pytest.raises(SettingsError, match=r"width should be a multiple of heads, 3, found 128"):
         TransformerSettings(heads=3)

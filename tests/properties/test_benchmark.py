@@ -75,9 +75,9 @@ def test_it_takes_as_many_updates_as_emulation_unless_told_otherwise(told):
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(SettingsError, match=r"supervised\.steps should be 1 or more, found 0"):
+    with pytest.raises(SettingsError, match="steps should be 1 or more, found 0"):
         SupervisedSettings(steps=0)
-    with pytest.raises(SettingsError, match="learning_rate should be above 0"):
+    with pytest.raises(SettingsError, match="learning_rate should be finite and above 0"):
         SupervisedSettings(learning_rate=0.0)
     with pytest.raises(UnknownName, match="tsak"):
         SupervisedSettings(properties=("tsak",))

@@ -200,10 +200,10 @@ def test_what_the_last_steps_learned_counts():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"every": 0}, r"predictor\.every should be 1 or more, found 0"),
-        ({"batch": 0}, r"predictor\.batch should be 1 or more"),
-        ({"dropout": 1.0}, r"predictor\.dropout should be from 0 to below 1, found 1\.0"),
-        ({"learning_rate": 0.0}, r"predictor\.learning_rate should be above 0"),
+        ({"every": 0}, "every should be 1 or more, found 0"),
+        ({"batch": 0}, "batch should be 1 or more"),
+        ({"dropout": 1.0}, r"^dropout should be from 0 to below 1, found 1\.0"),
+        ({"learning_rate": 0.0}, "learning_rate should be finite and above 0"),
     ],
 )
 def test_settings_that_train_nothing_are_refused(values, message):

@@ -244,7 +244,7 @@ def test_mask_ends_with_the_answer_that_says_eos():
     [
         ({"tokens": 1}, "between 2 and 26"),
         ({"tokens": 9}, "at most 100000 languages"),
-        ({"smallest": 3}, "at most task.largest"),
+        ({"smallest": 3}, "task: smallest should be at most largest"),
         ({"length": 14, "largest_n": 3}, "15 or more"),
         ({"largest_n": 2}, "3 or more"),
         ({"performance_samples": 0}, "1 or more"),

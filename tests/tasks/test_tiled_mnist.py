@@ -256,13 +256,13 @@ def test_ood_angles_are_the_last_48_degrees():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"tile": 3}, "task.tile should divide 8"),
-        ({"tile": 0}, "task.tile should be 1 or more"),
+        ({"tile": 3}, "^tile should divide 8"),
+        ({"tile": 0}, "task: tile should be 1 or more"),
         ({"weight_decays": []}, "one number or more"),
         ({"weight_decays": [-0.1]}, "none negative"),
         ({"ood_from": 400}, "at most 360 degrees, found 400"),
         ({"ood_from": 0}, "above 0 and"),
-        ({"metric_images": 0}, "task.metric_images should be 1 or more"),
+        ({"metric_images": 0}, "task: metric_images should be 1 or more"),
         ({"tiles": 4}, "did you mean 'tile'"),
     ],
 )

@@ -1,6 +1,7 @@
 """What each encoder costs: milliseconds a training step, RNNs embedded a second."""
 
 import contextlib
+import copy
 import dataclasses
 import itertools
 import os
@@ -18,7 +19,7 @@ from rnnatlas import encoders, seeds
 from rnnatlas.benchmarks.base import Benchmark, Row, Tell, digits, shown, take_turns
 from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.model import EmulationSettings, RunSettings, TaskSettings, make_parts
-from rnnatlas.encoders.base import Encoder
+from rnnatlas.encoders.base import TOGETHER, Encoder
 from rnnatlas.rnn import Population
 from rnnatlas.settings import as_dict, build, preset
 from rnnatlas.tasks.formal_languages import FormalLanguages
@@ -27,9 +28,6 @@ from rnnatlas.zoo.train import ZooSettings, one_thread
 TORCH, OURS = "emulator alone, torch.nn.LSTM", "emulator alone"
 MANY = 8
 """Probing sequences of interactive probing that are timed as well, where a preset has fewer."""
-
-EMBEDDED = 256
-"""RNNs that are embedded at a time, as `Model.embed` does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +47,9 @@ class Encoders(Benchmark):
         "step embeds, emulates and learns: divergence, backward, clipping, AdamW. The emulator alone is a "
         "step without an encoder: once as one would write it, on torch.nn.LSTM and to the end of all "
         "sequences, and once as it is here; × is how many times as long as the former a step takes. "
-        "Embedding is forward alone, 256 RNNs at a time. The RNNs are untrained, their rollouts training "
-        "strings. Encoders that a preset does not name have their default settings, which are the paper's."
+        f"Embedding is forward alone, {TOGETHER} RNNs at a time. The RNNs are untrained, their rollouts "
+        "training strings. Encoders that a preset does not name have their default settings, which are the "
+        "paper's."
     )
 
     def measure(self, tell: Tell) -> list[Row]:
@@ -76,7 +75,7 @@ class Encoders(Benchmark):
                     row = {"preset": name, "rnns": str(sizes.spec), "what": what, "step_seconds": seconds}
                     row["step_seconds_all_cores"] = together[what]
                     if what in models:
-                        row["embed_seconds"], row["embedded"] = embedding[what], EMBEDDED
+                        row["embed_seconds"], row["embedded"] = embedding[what], TOGETHER
                         weights = models[what].encoder.parameters()
                         row["parameters"] = sum(weight.numel() for weight in weights)
                     rows.append(row)
@@ -122,7 +121,7 @@ class Sizes:
         self.task = FormalLanguages(build(FormalLanguages.Settings, self.chosen["task"], "task"))
         self.spec = build(ZooSettings, self.chosen["zoo"]).spec(self.task)
         self.emulation = build(EmulationSettings, self.chosen["emulation"])
-        generators = [torch.Generator().manual_seed(seed) for seed in range(EMBEDDED)]
+        generators = [torch.Generator().manual_seed(seed) for seed in range(TOGETHER)]
         self.population = Population.initialise(self.spec, generators)
         torch.manual_seed(0)
         self.snapshots = Snapshots(
@@ -130,8 +129,8 @@ class Sizes:
             task=self.task,
             table=pa.table({}),
             weights=self.population.flatten(),
-            stored=torch.from_numpy(np.stack([self._strings(run) for run in range(EMBEDDED)])),
-            targets=torch.randn(EMBEDDED, 4, self.task.time, self.task.output).log_softmax(-1).half(),
+            stored=torch.from_numpy(np.stack([self._strings(run) for run in range(TOGETHER)])),
+            targets=torch.randn(TOGETHER, 4, self.task.time, self.task.output).log_softmax(-1).half(),
         )
 
     def _strings(self, run: int) -> UInt8[np.ndarray, "rollout stored"]:
@@ -159,9 +158,9 @@ class Sizes:
         return Training(*parts, self.snapshots, self.snapshots, self.emulation, 0, Path())
 
     def embedder(self, encoder: Encoder) -> Callable[[], Any]:
-        """Embeds all RNNs, as a trained encoder does."""
-        encoder.eval()
-        return torch.no_grad()(lambda: encoder(self.population))
+        """Embeds all RNNs, as a trained encoder does; the one given goes on training."""
+        trained = copy.deepcopy(encoder).eval()
+        return torch.no_grad()(lambda: trained(self.population))
 
 
 def _steps(models: Mapping[str, Any], sizes: Sizes) -> dict[str, Callable[[], None]]:

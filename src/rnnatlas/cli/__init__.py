@@ -74,8 +74,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except (RNNAtlasError, OSError, KeyboardInterrupt, MemoryError) as error:
-        if "--debug" in tokens:
+    except (RNNAtlasError, OSError, KeyboardInterrupt, MemoryError, RuntimeError) as error:
+        if "--debug" in tokens or (isinstance(error, RuntimeError) and not _out_of_memory(error)):
             raise
         print(f"error: {_sentence(error)}", file=sys.stderr)
         status = _status(error)
@@ -108,6 +108,11 @@ def _config_path(tokens: list[str]) -> Path | None:
     return None
 
 
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is torch that says so: of a GPU with an error of its own, of the CPU in words alone."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
 def _status(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return 130
@@ -117,7 +122,7 @@ def _status(error: BaseException) -> int:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; what was finished is kept, and commands with --resume go on from there"
-    if isinstance(error, MemoryError):
+    if isinstance(error, (MemoryError, RuntimeError)):
         return "not enough memory; use fewer RNNs at once or a machine with more"
     if isinstance(error, OSError) and not isinstance(error, RNNAtlasError):
         where = f" ({error.filename})" if error.filename else ""

@@ -89,9 +89,10 @@ def train(
 
 
 def _summary(path: Path, divergence: str) -> str:
+    from rnnatlas import encoders
     from rnnatlas.emulation.model import read_metrics
 
-    own, zero = (read_metrics(folder)[0] for folder in (path, path / "zero"))
+    own, zero = (read_metrics(folder)[0] for folder in (path, path / encoders.CONTROL))
     return (
         f"best validation loss ({divergence}) {own['value']:.4f} at step {own['step']}, "
         f"{zero['value']:.4f} without embeddings; {path}"

@@ -43,8 +43,9 @@ def build(
             downloaded.
         seed: With a run's number, decides everything random about the run.
         executor: Where the work is done: local (processes on this machine).
-        workers: Processes at a time; as many as there are processors by default.
-        device: Where RNNs are trained; auto is a GPU, where there is one.
+        workers: Processes at a time; as many as there are processors by default, or one with a GPU.
+        device: Where RNNs are trained; auto is a GPU, where there is one, unless --workers asks for several
+            processes.
         resume: Go on with a zoo that was begun in --out.
         set: Change a setting, such as zoo.hidden=16 or task.tokens=3; may be repeated.
     """

@@ -5,9 +5,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnatlas.encoders.base import EMBED, at_least_one, remember
+from rnnatlas.encoders.base import EMBED, remember
 from rnnatlas.rnn import draw, run_lstm
-from rnnatlas.settings import settings
+from rnnatlas.settings import at_least_one, settings
 
 GROUPS = 3
 """Groups of like length that sequences are run in: more waste less on padding and more on small products."""
@@ -26,7 +26,7 @@ class EmulatorSettings:
     layers: int = 2
 
     def __post_init__(self) -> None:
-        at_least_one(self, "emulation.emulator", "width", "layers")
+        at_least_one(self, "width", "layers")
 
 
 class Emulator(nn.Module):

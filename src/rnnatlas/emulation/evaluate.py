@@ -13,7 +13,6 @@ from rnnatlas import seeds
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.data import Snapshots, unpack
 from rnnatlas.emulation.divergence import masked_mean
-from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import Model
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
@@ -73,7 +72,7 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
             "shuffled": model.emulate(shuffled[rows], inputs),
         }
         if model.zero is not None:
-            predictions["zero"] = _told_nothing(model.zero, own[rows], inputs)
+            predictions["zero"] = model.emulate_untold(inputs)
         for told, prediction in predictions.items():
             for name in names:
                 values = divergences[name](targets, prediction)
@@ -176,15 +175,10 @@ def _solved(model: Model, zoo: Zoo, snapshots: pa.Table) -> dict[str, np.ndarray
         own = z[number * size : (number + 1) * size]
         answers = {"original": targets, "emulated": model.emulate(own, inputs)}
         if model.zero is not None:
-            answers["zero"] = _told_nothing(model.zero, own, inputs)
+            answers["zero"] = model.emulate_untold(inputs)
         for name, outputs in answers.items():
             right = data.task.solved(batch["stored"], outputs)
             if right is None:
                 return {}
             shares.setdefault(name, []).append(right.mean(1))
     return {name: torch.cat(found).double().numpy() for name, found in shares.items()}
-
-
-def _told_nothing(zero: Emulator, z: Tensor, inputs: Tensor) -> Tensor:
-    device = next(zero.parameters()).device
-    return zero(torch.zeros_like(z).to(device), inputs.to(device)).cpu()

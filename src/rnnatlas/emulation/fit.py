@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import logging
+import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -29,7 +31,7 @@ from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import EmulationSettings
 from rnnatlas.emulation.progress import Progress, Telling
 from rnnatlas.encoders.base import Encoder
-from rnnatlas.errors import TrainingDiverged
+from rnnatlas.errors import RunFormatError, TrainingDiverged
 
 RESUME = "resume.ckpt"
 """What an unfinished run goes on from; read without unpickling code, removed when the run is finished."""
@@ -106,7 +108,8 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: D102
         loss = self.loss(batch).mean()
-        self._check(loss)
+        if self.device.type == "cpu":  # a GPU would have to be waited for; validation finds it out there
+            self._check(loss)
         self._sum += loss.detach()
         self._since += 1
         return loss
@@ -150,9 +153,10 @@ class Training(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Adds a row to the history and keeps the weights if they are the best so far."""
-        loss = torch.cat(self._losses).mean()
+        strategy = self.trainer.strategy  # all devices decide alike
+        loss = strategy.reduce(torch.cat(self._losses).mean(), reduce_op="mean")
         self._check(loss)
-        train = self.trainer.strategy.reduce(self._sum / self._since, reduce_op="mean")
+        train = strategy.reduce(self._sum / self._since, reduce_op="mean")
         row = {
             "step": self.done,
             "train_loss": float(train),
@@ -223,6 +227,21 @@ class Training(lightning.LightningModule):
             self.trainer.optimizers[0].load_state_dict(self._optimizer_state)
 
 
+def saved(out: Path) -> dict[str, Any]:
+    """What an unfinished run goes on from, on whichever device.
+
+    Raises:
+        RunFormatError: It is damaged.
+    """
+    content = io.BytesIO((out / RESUME).read_bytes())
+    try:
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
+        raise RunFormatError(
+            f"{out / RESUME} should hold an unfinished run, but is damaged; remove {out} and train again"
+        ) from None
+
+
 class _Stream(IterableDataset):
     """Batches made as they are asked for."""
 
@@ -254,7 +273,8 @@ def fit(
 ) -> None:
     """Trains from where `training` is to its last step; arguments as those of `train`."""
     logger = TensorBoardLogger(out, name="", version="", purge_step=training.done or None)
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    gpus = range(torch.cuda.device_count()) if device == "cuda" else []
+    with _quiet(), _raising_diverged(), torch.random.fork_rng(gpus):
         trainer = lightning.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=devices,
@@ -270,6 +290,18 @@ def fit(
             use_distributed_sampler=False,
         )
         trainer.fit(training)
+
+
+@contextlib.contextmanager
+def _raising_diverged() -> Iterator[None]:
+    """Raises what one of several processes raised, of which a text arrives here."""
+    try:
+        yield
+    except ProcessRaisedException as error:
+        kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
+        if not kind.endswith(TrainingDiverged.__name__):
+            raise
+        raise TrainingDiverged(sentence) from None
 
 
 @contextlib.contextmanager

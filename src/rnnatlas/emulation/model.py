@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
-from rnnatlas.encoders.base import Encoder, above_zero, at_least_one, chunks
+from rnnatlas.encoders import CONTROL
+from rnnatlas.encoders.base import EMBED, TOGETHER, Encoder, chunks
 from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.rnn import Population, RNNSpec
-from rnnatlas.settings import as_dict, build, read_yaml, settings, to_yaml
+from rnnatlas.settings import above_zero, as_dict, at_least_one, build, read_yaml, settings, to_yaml
 from rnnatlas.tasks.base import Task
 
 M = TypeVar("M", bound="Model")
@@ -66,11 +67,11 @@ class EmulationSettings:
 
     def __post_init__(self) -> None:
         counts = ("steps", "rnns", "rollouts", "validate_every", "validation_rollouts", "patience")
-        at_least_one(self, "emulation", *counts)
-        above_zero(self, "emulation", "learning_rate", "clip")
+        at_least_one(self, *counts)
+        above_zero(self, "learning_rate", "clip")
         for name in ("weight_decay", "warmup"):
             if not getattr(self, name) >= 0:
-                raise SettingsError(f"emulation.{name} should be 0 or more, found {getattr(self, name)}")
+                raise SettingsError(f"{name} should be 0 or more, found {getattr(self, name)}")
         divergences.description(self.divergence)  # raises for an unknown name
 
 
@@ -115,7 +116,7 @@ class Model:
         self.zero: Emulator | None = None
 
     @classmethod
-    def load(cls: type[M], path: Path | str, device: str = "cpu") -> M:
+    def load(cls: type[M], path: Path | str) -> M:
         """Reads a finished run.
 
         Raises:
@@ -125,13 +126,13 @@ class Model:
         model = cls(path, read_settings(path))
         read_weights(path, {"encoder": model.encoder, "emulator": model.emulator})
         if model.settings.encoder not in encoders.controls:
-            control = cls(path / "zero", read_settings(path / "zero"))
+            control = cls(path / CONTROL, read_settings(path / CONTROL))
             read_weights(control.path, {"encoder": control.encoder, "emulator": control.emulator})
             model.zero = control.emulator
         for part in (model.encoder, model.emulator, model.zero):
             if part is not None:
                 part.eval().requires_grad_(False)
-        return model.to(device)
+        return model
 
     def to(self: M, device: torch.device | str) -> M:
         """Moves encoder and emulators there."""
@@ -146,7 +147,7 @@ class Model:
         return next(self.emulator.parameters()).device
 
     @torch.no_grad()
-    def embed(self, population: Population, batch: int = 256) -> Float[Tensor, "rnn embed"]:
+    def embed(self, population: Population, batch: int = TOGETHER) -> Float[Tensor, "rnn embed"]:
         """Embeddings of unit length, on the CPU.
 
         Args:
@@ -165,7 +166,18 @@ class Model:
         self, z: Float[Tensor, "rnn embed"], inputs: Float[Tensor, "rnn rollout time input"]
     ) -> Float[Tensor, "rnn rollout time output"]:
         """What RNNs with these embeddings would give out on the inputs, as log-probabilities."""
-        return self.emulator(z.to(self.device), inputs.to(self.device)).cpu()
+        return self._emulate(self.emulator, z, inputs)
+
+    @torch.no_grad()
+    def emulate_untold(
+        self, inputs: Float[Tensor, "rnn rollout time input"]
+    ) -> Float[Tensor, "rnn rollout time output"]:
+        """The same by the control, whose emulator is told nothing of the RNNs; the run has to have one."""
+        assert self.zero is not None, "controls have none themselves"
+        return self._emulate(self.zero, torch.zeros(len(inputs), EMBED), inputs)
+
+    def _emulate(self, emulator: Emulator, z: Tensor, inputs: Tensor) -> Tensor:
+        return emulator(z.to(self.device), inputs.to(self.device)).cpu()
 
 
 def make_parts(spec: RNNSpec, task: Task, run: RunSettings) -> tuple[Encoder, Emulator]:
@@ -177,9 +189,9 @@ def make_parts(spec: RNNSpec, task: Task, run: RunSettings) -> tuple[Encoder, Em
     kind = known[run.encoder]
     own = build(kind.Settings, run.encoder_settings, "encoder")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.torch_generator(run.seed, "encoder").initial_seed())
+        torch.default_generator.manual_seed(seeds.torch_generator(run.seed, "encoder").initial_seed())
         encoder = kind(spec, task.signal, task.outcome, own)
-        torch.manual_seed(seeds.torch_generator(run.seed, "emulator").initial_seed())
+        torch.default_generator.manual_seed(seeds.torch_generator(run.seed, "emulator").initial_seed())
         emulator = Emulator(spec.input, spec.output_size, task.time, run.emulation.emulator)
     return encoder, emulator
 

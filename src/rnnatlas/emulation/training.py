@@ -22,12 +22,10 @@ from rnnatlas.emulation.model import (
     write_settings,
     write_weights,
 )
+from rnnatlas.encoders import CONTROL
 from rnnatlas.errors import OutputExists, RunFormatError, SettingsError, ZooFormatError
 from rnnatlas.settings import as_dict, build, leaves
 from rnnatlas.zoo.store import Zoo
-
-CONTROL = "zero"
-"""Name of the control encoder, and of its folder inside a run."""
 
 
 def train(
@@ -106,9 +104,10 @@ def _check_hardware(device: str, devices: int, rnns: int) -> None:
     if devices < 1 or (present and devices > present):
         most = f"{present}, the GPUs there are" if present else "the number of cores"
         raise SettingsError(f"devices should be between 1 and {most}, found {devices}")
-    if rnns < devices:
+    if rnns % devices:
         raise SettingsError(
-            f"emulation.rnns should be {devices} or more, since {devices} devices share them, found {rnns}"
+            f"emulation.rnns should be a multiple of {devices}, since {devices} devices share them, found "
+            f"{rnns}"
         )
 
 
@@ -186,19 +185,19 @@ def _train(
     progress: bool | Callable[[int], None],
 ) -> None:
     """Trains one encoder, from where its folder says it is."""
-    from rnnatlas.emulation.fit import RESUME, Training, fit, write_history
+    from rnnatlas.emulation.fit import RESUME, Training, fit, saved, write_history
 
     settings, train = run.emulation, snapshots["train"]
     if not (out / "model.safetensors").is_file():
         encoder, emulator = make_parts(train.spec, train.task, run)
         training = Training(encoder, emulator, train, snapshots["validation"], settings, run.seed, out)
         if (out / RESUME).is_file():
-            training.take_up(torch.load(out / RESUME, weights_only=True))
+            training.take_up(saved(out))
         else:
             encoder.calibrate(train.population)
         if not training.finished:
             fit(training, out, device, devices, progress)
-            training.take_up(torch.load(out / RESUME, weights_only=True))
+            training.take_up(saved(out))
         write_history(out, training.history)
         write_metrics(out, [_record(run, training.best, snapshots["validation"])])
         write_weights(out, training.best["weights"])

@@ -32,9 +32,12 @@ registry = Registry(
     },
 )
 
+CONTROL = "zero"
+"""Name of the control, and of its folder inside a run."""
+
 controls = Registry(
     "control encoder",
-    {"zero": ("rnnatlas.encoders.zero:Zero", "tells the emulator nothing: every embedding is zero")},
+    {CONTROL: ("rnnatlas.encoders.zero:Zero", "tells the emulator nothing: every embedding is zero")},
 )
 
 make_indexable(__name__)

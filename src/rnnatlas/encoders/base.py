@@ -10,13 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnatlas.errors import RNNSpecMismatch, SettingsError
+from rnnatlas.errors import RNNSpecMismatch, TrainingDiverged
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.rnn.spec import GATES
 from rnnatlas.tasks.base import Signal
 
 EMBED = 16
 """Size of an embedding (Herrmann et al. 2024, section 3)."""
+
+TOGETHER = 256
+"""RNNs that are embedded together, which bounds memory; they share what does not depend on the RNN."""
 
 FLOOR = 0.03
 """Least spread that whitening assumes, as a share of the largest: narrower directions stay narrower."""
@@ -76,10 +79,18 @@ class Encoder(nn.Module, ABC):
 
         Args:
             population: All training snapshots.
+
+        Raises:
+            TrainingDiverged: Their embeddings are not finite.
         """
         if self.last is None:
             return
         raw = torch.cat([self.read(chunk) for chunk in chunks(population)])
+        if not raw.isfinite().all():
+            raise TrainingDiverged(
+                "embeddings of training RNNs are not finite before training has begun; look for broken "
+                "snapshots with: rnnatlas zoo verify"
+            )
         centre = raw.mean(0)
         variances, directions = torch.linalg.eigh((raw - centre).double().T.cov(correction=0))
         if variances[-1] < 1e-14:  # all alike: nothing to spread out
@@ -107,32 +118,9 @@ class Encoder(nn.Module, ABC):
             )
 
 
-def chunks(population: Population, size: int = 256) -> Iterator[Population]:
+def chunks(population: Population, size: int = TOGETHER) -> Iterator[Population]:
     """The RNNs, some at a time, which bounds memory."""
     return (population.select(slice(i, i + size)) for i in range(0, len(population), size))
-
-
-def at_least_one(settings: Any, section: str, *names: str) -> None:
-    """Makes sure that settings which count something count at least one; None counts nothing.
-
-    Raises:
-        SettingsError: One of them does not.
-    """
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise SettingsError(f"{section}.{name} should be 1 or more, found {value}")
-
-
-def above_zero(settings: Any, section: str, *names: str) -> None:
-    """Makes sure that settings are above 0.
-
-    Raises:
-        SettingsError: One of them is not.
-    """
-    for name in names:
-        if not getattr(settings, name) > 0:
-            raise SettingsError(f"{section}.{name} should be above 0, found {getattr(settings, name)}")
 
 
 def mean_and_spread(values: Tensor, dim: int | None = None) -> tuple[Tensor, Tensor]:

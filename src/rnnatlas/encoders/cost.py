@@ -9,14 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rnnatlas.encoders import registry
-from rnnatlas.encoders.base import Encoder
+from rnnatlas.encoders.base import TOGETHER, Encoder
 from rnnatlas.rnn import Population, RNNSpec
 
 PAPER = RNNSpec(cell="lstm", input=6, hidden=32, layers=2, output=6)
 """The LSTMs of Herrmann et al. 2024 that write formal languages."""
-
-TOGETHER = 256
-"""RNNs that are embedded together, which share what does not depend on the RNN, such as fixed questions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

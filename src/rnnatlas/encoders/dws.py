@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mean_and_spread, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, mean_and_spread, mlp
 from rnnatlas.encoders.equivariant import Equivariant, Features, Part, Rectified, parts
 from rnnatlas.rnn import Population, RNNSpec, canonical_bias
-from rnnatlas.settings import settings
+from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks.base import Signal
 
 
@@ -32,7 +32,7 @@ class DWSSettings:
     width: int = 128
 
     def __post_init__(self) -> None:
-        at_least_one(self, "encoder", "lifted", "channels", "layers", "width")
+        at_least_one(self, "lifted", "channels", "layers", "width")
 
 
 class DWS(Encoder):

@@ -252,10 +252,9 @@ class Mix(nn.Module):
     ):
         super().__init__()
         ties: dict[str, int] = {}
-        self.tables = [
-            [[ties.setdefault(tie(to, source), len(ties)) for to in group] for source in group]
-            for group in groups
-        ]
+        for number, group in enumerate(groups):
+            table = [[ties.setdefault(tie(to, source), len(ties)) for to in group] for source in group]
+            self.register_buffer(f"table{number}", torch.tensor(table), persistent=False)
         inputs = max(len(group) for group in groups) * channels[0]
         self.weight = nn.Parameter(_drawn(inputs, len(ties), *channels))
 
@@ -263,7 +262,7 @@ class Mix(nn.Module):
         self, slots: list[Float[Tensor, "rnn *axis channel"]], group: int
     ) -> list[Float[Tensor, "rnn *axis mixed"]]:
         """The mixed slots of one group."""
-        table = torch.tensor(self.tables[group], device=self.weight.device)
+        table = self.get_buffer(f"table{group}")
         blocks = self.weight.index_select(0, table.flatten()).unflatten(0, table.shape)
         matrix = blocks.transpose(1, 2).flatten(2).flatten(0, 1)
         return list((torch.cat(slots, -1) @ matrix).split(blocks.shape[-1], -1))

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, at_least_one, mlp
+from rnnatlas.encoders.base import EMBED, mlp
 from rnnatlas.encoders.rows import RowEncoder, row_shapes
 from rnnatlas.rnn import Population, RNNSpec
-from rnnatlas.settings import settings
+from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks.base import Signal
 
 
@@ -28,7 +28,7 @@ class FlatSettings:
     permute: bool = True
 
     def __post_init__(self) -> None:
-        at_least_one(self, "encoder", "width", "layers")
+        at_least_one(self, "width", "layers")
 
 
 class Flat(RowEncoder):

@@ -38,14 +38,19 @@ class InteractiveProbing(ProbingEncoder):
 
     def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
         super().__init__(spec, signal, outcome, settings)
-        if spec.bidirectional and settings.interaction:
+        self.check(spec)
+        self.steps = None
+        if settings.step_embedding:
+            self.steps = nn.Parameter(torch.randn(settings.steps, settings.width))
+
+    def check(self, spec: RNNSpec) -> None:
+        """See `Encoder.check`."""
+        super().check(spec)
+        if spec.bidirectional and self.settings.interaction:
             raise RNNSpecMismatch(
                 f"interactive probing asks one step at a time, but {spec} reads sequences from both ends; "
                 "use the encoder noninteractive"
             )
-        self.steps = None
-        if settings.step_embedding:
-            self.steps = nn.Parameter(torch.randn(settings.steps, settings.width))
 
     def _ask(self, population: Population) -> tuple[Probing, Float[Tensor, "rnn width"]]:
         if not self.settings.interaction:

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, chunks, mean_and_spread, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, chunks, mean_and_spread, mlp
 from rnnatlas.encoders.reader import Reader
 from rnnatlas.rnn import SYMMETRIES, Population, RNNSpec, run
-from rnnatlas.settings import settings
+from rnnatlas.settings import above_zero, at_least_one, settings
 from rnnatlas.tasks.base import Signal, Values
 
 
@@ -39,7 +39,8 @@ class ProbingSettings:
     logit_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        at_least_one(self, "encoder", "sequences", "steps", "width", "layers", "hidden")
+        at_least_one(self, "sequences", "steps", "width", "layers", "hidden")
+        above_zero(self, "logit_scale")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, at_least_one, mean_and_spread, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, chunks, mean_and_spread, mlp
 from rnnatlas.rnn import Population, RNNSpec, canonical_bias
 from rnnatlas.rnn.tracing import traced
-from rnnatlas.settings import settings
+from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks.base import Signal
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -30,7 +30,7 @@ class StatisticsSettings:
     layers: int = 3
 
     def __post_init__(self) -> None:
-        at_least_one(self, "encoder", "width", "layers")
+        at_least_one(self, "width", "layers")
 
 
 class Statistics(Encoder):
@@ -69,8 +69,7 @@ class Statistics(Encoder):
     @torch.no_grad()
     def calibrate(self, population: Population) -> None:
         """Takes each feature's mean and spread over the training snapshots, then spreads embeddings out."""
-        chunks = range(0, len(population), 256)
-        features = torch.cat([statistics(population.select(slice(i, i + 256))) for i in chunks])
+        features = torch.cat([statistics(part) for part in chunks(population)])
         centre, scale = mean_and_spread(features, 0)
         self.centre.copy_(centre)
         self.scale.copy_(scale)

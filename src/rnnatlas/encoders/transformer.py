@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnnatlas.encoders.base import EMBED, at_least_one
+from rnnatlas.encoders.base import EMBED
 from rnnatlas.encoders.rows import RowEncoder, row_shapes
 from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population, RNNSpec
-from rnnatlas.settings import settings
+from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks.base import Signal
 
 
@@ -34,11 +34,9 @@ class TransformerSettings:
     permute: bool = True
 
     def __post_init__(self) -> None:
-        at_least_one(self, "encoder", "width", "layers", "heads", "feedforward")
+        at_least_one(self, "width", "layers", "heads", "feedforward")
         if self.width % self.heads:
-            raise SettingsError(
-                f"encoder.width should be a multiple of encoder.heads, {self.heads}, found {self.width}"
-            )
+            raise SettingsError(f"width should be a multiple of heads, {self.heads}, found {self.width}")
 
 
 class Transformer(RowEncoder):

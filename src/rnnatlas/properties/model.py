@@ -25,13 +25,13 @@ class Model(emulation.Model):
     predictors: dict[str, tuple[Property, Predictor]]
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "cpu") -> "Model":
+    def load(cls, path: Path | str) -> "Model":
         """Reads a finished run.
 
         Raises:
             RunFormatError: It is missing, unfinished, damaged or of another format version.
         """
-        model = super().load(path, device)
+        model = super().load(path)
         file = model.path / PREDICTORS
         model.predictors = predictors.load(file) if file.is_file() else {}
         return model
@@ -72,10 +72,10 @@ class Model(emulation.Model):
         return [{name: column[i] for name, column in columns.items()} for i in range(len(z))]
 
 
-def load(path: Path | str, device: str = "cpu") -> Model:
+def load(path: Path | str) -> Model:
     """Reads a trained run: encoder, emulators, predictors, settings.
 
     Raises:
         RunFormatError: It is missing, unfinished, damaged or of another format version.
     """
-    return Model.load(path, device)
+    return Model.load(path)

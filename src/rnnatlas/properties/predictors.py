@@ -12,13 +12,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
-from rnnatlas.encoders.base import above_zero, at_least_one, mean_and_spread
+from rnnatlas.encoders.base import mean_and_spread
 from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.files import replacing
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import Sureness, calibrate
 from rnnatlas.properties.roles import Roles
-from rnnatlas.settings import settings
+from rnnatlas.settings import above_zero, at_least_one, settings
 
 FORMAT = "2"
 
@@ -48,10 +48,10 @@ class PredictorSettings:
     every: int = 10
 
     def __post_init__(self) -> None:
-        at_least_one(self, "predictor", "width", "batch", "steps", "patience", "every")
+        at_least_one(self, "width", "batch", "steps", "patience", "every")
         if not 0 <= self.dropout < 1:
-            raise SettingsError(f"predictor.dropout should be from 0 to below 1, found {self.dropout}")
-        above_zero(self, "predictor", "learning_rate")
+            raise SettingsError(f"dropout should be from 0 to below 1, found {self.dropout}")
+        above_zero(self, "learning_rate")
 
 
 class Predictor(nn.Module):
@@ -126,7 +126,8 @@ def fit(
     settings = settings or PredictorSettings()
     rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (roles.train, roles.stopping))
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(int(seeds.stream(seed, "predictor", prop.name).integers(1 << 62)))
+        noise = int(seeds.stream(seed, "predictor", prop.name).integers(1 << 62))
+        torch.default_generator.manual_seed(noise)
         predictor = Predictor(features.shape[1], prop.width, settings)
         predictor.standardise(features[rows])
         optimiser = torch.optim.AdamW(

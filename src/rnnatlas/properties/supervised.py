@@ -11,17 +11,14 @@ from torch.nn.utils import clip_grad_norm_
 
 from rnnatlas import seeds
 from rnnatlas.emulation.model import Model
-from rnnatlas.encoders.base import EMBED, above_zero, at_least_one
+from rnnatlas.encoders.base import EMBED, TOGETHER
 from rnnatlas.properties import registry
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import calibrate
 from rnnatlas.properties.features import Groups, set_scales, started
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, descend
 from rnnatlas.properties.roles import Roles
-from rnnatlas.settings import settings
-
-BATCH = 256
-"""RNNs that are embedded at a time where nothing is learned, which bounds memory."""
+from rnnatlas.settings import above_zero, at_least_one, settings
 
 
 @settings
@@ -50,8 +47,8 @@ class SupervisedSettings:
     def __post_init__(self) -> None:
         for name in self.properties or ():
             registry.description(name)  # raises for an unknown name
-        at_least_one(self, "supervised", "steps", "rnns", "every", "patience")
-        above_zero(self, "supervised", "learning_rate")
+        at_least_one(self, "steps", "rnns", "every", "patience")
+        above_zero(self, "learning_rate")
 
 
 def updates(settings: SupervisedSettings, model: Model) -> int:
@@ -93,7 +90,7 @@ class Supervised(nn.Module):
         number, place = self._where[rows].T
         for one in np.unique(number):
             own = np.flatnonzero(number == one)
-            chunks = np.array_split(own, math.ceil(len(own) / BATCH))
+            chunks = np.array_split(own, math.ceil(len(own) / TOGETHER))
             population = self._populations[one]
             parts = [self.encoder(population.select(place[chunk].tolist())).cpu() for chunk in chunks]
             vectors = vectors.index_copy(0, torch.from_numpy(own), torch.cat(parts))
@@ -124,7 +121,8 @@ def fit(
     """
     head = head or PredictorSettings()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(int(seeds.stream(model.settings.seed, "predictor", prop.name).integers(1 << 62)))
+        noise = int(seeds.stream(model.settings.seed, "predictor", prop.name).integers(1 << 62))
+        torch.default_generator.manual_seed(noise)
         whole = Supervised(model, prop, groups, roles, head)
         emulation = model.settings.emulation
         parts = [

@@ -89,6 +89,7 @@ def shift_biases(population: Population, shift: Float[Tensor, "rnn layer gate hi
     """
     _require("bias-shift", population.spec)
     spec, weights = population.spec, dict(population.weights)
+    shift = shift.to(population.device)
     for layer, suffix in enumerate(spec.suffixes):
         own, recurrent = (weights[f"bias_{kind}_{suffix}"] for kind in ("ih", "hh"))
         added = F.pad(shift[:, layer].flatten(1), (0, own.shape[1] - shift.shape[2] * spec.hidden))
@@ -199,6 +200,7 @@ def _take_rows(
 def _rescale(population: Population, rows: Tensor, columns: Tensor) -> Population:
     """Multiplies the candidate gate's rows, and all columns that read the units."""
     spec, weights = population.spec, dict(population.weights)
+    rows, columns = rows.to(population.device), columns.to(population.device)
     candidate = spec.gates.index(CANDIDATE[spec.cell])
     for layer, suffix in enumerate(spec.suffixes):
         factors = torch.ones(len(population), len(spec.gates), spec.hidden).to(rows)

@@ -15,7 +15,7 @@ from torch.nn.functional import one_hot
 from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population, run, sample
 from rnnatlas.seeds import stream
-from rnnatlas.settings import settings
+from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks.base import Instance, Rollouts, Task, surprise
 
 BLOCK = 512
@@ -47,27 +47,24 @@ class FormalLanguagesSettings:
 
     def __post_init__(self) -> None:
         if not 2 <= self.tokens <= 26:
-            raise SettingsError(f"task.tokens should lie between 2 and 26, found {self.tokens}")
+            raise SettingsError(f"tokens should lie between 2 and 26, found {self.tokens}")
         if self.smallest > self.largest:
             raise SettingsError(
-                f"task.smallest should be at most task.largest, found {self.smallest} and {self.largest}"
+                f"smallest should be at most largest, found {self.smallest} and {self.largest}"
             )
         if self.languages > LANGUAGES:
             raise SettingsError(
                 f"at most {LANGUAGES} languages are supported, these settings make {self.languages}; "
                 "take fewer tokens or a narrower range of m"
             )
-        if self.performance_samples < 1:
-            raise SettingsError(
-                f"task.performance_samples should be 1 or more, found {self.performance_samples}"
-            )
+        at_least_one(self, "performance_samples")
         self._check_lengths()
 
     def _check_lengths(self) -> None:
         lowest = max(0, -self.smallest)
         if self.largest_n < lowest:
             raise SettingsError(
-                f"task.largest_n should be {lowest} or more, so that every count from n + {self.smallest} "
+                f"largest_n should be {lowest} or more, so that every count from n + {self.smallest} "
                 f"up can be 0, found {self.largest_n}"
             )
         # The longest of the languages' shortest strings: one m sets n, the others are as large as may be.
@@ -77,7 +74,7 @@ class FormalLanguagesSettings:
         )
         if self.length < longest + 2:
             raise SettingsError(
-                f"task.length should be {longest + 2} or more, so that every language has a string that fits "
+                f"length should be {longest + 2} or more, so that every language has a string that fits "
                 f"between BOS and EOS, found {self.length}"
             )
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population, run
 from rnnatlas.seeds import stream
-from rnnatlas.settings import settings
+from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks import digits
 from rnnatlas.tasks.base import Instance, Rollouts, Task, Values, surprise
 from rnnatlas.tasks.digits import Digits
@@ -47,19 +47,14 @@ class TiledMNISTSettings:
     metric_images: int = 12_000
 
     def __post_init__(self) -> None:
-        if self.tile < 1:
-            raise SettingsError(f"task.tile should be 1 or more, found {self.tile}")
+        at_least_one(self, "tile", "metric_images")
         if not self.weight_decays or not all(0 <= own < np.inf for own in self.weight_decays):
             raise SettingsError(
-                "task.weight_decays should be one number or more, finite and none negative, found "
+                "weight_decays should be one number or more, finite and none negative, found "
                 f"{self.weight_decays}"
             )
         if not 0 < self.ood_from <= 360:
-            raise SettingsError(
-                f"task.ood_from should be above 0 and at most 360 degrees, found {self.ood_from}"
-            )
-        if self.metric_images < 1:
-            raise SettingsError(f"task.metric_images should be 1 or more, found {self.metric_images}")
+            raise SettingsError(f"ood_from should be above 0 and at most 360 degrees, found {self.ood_from}")
 
 
 @settings
@@ -112,7 +107,7 @@ class TiledMNIST(Task):
         tile = self.settings.tile
         if self.side % tile:
             raise SettingsError(
-                f"task.tile should divide {self.side}, the side of the images of {self.name}, found {tile}"
+                f"tile should divide {self.side}, the side of the images of {self.name}, found {tile}"
             )
         self.input = tile**2
         self.time = (self.side // tile) ** 2 + 1

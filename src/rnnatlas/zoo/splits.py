@@ -34,11 +34,11 @@ class SplitSettings:
         shares = (self.train, self.validation, self.ood)
         if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
             raise SettingsError(
-                "zoo.split's train, validation and ood should be shares that sum to 1, "
+                "train, validation and ood should be shares that sum to 1, "
                 f"found {', '.join(map(str, shares))}"
             )
         if not 0 <= self.new_runs < 1:
-            raise SettingsError(f"zoo.split.new_runs should be a share below 1, found {self.new_runs}")
+            raise SettingsError(f"new_runs should be a share below 1, found {self.new_runs}")
 
 
 def check(task: Task, settings: SplitSettings) -> None:

@@ -15,7 +15,7 @@ from rnnatlas.registry import nearest
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.rnn.spec import GATES
 from rnnatlas.seeds import stream, torch_generator
-from rnnatlas.settings import settings
+from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks.base import Instance, Task
 from rnnatlas.zoo.captured import Captured
 from rnnatlas.zoo.format import as_column
@@ -56,24 +56,20 @@ class ZooSettings:
 
     def __post_init__(self) -> None:
         if self.cell not in GATES:
-            raise SettingsError(f"zoo.cell {self.cell!r} is unknown; {nearest(self.cell, GATES)}")
-        for name in ("runs", "hidden", "layers", "batch", "rollouts", "runs_per_shard"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"zoo.{name} should be 1 or more, found {getattr(self, name)}")
+            raise SettingsError(f"cell {self.cell!r} is unknown; {nearest(self.cell, GATES)}")
+        at_least_one(self, "runs", "hidden", "layers", "batch", "rollouts", "runs_per_shard")
         for name, steps in (
             ("snapshots", self.snapshots),
             ("learning_rate", [s for s, _ in self.learning_rate]),
         ):
             if not steps or min(steps) < 0 or list(steps) != sorted(set(steps)):
-                raise SettingsError(
-                    f"zoo.{name} should have steps that rise from 0 or more, found {list(steps)}"
-                )
+                raise SettingsError(f"{name} should have steps that rise from 0 or more, found {list(steps)}")
         for name, values in (
             ("learning_rate", [rate for _, rate in self.learning_rate]),
             ("weight_decay", [self.weight_decay]),
         ):
             if not all(0 <= value < np.inf for value in values):
-                raise SettingsError(f"zoo.{name} should be finite and not negative, found {values}")
+                raise SettingsError(f"{name} should be finite and not negative, found {values}")
 
     def spec(self, task: Task) -> RNNSpec:
         """The RNNs' architecture."""
