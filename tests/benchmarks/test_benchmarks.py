@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import multiprocessing
 import os
 
 import pytest
@@ -9,6 +10,7 @@ from rnnatlas import benchmarks, encoders
 from rnnatlas.benchmarks import base, report, running, scaling, zoo_training
 from rnnatlas.benchmarks import encoders as encoder_costs
 from rnnatlas.cli import main
+from rnnatlas.errors import RNNAtlasError
 from rnnatlas.rnn import Population, RNNSpec, backend, run
 from rnnatlas.tasks.formal_languages import FormalLanguages
 from rnnatlas.zoo.train import Chunk, ZooSettings
@@ -42,6 +44,23 @@ def spreads(value):
             yield value
         for item in value.values():
             yield from spreads(item)
+
+
+def test_a_benchmark_whose_process_is_killed_says_so():
+    def killed():
+        with zoo_training._a_process_a_core(SETTINGS, 1) as serve:
+            multiprocessing.active_children()[0].kill()
+            serve(zoo_training.ZOO, 0.0)
+
+    with pytest.raises(RNNAtlasError, match="a process of the benchmark was killed"):
+        killed()
+
+
+def test_what_is_timed_as_training_is_training():
+    sizes = encoder_costs.Sizes("demo")
+    model = sizes.training("flat")
+    sizes.embedder(model.encoder)()
+    assert model.encoder.training
 
 
 @pytest.mark.parametrize("name", benchmarks.registry)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from rnnatlas.benchmarks.base import Benchmark, Row, Tell, matrix_product, shown, spread
 from rnnatlas.benchmarks.running import operations_each
+from rnnatlas.errors import RNNAtlasError
 from rnnatlas.rnn import RecurrentNetwork
 from rnnatlas.tasks.base import Instance
 from rnnatlas.tasks.formal_languages import FormalLanguages, Strings
@@ -215,6 +217,7 @@ def _a_process_a_core(
             pipe, other = context.Pipe()
             process = context.Process(target=_serve, args=(other, settings), daemon=True)
             process.start()
+            other.close()  # so that a process that is gone is missed
             pipes.append(pipe)
             processes.append(process)
         for pipe in pipes:
@@ -227,6 +230,11 @@ def _a_process_a_core(
             return sum(wall), sum(processor) / len(processor)
 
         yield serve
+    except (EOFError, ConnectionError):
+        raise RNNAtlasError(
+            "a process of the benchmark was killed, often for lack of memory; close other programs and run it "
+            "again"
+        ) from None
     finally:
         for process in processes:
             process.terminate()
@@ -234,6 +242,7 @@ def _a_process_a_core(
 
 
 def _serve(pipe: Connection, settings: ZooSettings) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first stops the others
     with one_thread():
         ready = steppers(settings)
         pipe.send(None)
