@@ -12,6 +12,7 @@ from rnnatlas.atlas.published import MECHANISTIC, PROBING, PUBLISHED, Published
 from rnnatlas.atlas.words import CUT, ENOUGH_SEEDS, listed, name
 from rnnatlas.intervals import Interval
 from rnnatlas.properties.features import TRIVIAL
+from rnnatlas.properties.figures import is_loss
 from rnnatlas.properties.results import interval
 
 Verdict = Literal["reproduced", "not reproduced", "open"]
@@ -56,9 +57,7 @@ class Records:
                 keys = ("kind", "name", "split", "encoder", "of", "versus", "versus_of")
                 self._found[tuple(row[key] for key in keys)] = interval(row)
                 self.seeds[row["encoder"]] = len(row["seeds"])
-        self.divergence = next(
-            (key[1] for key in self._found if key[1].startswith("emulation loss, ")), "emulation loss"
-        )
+        self.loss = next((key[1] for key in self._found if is_loss(key[1])), "no emulation loss")
 
     def figure(self, name: str, split: str, side: Side) -> Interval | None:
         """A figure."""
@@ -96,7 +95,7 @@ def claims(table: pa.Table, task: str) -> list[Claim]:
 
 
 def _emulation(records: Records, published: Published) -> Iterable[Claim | None]:
-    lower = functools.partial(_lower, records, records.divergence, "validation")
+    lower = functools.partial(_lower, records, records.loss, "validation")
     mechanistic, probing = ([(one, "own") for one in group] for group in (MECHANISTIC, PROBING))
     yield lower(
         "emulation of unseen tasks is better with {a} than with {b}",
@@ -196,7 +195,7 @@ def orders(table: pa.Table, task: str) -> list[str]:
     if published is None or min(records.seeds.values()) < ENOUGH_SEEDS:
         return []
     told = (
-        ("emulation loss on validation", records.divergence, "validation", "own", published.emulation),
+        ("emulation loss on validation", records.loss, "validation", "own", published.emulation),
         (f"{published.score} on OOD of frozen embeddings", published.score, "ood", "embedding",
          published.pretrained),
         (f"{published.score} on OOD, trained end to end", published.score, "ood", "supervised",
@@ -229,13 +228,13 @@ def _ratio(records: Records, published: Published) -> list[str]:
     losses = {
         one: own.mean
         for one in MECHANISTIC
-        if (own := records.figure(records.divergence, "validation", (one, "own"))) is not None
+        if (own := records.figure(records.loss, "validation", (one, "own"))) is not None
     }
     if not losses:
         return []
     best = min(losses, key=lambda one: losses[one])
     theirs = published.emulation["interactive"] / min(published.emulation[one] for one in MECHANISTIC)
-    ours = records.over(records.divergence, "validation", ("interactive", "own"), (best, "own"))
+    ours = records.over(records.loss, "validation", ("interactive", "own"), (best, "own"))
     if ours is None:
         return []
     return [

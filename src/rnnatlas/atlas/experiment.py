@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnnatlas.atlas.index import Atlas
+from rnnatlas.emulation.model import read_settings
 from rnnatlas.errors import RunFormatError
 from rnnatlas.files import write_json
 from rnnatlas.properties import results
 from rnnatlas.properties.evaluate import EMULATED
-from rnnatlas.properties.figures import Figure
+from rnnatlas.properties.figures import Figure, is_loss
 from rnnatlas.properties.model import Model, load
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
@@ -147,7 +148,7 @@ class Results:
     def losses(self) -> dict[str, list[Figure]]:
         """Emulation losses of each encoder, over its seeds."""
         return {
-            encoder: [figure for figure in own if figure.name.startswith("emulation loss")]
+            encoder: [figure for figure in own if is_loss(figure.name)]
             for encoder, own in self._figures.items()
         }
 
@@ -155,7 +156,7 @@ class Results:
     def properties(self) -> dict[str, list[Figure]]:
         """Scores of property predictors of each encoder, over its seeds."""
         return {
-            encoder: [figure for figure in own if not figure.name.startswith("emulation loss")]
+            encoder: [figure for figure in own if not is_loss(figure.name)]
             for encoder, own in self._figures.items()
         }
 
@@ -167,7 +168,8 @@ class Results:
     @property
     def divergence(self) -> str:
         """What the runs were trained on."""
-        return next(iter(self.losses.values()))[0].name.partition(", ")[2]
+        run = next(iter(next(iter(self.experiment.runs.values())).values()))
+        return read_settings(self.folder / run).emulation.divergence
 
     @property
     def splits(self) -> list[str]:

@@ -18,7 +18,7 @@ from rnnatlas.atlas.map import colour_columns, default_column
 from rnnatlas.files import write_text
 from rnnatlas.intervals import Interval, correlation
 from rnnatlas.properties.features import DEFINITIONS
-from rnnatlas.properties.figures import EMULATED, PARTS, find
+from rnnatlas.properties.figures import EMULATED, PARTS, find, loss_name
 from rnnatlas.properties.roles import clusters
 from rnnatlas.tasks.base import Task
 
@@ -183,7 +183,7 @@ def _ranking(results: Results, split: str) -> list[str]:
     if min(map(len, results.experiment.runs.values())) < words.ENOUGH_SEEDS:
         return [f"Fewer than {words.ENOUGH_SEEDS} seeds: not ranked."]
     losses = {
-        encoder: comparison.intervals(own, f"emulation loss, {results.divergence}", split)["own"]
+        encoder: comparison.intervals(own, loss_name(results.divergence), split)["own"]
         for encoder, own in results.losses.items()
     }
     sentences, score = words.ranking(losses, "emulation loss"), words.task_score(results.properties)
@@ -201,13 +201,13 @@ def _ranking(results: Results, split: str) -> list[str]:
 
 def _differences(results: Results, split: str) -> dict[str, Interval]:
     """For each encoder its emulation loss less that of z = 0."""
-    records, name = claims.Records(results.table), f"emulation loss, {results.divergence}"
+    records, name = claims.Records(results.table), loss_name(results.divergence)
     found = {one: records.less(name, split, (one, "own"), (one, "zero")) for one in results.encoders}
     return {one: less for one, less in found.items() if less is not None}
 
 
 def _loss_chart(results: Results) -> charts.Chart:
-    name = f"emulation loss, {results.divergence}"
+    name = loss_name(results.divergence)
     return charts.dots(
         comparison.panels(results, comparison.loss_rows, name), results.divergence.replace("-", " ")
     )
@@ -220,8 +220,8 @@ def _property_chart(results: Results, score: str) -> charts.Chart:
 
 def _main_losses(results: Results) -> list[str]:
     """The loss that was trained on, and what it is on each kind of rollout."""
-    name = f"emulation loss, {results.divergence}"
-    kinds = [f"{name}, {part}" for part in PARTS if part != "unmasked"]
+    name = loss_name(results.divergence)
+    kinds = [loss_name(results.divergence, part) for part in PARTS if part != "unmasked"]
     return [name, *kinds]
 
 

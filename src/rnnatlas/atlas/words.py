@@ -6,7 +6,7 @@ from typing import Literal
 
 from rnnatlas.intervals import Interval, apart
 from rnnatlas.properties.features import TRIVIAL
-from rnnatlas.properties.figures import Figure, find
+from rnnatlas.properties.figures import Figure, find, loss_name
 
 SPLITS = {
     "new-runs": "new runs of known {noun}s",
@@ -137,7 +137,7 @@ def _beside_zero(outcome: Outcome, zero: Interval) -> str:
 
 
 def _told(figures: Sequence[Figure], divergence: str, split: str) -> tuple[Interval, Interval, Interval]:
-    found = find(figures, f"emulation loss, {divergence}", split)
+    found = find(figures, loss_name(divergence), split)
     return found["own"].interval, found["zero"].interval, found["shuffled"].interval
 
 

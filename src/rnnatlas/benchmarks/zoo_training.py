@@ -232,8 +232,8 @@ def _a_process_a_core(
         yield serve
     except (EOFError, ConnectionError):
         raise RNNAtlasError(
-            "a process of the benchmark was killed, often for lack of memory; close other programs and run it "
-            "again"
+            "a process of the benchmark was killed, often for lack of memory; close other programs and run "
+            "it again"
         ) from None
     finally:
         for process in processes:

@@ -97,6 +97,21 @@ class Figure:
     lower_is_better: bool | None
 
 
+def loss_name(divergence: str, part: str = "") -> str:
+    """What figures of a divergence are called, over those positions that count or another part of them."""
+    return f"emulation loss, {divergence}{part and f', {part}'}"
+
+
+def is_loss(name: str) -> bool:
+    """Whether figures of that name are losses of emulation, not scores of properties."""
+    return name.startswith("emulation loss")
+
+
+def score_name(prop: str, score: str) -> str:
+    """What figures of a property's score are called."""
+    return f"{prop} {score.replace('_', ' ')}"
+
+
 def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
     """Mean losses for each split, what the emulator was told, and over which positions.
 
@@ -112,7 +127,7 @@ def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
         for column in own[0].column_names:
             told, _, part = column.partition("_")
             if told in EMULATED:
-                name = f"emulation loss, {divergence}{part and f', {part}'}"
+                name = loss_name(divergence, part)
                 masked = UP_TO_EOS if f"{told}_unmasked" in own[0].column_names else ALL
                 what = PARTS.get(part, f"positions of the kind {part!r}") if part else masked
                 definition = (
@@ -176,7 +191,7 @@ def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -
     found |= _claims(tables, together)
     return [
         Figure(
-            name=f"{name} {name_of.replace('_', ' ')}",
+            name=score_name(name, name_of),
             split=split,
             of=predictor,
             interval=interval,

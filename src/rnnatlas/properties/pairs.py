@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rnnatlas import properties
 from rnnatlas.intervals import Interval, difference, ratio
+from rnnatlas.properties.figures import CLAIMED_OF_EACH, is_loss, loss_name, score_name
 from rnnatlas.properties.roles import clusters
 
 Tables = tuple[list[pa.Table], list[pa.Table]]
@@ -17,6 +18,8 @@ Tables = tuple[list[pa.Table], list[pa.Table]]
 
 Values = dict[tuple[str, str, str], np.ndarray]
 """Name, split, whose it is → one figure a seed and snapshot."""
+
+CALIBRATED = "calibrated_loss"
 
 BESIDE = {"own": ("zero", "shuffled")}
 ALIKE = ("own", "embedding", "supervised")
@@ -40,7 +43,7 @@ def comparisons(
     def record(kind: str, a: tuple[str, tuple], b: tuple[str, tuple]) -> dict[str, Any]:
         (label, key), (other, other_key) = a, b
         name, split, of = key
-        own = name.startswith("emulation"), split
+        own = is_loss(name), split
         sides = values[label][key], values[other][other_key]
         compare, sign = (difference, "less") if kind == "difference" else (ratio, "over")
         same_seeds = list(runs[label]) == list(runs[other])  # which began alike and saw the same batches
@@ -86,17 +89,16 @@ def _values(lost: list[pa.Table], predicted: list[pa.Table]) -> Values:
     for divergence, split, rows in _parts(lost[0], "divergence"):
         for told in ("own", "zero", "shuffled"):
             if told in lost[0].column_names:
-                name = f"emulation loss, {divergence}"
-                found[name, split, told] = _column(lost, told, rows)
+                found[loss_name(divergence), split, told] = _column(lost, told, rows)
     reads = np.asarray(predicted[0]["predictor"].to_pylist())
     for prop, split, rows in _parts(predicted[0], "property"):
         for read in dict.fromkeys(reads[rows]):
             chosen = rows[reads[rows] == read]
-            for score in [*properties.registry[prop].scores, "calibrated_loss"]:
+            for score in [*properties.registry[prop].scores, CALIBRATED]:
                 if score in predicted[0].column_names:
                     column = _column(predicted, score, chosen)
                     if np.isfinite(column).all():
-                        found[f"{prop} {score.replace('_', ' ')}", split, str(read)] = column
+                        found[score_name(prop, score), split, str(read)] = column
     return found
 
 
@@ -129,12 +131,12 @@ def _rows(lost: list[pa.Table], predicted: list[pa.Table]) -> dict[tuple[bool, s
 
 def _lower(lost: list[pa.Table], predicted: list[pa.Table]) -> dict[str, bool | None]:
     found: dict[str, bool | None] = {
-        f"emulation loss, {divergence}": True for divergence in lost[0]["divergence"].unique().to_pylist()
+        loss_name(divergence): True for divergence in lost[0]["divergence"].unique().to_pylist()
     }
     for prop in predicted[0]["property"].unique().to_pylist():
-        found[f"{prop} calibrated loss"] = True
+        found[score_name(prop, CALIBRATED)] = CLAIMED_OF_EACH[CALIBRATED].lower_is_better
         for name, score in properties.registry[prop].scores.items():
-            found[f"{prop} {name.replace('_', ' ')}"] = score.lower_is_better
+            found[score_name(prop, name)] = score.lower_is_better
     return found
 
 
