@@ -126,6 +126,29 @@ def test_an_encoder_is_trained_and_evaluated_where_its_job_says(tmp_path, monkey
     assert seen == ["cpu", "cpu", "cuda", "cuda"]
 
 
+def test_encoders_and_control_may_have_learning_rates_of_their_own(tmp_path):
+    own = {"statistics": 1e-3, "interactive": 2e-3, "zero": 3e-3}
+    resolved = experiment.resolve("demo", {**TINY, "experiment": {"learning_rates": own}})
+    found = {
+        label: experiment._job(tmp_path, label, 0, resolved, "cpu").emulation.learning_rate
+        for label in ("statistics", "interactive", "interactive-cut", "noninteractive", "zero")
+    }
+    shared = resolved["emulation"]["learning_rate"]
+    assert found == own | {"interactive-cut": 2e-3, "noninteractive": shared}
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({"statistic": 1e-3}, "did you mean 'statistics'"),
+        ({"zero": 0.0}, r"^experiment\.learning_rates\.zero: learning_rate should be finite and above 0"),
+    ],
+)
+def test_learning_rates_of_no_encoder_are_refused(rates, message):
+    with pytest.raises(SettingsError, match=message):
+        experiment.resolve("demo", {**TINY, "experiment": {"learning_rates": rates}})
+
+
 def test_what_is_trained_end_to_end_is_looked_for_among_what_is_evaluated(tmp_path, monkeypatch):
     def snapshots(where):
         raise LookupError(where)

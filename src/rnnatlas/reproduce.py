@@ -12,6 +12,7 @@ from typing import Any
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.atlas.words import CUT
 from rnnatlas.errors import OutputExists, RunFormatError, SettingsError
+from rnnatlas.registry import nearest
 from rnnatlas.settings import as_dict, at_least_one, build, check_sections, leaves, merge, preset, settings
 from rnnatlas.tasks.base import Task
 
@@ -33,11 +34,13 @@ class ExperimentSettings:
         cut: Whether to train interactive probing without interaction, too.
         supervised: Whether to train each encoder end to end on properties, too, as the section `supervised`
             says.
+        learning_rates: Encoder, or control, → its own learning rate instead of `emulation.learning_rate`.
     """
 
     seeds: int = 3
     cut: bool = False
     supervised: bool = False
+    learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at_least_one(self, "seeds")
@@ -207,13 +210,22 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
     kinds = {name: encoders.registry[name].Settings for name in values["encoders"]}
     if not kinds:
         raise SettingsError("an experiment needs at least one encoder under encoders, found none")
+    experiment = build(ExperimentSettings, values.get("experiment", {}), "experiment")
+    emulation = build(EmulationSettings, values["emulation"], "emulation")
+    for name, rate in experiment.learning_rates.items():
+        if name not in (*kinds, encoders.CONTROL):
+            raise SettingsError(
+                f"experiment.learning_rates should be those of the experiment's encoders; "
+                f"{nearest(name, [*kinds, encoders.CONTROL])}"
+            )
+        build(EmulationSettings, {"learning_rate": rate}, f"experiment.learning_rates.{name}")
     made, zoo = tasks.registry[task].from_settings(values["task"]), build(ZooSettings, values["zoo"], "zoo")
     splits.check(made, zoo.split)
     return {
-        "experiment": as_dict(build(ExperimentSettings, values.get("experiment", {}), "experiment")),
+        "experiment": as_dict(experiment),
         "task": as_dict(made.settings),
         "zoo": as_dict(zoo),
-        "emulation": as_dict(build(EmulationSettings, values["emulation"], "emulation")),
+        "emulation": as_dict(emulation),
         "encoders": {
             name: as_dict(build(kind, values["encoders"][name] or {}, f"encoders.{name}"))
             for name, kind in kinds.items()
@@ -262,6 +274,8 @@ def _job(out: Path, label: str, seed: int, resolved: Mapping[str, Any], device: 
 
     control = label == encoders.CONTROL
     encoder, change = ("interactive", {"interaction": False}) if label == CUT else (label, {})
+    emulation = build(EmulationSettings, resolved["emulation"], "emulation")
+    rate = resolved["experiment"]["learning_rates"].get(encoder, emulation.learning_rate)
     return Job(
         folder=out / "runs" / f"{label}-{seed}",
         label=label,
@@ -270,7 +284,7 @@ def _job(out: Path, label: str, seed: int, resolved: Mapping[str, Any], device: 
         control=None if control else out / "runs" / f"{encoders.CONTROL}-{seed}",
         zoo=out / "zoo",
         encoder_settings={} if control else {**resolved["encoders"][encoder], **change},
-        emulation=build(EmulationSettings, resolved["emulation"], "emulation"),
+        emulation=dataclasses.replace(emulation, learning_rate=rate),
         supervised=build(SupervisedSettings, resolved["supervised"], "supervised")
         if resolved["experiment"]["supervised"]
         else None,

@@ -293,6 +293,13 @@ def test_refuses_to_resume_with_other_settings(zoo, run):
         small(zoo, run, seed=1, resume=True)
 
 
+def test_a_control_may_have_a_learning_rate_of_its_own(zoo, run, tmp_path):
+    settings = dataclasses.replace(SMALL, learning_rate=1e-3)
+    model = small(zoo, tmp_path / "run", control=run, settings=settings)
+    assert model.settings.emulation == settings
+    assert Model.load(tmp_path / "run" / "zero").settings.emulation == SMALL
+
+
 def test_refuses_a_control_that_was_trained_otherwise(zoo, run, tmp_path):
     with pytest.raises(SettingsError, match="started with seed = 0, now it is 1"):
         small(zoo, tmp_path / "run", seed=1, control=run)

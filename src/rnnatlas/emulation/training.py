@@ -1,7 +1,7 @@
 """Training an encoder on a zoo, with the zero-embedding control beside it."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def train(
         encoder_settings: What differs from the encoder's default settings.
         settings: How to train.
         control: A control trained before with the same zoo, seed and settings, to be copied: its folder, or
-            that of a run that holds one.
+            that of a run that holds one. Its learning rate may be its own, as those of encoders may.
         resume: Goes on with an unfinished run, exactly as if it had not been interrupted.
         device: "cpu", "cuda" or "auto", which is a GPU where there is one.
         devices: How many devices share each step.
@@ -138,8 +138,8 @@ def _start(out: Path, run: RunSettings, resume: bool) -> None:
     write_settings(out, run)
 
 
-def _check_same(path: Path, run: RunSettings) -> None:
-    """Makes sure that the run at `path` was started on the zoo and with the settings of `run`.
+def _check_same(path: Path, run: RunSettings, but: Sequence[str] = ()) -> None:
+    """Makes sure that the run at `path` was started on the zoo and with the settings of `run`, but some.
 
     Raises:
         SettingsError: It was not.
@@ -147,7 +147,7 @@ def _check_same(path: Path, run: RunSettings) -> None:
     started = read_settings(path)
     before, now = leaves(as_dict(started)), leaves(as_dict(run))
     for name in [*now, *before]:
-        if name not in ("version", "zoo", "zoo_identity") and before.get(name) != now.get(name):
+        if name not in ("version", "zoo", "zoo_identity", *but) and before.get(name) != now.get(name):
             raise SettingsError(
                 f"the run at {path} was started with {name} = {before.get(name)}, now it is {now.get(name)}; "
                 "give the same settings, or choose another --out"
@@ -162,7 +162,7 @@ def _check_same(path: Path, run: RunSettings) -> None:
 def _control_at(path: Path, own: RunSettings) -> Path:
     """The folder of a finished control with the settings `own`: `path` or the one inside it."""
     source = path / CONTROL if (path / CONTROL).is_dir() else path
-    _check_same(source, own)
+    _check_same(source, own, but=("emulation.learning_rate",))
     if not (source / "model.safetensors").is_file():
         raise RunFormatError(
             f"the control {source} is not finished; finish it with: rnnatlas train … --resume"
