@@ -6,7 +6,7 @@ import torch
 
 from rnnatlas import encoders
 from rnnatlas.emulation.emulator import EmulatorSettings
-from rnnatlas.emulation.model import EmulationSettings
+from rnnatlas.emulation.model import EmulationSettings, Model
 from rnnatlas.emulation.training import train
 from rnnatlas.errors import SettingsError
 from rnnatlas.properties.evaluate import evaluate
@@ -30,6 +30,9 @@ def test_a_gpu_comes_to_the_same(encoder, zoo, tmp_path):
         found[device] = pq.read_table(tmp_path / device / "losses.parquet").to_pandas()
         predicted = pq.read_table(tmp_path / device / "predictions.parquet")
         assert "supervised" in predicted["predictor"].to_pylist()
+    model, population = Model.load(tmp_path / "cpu"), zoo.population(zoo.snapshots())
+    on_cpu, on_gpu = model.embed(population), model.to("cuda").embed(population)
+    torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=0)
     for told in ("own", "shuffled", "zero"):
         assert found["cuda"][told].to_numpy() == pytest.approx(found["cpu"][told].to_numpy(), abs=1e-2)
 
