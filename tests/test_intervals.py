@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rnnatlas.intervals import Interval, apart, bootstrap, correlation, difference, ratio
+from rnnatlas.intervals import Interval, _interval, apart, bootstrap, correlation, difference, ratio
 
 
 def _crossed(random, seeds: int, runs: int, snapshots: int, spread_seeds: float, spread_runs: float = 1.0):
@@ -172,6 +172,12 @@ def test_constant_prediction_has_no_correlation(constant, kind):
 def test_a_figure_and_its_ends_have_as_many_digits():
     assert str(Interval(24.14, 6.221, 52.63, 9)) == "24.1 (6.2–52.6)"
     assert str(Interval(0.2, -0.05, 0.45, 9)) == "0.200 (−0.050 to 0.450)"
+
+
+def test_limits_are_never_turned_to_the_other_side():
+    found = _interval(1.0, np.linspace(2, 3, 100), 0.0, 9)
+    assert found.low == found.mean
+    assert found.high > 3
 
 
 def test_one_run_has_no_interval():

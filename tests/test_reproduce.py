@@ -46,7 +46,9 @@ def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatc
 
     with pytest.raises(OutputExists, match="another seed"):
         experiment.reproduce(tmp_path / "demo", "demo", seed=1, changes=TINY)
-    with pytest.raises(OutputExists, match="other settings"):
+    with pytest.raises(
+        OutputExists, match=r"another experiment\.seeds \(2 then, 3 now\); choose another --out"
+    ):
         experiment.reproduce(tmp_path / "demo", "demo", changes=TINY | {"experiment": {"seeds": 3}})
 
 
@@ -137,10 +139,32 @@ def test_encoders_and_control_may_have_learning_rates_of_their_own(tmp_path):
     assert found == own | {"interactive-cut": 2e-3, "noninteractive": shared}
 
 
+def test_a_learning_rate_for_all_outweighs_those_of_a_preset():
+    rates = experiment.resolve("small", {})["experiment"]["learning_rates"]
+    assert rates
+    changed = {"emulation": {"learning_rate": 0.1}}
+    assert experiment.resolve("small", changed)["experiment"]["learning_rates"] == {}
+    own = changed | {"experiment": {"learning_rates": {"flat": 0.2}}}
+    assert experiment.resolve("small", own)["experiment"]["learning_rates"] == {"flat": 0.2}
+
+
+def test_experiments_of_versions_that_knew_fewer_settings_go_on(tmp_path):
+    resolved = experiment.resolve("demo", TINY)
+    older = json.loads(json.dumps(resolved))
+    del older["experiment"]["learning_rates"]
+    experiment.Record(tmp_path / "out", 0, older)
+    experiment.Record(tmp_path / "out", 0, resolved)
+    resolved["experiment"]["learning_rates"] = {"flat": 0.1}
+    with pytest.raises(
+        OutputExists, match=r"another experiment\.learning_rates\.flat \(None then, 0\.1 now\)"
+    ):
+        experiment.Record(tmp_path / "out", 0, resolved)
+
+
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
-        ({"statistic": 1e-3}, "did you mean 'statistics'"),
+        ({"statistic": 1e-3}, "found 'statistic'; did you mean 'statistics'"),
         ({"zero": 0.0}, r"^experiment\.learning_rates\.zero: learning_rate should be finite and above 0"),
     ],
 )

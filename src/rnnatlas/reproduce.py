@@ -34,7 +34,8 @@ class ExperimentSettings:
         cut: Whether to train interactive probing without interaction, too.
         supervised: Whether to train each encoder end to end on properties, too, as the section `supervised`
             says.
-        learning_rates: Encoder, or control, → its own learning rate instead of `emulation.learning_rate`.
+        learning_rates: Encoder, or control, → its own learning rate instead of `emulation.learning_rate`;
+            a preset's do not count where that is changed.
     """
 
     seeds: int = 3
@@ -85,14 +86,15 @@ class Record:
             files.new_folder(out)
             files.write_json(self.path, self._document)
         before = _read_record(self.path)
-        for part, other in (
-            ("task", "another task"),
-            ("seed", "another seed"),
-            ("settings", "other settings"),
+        for what, then, now in (
+            ("task", before["task"], task),
+            ("seed", before["seed"], seed),
+            *_changed(before["settings"], self._document["settings"]),
         ):
-            if before[part] != self._document[part]:
+            if then != now:
                 raise OutputExists(
-                    f"{out} holds an experiment with {other}; choose another --out, or remove it first"
+                    f"{out} holds an experiment with another {what} ({then} then, {now} now); choose another "
+                    "--out, or remove it first"
                 )
         self._document = before
 
@@ -111,6 +113,16 @@ class Record:
     def seconds(self) -> dict[str, float]:
         """Seconds by part."""
         return self._document["seconds"]
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Settings by their whole names, as they were and are; what older versions lacked had its default."""
+    experiment = build(ExperimentSettings, then.get("experiment", {}), "experiment")
+    before, after = (
+        {name: value for name, value in leaves(own).items() if value != {}}
+        for own in ({**then, "experiment": as_dict(experiment)}, now)
+    )
+    yield from ((name, before.get(name), after.get(name)) for name in {**after, **before})
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -205,7 +217,10 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
     from rnnatlas.zoo import splits
     from rnnatlas.zoo.train import ZooSettings
 
-    values = merge(preset(name, task), changes)
+    below = preset(name, task)
+    if "learning_rate" in changes.get("emulation", {}):  # which then is meant for all
+        below.get("experiment", {}).pop("learning_rates", None)
+    values = merge(below, changes)
     check_sections(values, SECTIONS)
     kinds = {name: encoders.registry[name].Settings for name in values["encoders"]}
     if not kinds:
@@ -215,7 +230,7 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
     for name, rate in experiment.learning_rates.items():
         if name not in (*kinds, encoders.CONTROL):
             raise SettingsError(
-                f"experiment.learning_rates should be those of the experiment's encoders; "
+                f"experiment.learning_rates should be those of the experiment's encoders, found {name!r}; "
                 f"{nearest(name, [*kinds, encoders.CONTROL])}"
             )
         build(EmulationSettings, {"learning_rate": rate}, f"experiment.learning_rates.{name}")

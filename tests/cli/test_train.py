@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rnnatlas.cli import main
 
@@ -75,6 +76,20 @@ def test_prints_its_settings_and_takes_them_back(zoo, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     status, again, err = call(capsys, zoo, "--config", tmp_path / "config.yaml", "--print-config")
     assert (status, again, err) == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "flags", "expected"),
+    [
+        ("flat", [], 0.001),
+        ("interactive", [], 0.0005),
+        ("flat", ["--set=emulation.learning_rate=0.1"], 0.1),
+    ],
+)
+def test_a_preset_gives_each_encoder_its_learning_rate(zoo, tmp_path, capsys, encoder, flags, expected):
+    flags = ["--encoder", encoder, "--preset=small", "--out", tmp_path / "run", *flags, "--print-config"]
+    _, out, _ = call(capsys, zoo, *flags)
+    assert yaml.safe_load(out)["settings"]["emulation"]["learning_rate"] == expected
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from rnnatlas.zoo.store import Zoo
 
 from .conftest import PROBING, SMALL
 
+HOPELESS = dataclasses.replace(SMALL, learning_rate=1e38, clip=1e38, warmup=0)
 FILES = ("settings.yaml", "model.safetensors", "history.csv", "metrics.json")
 
 
@@ -293,9 +294,13 @@ def test_refuses_to_resume_with_other_settings(zoo, run):
         small(zoo, run, seed=1, resume=True)
 
 
-def test_a_control_may_have_a_learning_rate_of_its_own(zoo, run, tmp_path):
+def test_a_control_may_have_a_learning_rate_of_its_own(zoo, run, tmp_path, monkeypatch):
     settings = dataclasses.replace(SMALL, learning_rate=1e-3)
-    model = small(zoo, tmp_path / "run", control=run, settings=settings)
+    stop_at(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt):
+        small(zoo, tmp_path / "run", control=run, settings=settings)
+    monkeypatch.undo()
+    model = small(zoo, tmp_path / "run", settings=settings, resume=True)
     assert model.settings.emulation == settings
     assert Model.load(tmp_path / "run" / "zero").settings.emulation == SMALL
 
@@ -308,11 +313,13 @@ def test_refuses_a_control_that_was_trained_otherwise(zoo, run, tmp_path):
 
 def test_says_where_the_loss_was_lost(zoo, run, tmp_path):
     with pytest.raises(TrainingDiverged, match=r"stopped being finite at step .*learning rate below"):
-        small(
-            zoo,
-            tmp_path / "run",
-            settings=dataclasses.replace(SMALL, learning_rate=1e38, clip=1e38, warmup=0),
-        )
+        small(zoo, tmp_path / "run", settings=HOPELESS)
+
+
+@pytest.mark.slow
+def test_one_of_several_devices_says_where_the_loss_was_lost(zoo, tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"^the emulation loss stopped being finite at step"):
+        small(zoo, tmp_path / "run", "zero", settings=HOPELESS, devices=2)
 
 
 @pytest.mark.parametrize(

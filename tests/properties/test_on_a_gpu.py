@@ -1,5 +1,6 @@
 """Encoders are trained and evaluated on a GPU as on the CPU."""
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -14,7 +15,12 @@ from rnnatlas.properties.supervised import SupervisedSettings
 
 GPU = torch.cuda.is_available()
 EMULATION = EmulationSettings(
-    steps=4, rnns=4, validate_every=2, validation_rollouts=2, emulator=EmulatorSettings(width=8, layers=1)
+    steps=20,
+    rnns=8,
+    learning_rate=1e-2,
+    validate_every=10,
+    validation_rollouts=2,
+    emulator=EmulatorSettings(width=8, layers=1),
 )
 END_TO_END = SupervisedSettings(properties=("task",), steps=4, rnns=8, every=2)
 
@@ -23,18 +29,23 @@ END_TO_END = SupervisedSettings(properties=("task",), steps=4, rnns=8, every=2)
 @pytest.mark.skipif(not GPU, reason="no CUDA device")
 @pytest.mark.parametrize("encoder", encoders.registry)
 def test_a_gpu_comes_to_the_same(encoder, zoo, tmp_path):
-    found = {}
+    found, predicted, history = {}, {}, {}
     for device in ("cpu", "cuda"):
-        train(zoo, encoder, tmp_path / device, 0, settings=EMULATION, device=device, progress=False)
-        evaluate(tmp_path / device, zoo, supervised=END_TO_END, device=device)
-        found[device] = pq.read_table(tmp_path / device / "losses.parquet").to_pandas()
-        predicted = pq.read_table(tmp_path / device / "predictions.parquet")
-        assert "supervised" in predicted["predictor"].to_pylist()
+        run = tmp_path / device
+        train(zoo, encoder, run, 0, settings=EMULATION, device=device, progress=False)
+        evaluate(run, zoo, supervised=END_TO_END, device=device)
+        found[device] = pq.read_table(run / "losses.parquet")
+        rows = pq.read_table(run / "predictions.parquet", filters=[("predictor", "==", "supervised")])
+        predicted[device] = np.array(rows["prediction"].to_pylist())
+        history[device] = np.loadtxt(run / "history.csv", delimiter=",", skiprows=1)
     model, population = Model.load(tmp_path / "cpu"), zoo.population(zoo.snapshots())
     on_cpu, on_gpu = model.embed(population), model.to("cuda").embed(population)
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=0)
     for told in ("own", "shuffled", "zero"):
         assert found["cuda"][told].to_numpy() == pytest.approx(found["cpu"][told].to_numpy(), abs=1e-2)
+    assert predicted["cuda"] == pytest.approx(predicted["cpu"], abs=5e-2)
+    first, last = history["cuda"][[0, -1], 1]
+    assert first - last > 0.02  # it learned
 
 
 @pytest.mark.skipif(GPU, reason="there is a CUDA device")

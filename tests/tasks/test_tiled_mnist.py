@@ -256,7 +256,7 @@ def test_ood_angles_are_the_last_48_degrees():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"tile": 3}, "^tile should divide 8"),
+        ({"tile": 3}, "task: tile should divide 8"),
         ({"tile": 0}, "task: tile should be 1 or more"),
         ({"weight_decays": []}, "one number or more"),
         ({"weight_decays": [-0.1]}, "none negative"),

@@ -57,7 +57,7 @@ class Records:
                 keys = ("kind", "name", "split", "encoder", "of", "versus", "versus_of")
                 self._found[tuple(row[key] for key in keys)] = interval(row)
                 self.seeds[row["encoder"]] = len(row["seeds"])
-        self.loss = next((key[1] for key in self._found if is_loss(key[1])), "no emulation loss")
+        self.loss = next((key[1] for key in self._found if is_loss(key[1])), "")
 
     def figure(self, name: str, split: str, side: Side) -> Interval | None:
         """A figure."""

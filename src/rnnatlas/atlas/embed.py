@@ -291,8 +291,7 @@ def _finish(model: Model, table: pa.Table, vectors: torch.Tensor, strings: list[
 def _plain(task: Task, predicted: dict[str, Any]) -> dict[str, Any]:
     values = {name: prediction["value"] for name, prediction in predicted.items()}
     if values.get("task") is not None:
-        known = None not in values["task"].values()
-        values["task"] = task.label(values["task"]) if known else None
+        values["task"] = task.label(values["task"])
     return values
 
 

@@ -166,8 +166,8 @@ class Sizes:
 def _steps(models: Mapping[str, Any], sizes: Sizes) -> dict[str, Callable[[], None]]:
     """One training step of the emulator alone, and of each encoder."""
     return {
-        TORCH: _in_torch(sizes.training("zero"), sizes),
-        OURS: _stepper(sizes.training("zero"), sizes),
+        TORCH: _in_torch(sizes.training(encoders.CONTROL), sizes),
+        OURS: _stepper(sizes.training(encoders.CONTROL), sizes),
         **{encoder: _stepper(training, sizes) for encoder, training in models.items()},
     }
 

@@ -60,5 +60,4 @@ def _cell(task: Any, name: str, prediction: dict[str, Any]) -> str:
     if not isinstance(value, dict):
         return f"{value} ({tables[str(value)]:.0%})"
     least = min(tables[field][str(own)] for field, own in value.items())
-    label = task.label(value) if None not in value.values() else str(value)
-    return f"{label} (least sure of its numbers: {least:.0%})"
+    return f"{task.label(value)} (least sure of its numbers: {least:.0%})"

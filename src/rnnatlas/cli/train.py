@@ -40,7 +40,8 @@ def train(
         preset: demo, small or paper; without one, everything is as in the paper for formal languages.
         divergence: total-variation, kl, reverse-kl, jensen-shannon, cross-entropy, cosine or l2.
         seed: Decides the initial weights and the batches.
-        control: A run with the same zoo, settings and seed, whose zero-embedding control is copied.
+        control: A run with the same zoo, settings and seed, whose zero-embedding control is copied; its
+            learning rate may be its own.
         device: Where to train; auto takes a GPU where there is one.
         devices: How many devices share each step.
         resume: Go on with the run that was begun in --out.
@@ -55,6 +56,8 @@ def train(
     encoders.registry.description(encoder)  # raises for an unknown name
     opened = Zoo.open(zoo)
     below = settings.preset(preset, opened.task.name) if preset and opened.task else {}
+    if encoder in (rates := below.get("experiment", {}).get("learning_rates", {})):
+        below = settings.merge(below, {"emulation": {"learning_rate": rates[encoder]}})
     flags = {"emulation": {"divergence": divergence}}
     resolved = common.layered(below, flags, set or [], ["emulation", "encoders"])
     emulation = settings.build(EmulationSettings, resolved.get("emulation", {}), "emulation")

@@ -44,7 +44,8 @@ def train(
 ) -> Model:
     """Trains an encoder and an emulator together (Herrmann et al. 2024, section 4).
 
-    The zero-embedding control, an emulator trained alike but told nothing, comes first, into `out`/zero.
+    The zero-embedding control, an emulator trained alike but told nothing, comes first, into `out`/zero,
+    unless there is one to be copied.
     A run is finished once its model.safetensors is there.
 
     Args:
@@ -93,7 +94,10 @@ def train(
     if encoder != CONTROL and source is not None:
         _copy(source, out / CONTROL)
     elif encoder != CONTROL:
-        _start(out / CONTROL, own, resume=True)
+        if resume and (out / CONTROL / "model.safetensors").is_file():
+            _control_at(out, own)  # perhaps one that was copied
+        else:
+            _start(out / CONTROL, own, resume=True)
         _train(out / CONTROL, own, snapshots, **hardware)
     _train(out, run, snapshots, **hardware)
     return Model.load(out)
@@ -216,6 +220,7 @@ def _record(run: RunSettings, best: Mapping[str, Any], snapshots: Snapshots) -> 
         "value": best["loss"],
         "low": None,
         "high": None,
+        "n_drawn": None,
         "n_runs": len(snapshots.table["run"].unique()),
         "n_snapshots": len(snapshots),
         "seed": run.seed,

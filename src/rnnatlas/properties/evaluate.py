@@ -117,7 +117,11 @@ def evaluate(
     if emulated is not None:
         _write(model.path / EMULATED, emulated)
     write_json(model.path / COST, spent)
-    kept = [record for record in read_metrics(model.path) if record["name"] == "best validation loss"]
+    kept = [
+        {"n_drawn": None, **record}  # which runs of older versions lack
+        for record in read_metrics(model.path)
+        if record["name"] == "best validation loss"
+    ]
     figures = [*loss_figures([lost]), *property_figures([predicted])]
     records = kept + [_record(figure, model.settings.seed) for figure in figures]
     write_metrics(model.path, records)

@@ -132,7 +132,7 @@ def figures(table: pa.Table, encoder: str) -> list[Figure]:
 def interval(row: Mapping[str, Any]) -> Interval:
     """The figure of a record with its interval."""
     mean, low, high = (math.nan if row[name] is None else row[name] for name in ("value", "low", "high"))
-    return Interval(mean, low, high, row["n_drawn"])
+    return Interval(mean, low, high, row["n_drawn"] or 0)
 
 
 def costs(table: pa.Table) -> dict[str, dict[str, float]]:

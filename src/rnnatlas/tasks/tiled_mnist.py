@@ -107,7 +107,7 @@ class TiledMNIST(Task):
         tile = self.settings.tile
         if self.side % tile:
             raise SettingsError(
-                f"tile should divide {self.side}, the side of the images of {self.name}, found {tile}"
+                f"task: tile should divide {self.side}, the side of the images of {self.name}, found {tile}"
             )
         self.input = tile**2
         self.time = (self.side // tile) ** 2 + 1
