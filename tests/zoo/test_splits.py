@@ -88,5 +88,5 @@ def test_runs_are_held_out_only_where_others_share_their_task():
     "shares", [{"train": 0.5}, {"train": 0.9, "validation": 0.3, "ood": -0.2}, {"new_runs": 1.0}]
 )
 def test_shares_have_to_make_sense(shares):
-    with pytest.raises(SettingsError, match=r"shares? "):
+    with pytest.raises(SettingsError, match=r"should be (shares that sum to 1|a share below 1), found"):
         SplitSettings(**shares)

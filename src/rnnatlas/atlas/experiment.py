@@ -165,7 +165,7 @@ class Results:
         """Original and emulated performance, by encoder and seed."""
         return {encoder: self.tables(encoder, EMULATED) for encoder in self.encoders}
 
-    @property
+    @cached_property
     def divergence(self) -> str:
         """What the runs were trained on."""
         run = next(iter(next(iter(self.experiment.runs.values())).values()))

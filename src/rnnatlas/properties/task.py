@@ -93,9 +93,11 @@ class TaskProperty(Classes):
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
         """The most probable values and the probability of each, of those that a snapshot has."""
         seen = torch.tensor([[value is not None for value in own] for own in self.values.values()])
-        shares = self._groups(functional.logsigmoid(outputs)).masked_fill(~seen, -math.inf).softmax(2)
-        best = self._groups(outputs).masked_fill(~seen, -math.inf).argmax(2)
-        return [self._describe(*rnn) for rnn in zip(shares.tolist(), best.tolist(), strict=True)]
+        outputs = outputs.masked_fill(~seen.flatten(), -math.inf)
+        best = self._groups(outputs).argmax(2)
+        return [
+            self._describe(*rnn) for rnn in zip(self.shares(outputs).tolist(), best.tolist(), strict=True)
+        ]
 
     def _describe(self, shares: list[list[float]], places: list[int]) -> dict[str, Any]:
         tables = {
