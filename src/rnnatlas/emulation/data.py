@@ -86,15 +86,13 @@ class Snapshots:
 
 
 def unpack(
-    batch: Batch, spec: RNNSpec, task: Task
+    batch: Batch, task: Task
 ) -> tuple[
-    Population,
     Float[Tensor, "rnn rollout time input"],
     Float[Tensor, "rnn rollout time output"],
     Float[Tensor, "rnn rollout time"],
 ]:
-    """A batch as RNNs, what they read, their log-probabilities, and the mask of positions that count."""
-    population = Population.unflatten(spec, batch["weights"])
+    """What the RNNs of a batch read, their log-probabilities, and the mask of positions that count."""
     # stored in half precision, whose rounding leaves sums a little off one
     targets = batch["targets"].float().log_softmax(-1)
-    return population, task.encode_inputs(batch["stored"]), targets, task.mask(batch["stored"])
+    return task.encode_inputs(batch["stored"]), targets, task.mask(batch["stored"])

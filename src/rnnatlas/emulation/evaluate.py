@@ -62,7 +62,7 @@ def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = N
     parts: dict[tuple[str, str], list[Tensor]] = {}
     size = max(1, BATCH // len(data.stored[0, :rollouts]))
     for number, batch in enumerate(data.in_order(size, rollouts)):
-        _, inputs, targets, mask = unpack(batch, data.spec, data.task)
+        inputs, targets, mask = unpack(batch, data.task)
         others = {
             part: own_mask for part, own_mask in data.task.parts(batch["stored"]).items() if own_mask.any()
         }
@@ -171,7 +171,7 @@ def _solved(model: Model, zoo: Zoo, snapshots: pa.Table) -> dict[str, np.ndarray
     size = max(1, BATCH // data.stored.shape[1])
     shares: dict[str, list[Tensor]] = {}
     for number, batch in enumerate(data.in_order(size)):
-        _, inputs, targets, _ = unpack(batch, data.spec, data.task)
+        inputs, targets, _ = unpack(batch, data.task)
         own = z[number * size : (number + 1) * size]
         answers = {"original": targets, "emulated": model.emulate(own, inputs)}
         if model.zero is not None:

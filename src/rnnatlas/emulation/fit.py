@@ -24,6 +24,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, IterableDataset
 
 from rnnatlas import files, seeds
+from rnnatlas.captured import Captured
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.data import Batch, Snapshots, unpack
 from rnnatlas.emulation.divergence import masked_mean
@@ -32,6 +33,7 @@ from rnnatlas.emulation.model import EmulationSettings
 from rnnatlas.emulation.progress import Progress, Telling
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.errors import RunFormatError, TrainingDiverged
+from rnnatlas.rnn import Population
 
 RESUME = "resume.ckpt"
 """What an unfinished run goes on from; read without unpickling code, removed when the run is finished."""
@@ -74,6 +76,7 @@ class Training(lightning.LightningModule):
         self._sum: Tensor = torch.zeros(())
         self._since = 0
         self._losses: list[Tensor] = []
+        self._captured: Captured | None = None
 
     # --- data ----------------------------------------------------------------------------------
 
@@ -99,20 +102,51 @@ class Training(lightning.LightningModule):
 
     def loss(self, batch: Batch) -> Tensor:
         """The divergence of each RNN of a batch from its emulation."""
-        population, inputs, targets, mask = unpack(batch, self._train.spec, self._train.task)
-        z = self.encoder(population)
+        return self._loss(**self._unpacked(batch))
+
+    def _unpacked(self, batch: Batch) -> dict[str, Tensor]:
+        inputs, targets, mask = unpack(batch, self._train.task)
+        return {"weights": batch["weights"], "inputs": inputs, "targets": targets, "mask": mask}
+
+    def _loss(self, weights: Tensor, inputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        z = self.encoder(Population.unflatten(self._train.spec, weights))
         if not self.settings.mask_padding:
             return masked_mean(self._divergence(targets, self.emulator(z, inputs)), None)
         predictions = self.emulator(z, inputs, mask.sum(-1).long())
         return masked_mean(self._divergence(targets, predictions), mask)
 
+    def learn(self, batch: Batch) -> Tensor:
+        """The loss of a batch, and its gradients in the parameters, worked out on a GPU by one CUDA graph."""
+        self._captured = self._captured or Captured(self._learn, self.device)
+        return self._captured(**self._unpacked(batch))
+
+    def _learn(self, **tensors: Tensor) -> Tensor:
+        for parameter in self.parameters():
+            parameter.grad = None
+        loss = self._loss(**tensors).mean()
+        loss.backward()
+        return loss.detach()
+
+    @property
+    def _alone_on_a_gpu(self) -> bool:
+        """Whether this process trains by itself, on a GPU; gradients of several are brought together."""
+        return self.device.type == "cuda" and self.trainer.world_size == 1
+
     def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: D102
-        loss = self.loss(batch).mean()
+        loss = self.learn(batch) if self._alone_on_a_gpu else self.loss(batch).mean()
         if self.device.type == "cpu":  # a GPU would have to be waited for; validation finds it out there
             self._check(loss)
         self._sum += loss.detach()
         self._since += 1
         return loss
+
+    def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:  # noqa: D102
+        if not self._alone_on_a_gpu:  # else the gradients are there
+            loss.backward()
+
+    def optimizer_zero_grad(self, *_: Any) -> None:  # noqa: D102
+        if not self._alone_on_a_gpu:
+            self.zero_grad()
 
     def _check(self, loss: Tensor) -> None:
         if not loss.isfinite():

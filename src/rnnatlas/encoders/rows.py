@@ -35,7 +35,7 @@ class RowEncoder(Encoder):
         """See `Encoder.forward`; in training, of RNNs whose hidden units are in a random order."""
         if self.training and self.settings.permute:
             # torch's own generator, which training seeds for each step
-            order = random_permutations(population.spec, len(population))
+            order = random_permutations(population.spec, len(population), device=population.device)
             population = permute_hidden(population, order)
         return super().forward(population)
 

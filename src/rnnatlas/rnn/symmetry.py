@@ -50,8 +50,9 @@ def permute_hidden(population: Population, permutations: Int[Tensor, "rnn layer 
         for name in _rows(spec, suffix):
             weights[name] = _take_rows(weights[name], rows)
     for name, layers in _columns(spec):
-        offsets = torch.arange(len(layers), device=population.device).view(-1, 1) * spec.hidden
-        columns = (order[:, layers] + offsets).flatten(1).unsqueeze(1)
+        read = order[:, layers]
+        offsets = torch.arange(read.shape[1], device=population.device).view(-1, 1) * spec.hidden
+        columns = (read + offsets).flatten(1).unsqueeze(1)
         weights[name] = weights[name].gather(2, columns.expand_as(weights[name]))
     return Population(spec, weights)
 
@@ -112,16 +113,21 @@ def canonical_bias(population: Population) -> Population:
 
 
 def random_permutations(
-    spec: RNNSpec, count: int, generator: torch.Generator | None = None
+    spec: RNNSpec,
+    count: int,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
 ) -> Int[Tensor, "rnn layer hidden"]:
     """One reordering of hidden units for each of `count` RNNs, each layer and each direction.
 
     Args:
         spec: The architecture.
         count: Number of RNNs.
-        generator: Where random numbers come from; None for torch's own.
+        generator: Where random numbers come from; None for torch's own of the device.
+        device: Where they are drawn; that of the generator, if there is one.
     """
-    return torch.rand(count, len(spec.suffixes), spec.hidden, generator=generator).argsort(-1)
+    shape = (count, len(spec.suffixes), spec.hidden)
+    return torch.rand(shape, generator=generator, device=device).argsort(-1)
 
 
 def _permuted(population: Population, generator: torch.Generator | None) -> Population:
@@ -175,14 +181,14 @@ def _rows(spec: RNNSpec, suffix: str) -> list[str]:
     return [name for name in spec.shapes if name.endswith(f"_{suffix}")]
 
 
-def _columns(spec: RNNSpec) -> Iterator[tuple[str, list[int]]]:
+def _columns(spec: RNNSpec) -> Iterator[tuple[str, slice]]:
     """Parameters whose columns read hidden units, and the layers (and directions) they read."""
-    below: list[int] = []
+    below = slice(0, 0)
     for first in range(0, len(spec.suffixes), spec.directions):
-        here = list(range(first, first + spec.directions))
-        for layer in here:
-            yield f"weight_hh_{spec.suffixes[layer]}", [layer]
-            if below:
+        here = slice(first, first + spec.directions)
+        for layer in range(here.start, here.stop):
+            yield f"weight_hh_{spec.suffixes[layer]}", slice(layer, layer + 1)
+            if first:
                 yield f"weight_ih_{spec.suffixes[layer]}", below
         below = here
     if spec.output is not None:

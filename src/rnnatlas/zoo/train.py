@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from rnnatlas.captured import Captured
 from rnnatlas.errors import SettingsError
 from rnnatlas.registry import nearest
 from rnnatlas.rnn import Population, RNNSpec
@@ -17,7 +18,6 @@ from rnnatlas.rnn.spec import GATES
 from rnnatlas.seeds import stream, torch_generator
 from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks.base import Instance, Task
-from rnnatlas.zoo.captured import Captured
 from rnnatlas.zoo.format import as_column
 from rnnatlas.zoo.splits import SplitSettings
 from rnnatlas.zoo.store import DIVERGED
@@ -133,7 +133,7 @@ def train(
     settings = chunk.settings
     population = initialise(chunk).to(device).requires_grad_()
     update = _Update(chunk, population)
-    step_on = Captured(update, population.device) if device == "cuda" else update
+    step_on = _CapturedUpdate(update, population.device) if device == "cuda" else update
     batches = chunk.task.batches(chunk.instances, settings.batch, chunk.streams("batches"))
     for step in range(settings.steps + 1):
         if step in settings.snapshots:
@@ -166,6 +166,21 @@ class _Update:
             for weight in self.population.parameters():
                 weight.mul_((1 - rate * self.decays).view(-1, *[1] * (weight.ndim - 1)))
         self.optimiser.step()
+
+
+class _CapturedUpdate:
+    """Updates as a CUDA graph, which reads the learning rate from memory."""
+
+    def __init__(self, update: _Update, device: torch.device):
+        self.update, self.captured = update, Captured(self._on_tensors, device)
+        self.kind: Any = None
+
+    def __call__(self, batch: Any, rate: float) -> None:
+        self.kind = type(batch)
+        self.captured(**vars(batch), rate=torch.tensor(rate))
+
+    def _on_tensors(self, rate: Tensor, **tensors: Tensor) -> None:
+        self.update(self.kind(**tensors), rate)
 
 
 def snapshots_table(

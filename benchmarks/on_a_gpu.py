@@ -1,0 +1,194 @@
+"""What a GPU gains: passes of RNNs, training of a zoo, training steps of encoders.
+
+    python benchmarks/on_a_gpu.py --json on_a_gpu.json
+
+Needs a CUDA device; two or three minutes. Wall-clock time, medians and quartiles. `eager` is the same in
+plain torch (RNNATLAS_BACKEND=eager), `nn.LSTM` and `torch.nn` one RNN after the other by cuDNN, `plain` a
+training step without a CUDA graph.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rnnatlas
+from rnnatlas import encoders
+from rnnatlas.benchmarks.base import shown, spread
+from rnnatlas.benchmarks.encoders import MANY, Sizes
+from rnnatlas.benchmarks.zoo_training import Alone
+from rnnatlas.rnn import Population, RecurrentNetwork, RNNSpec, run
+from rnnatlas.tasks.formal_languages import FormalLanguages
+from rnnatlas.zoo.train import Chunk, ZooSettings, train
+
+TURNS, SECONDS = 7, 0.3
+STEPS = 20
+
+
+@contextlib.contextmanager
+def backend(name: str | None) -> Iterator[None]:
+    """With the backend of this name, or the usual one."""
+    if name:
+        os.environ["RNNATLAS_BACKEND"] = name
+    try:
+        yield
+    finally:
+        os.environ.pop("RNNATLAS_BACKEND", None)
+
+
+def turns(contenders: dict[str, Callable[[], Any]]) -> dict[str, dict[str, float]]:
+    """The spread of seconds a call."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for call in contenders.values():
+        for _ in range(5):  # compiles, captures
+            call()
+    for _ in range(TURNS):
+        for name, call in contenders.items():
+            torch.cuda.synchronize()
+            start, calls = time.perf_counter(), 0
+            while not calls or time.perf_counter() - start < SECONDS:
+                call()
+                calls += 1
+                if calls % 8 == 0:
+                    torch.cuda.synchronize()
+            torch.cuda.synchronize()
+            times[name].append((time.perf_counter() - start) / calls)
+    return {name: spread(values) for name, values in times.items()}
+
+
+def passes() -> Iterator[dict[str, Any]]:
+    """Forward and backward of whole populations on batches of 32 sequences of 41 steps."""
+    for cell, hidden, layers in (("lstm", 16, 1), ("lstm", 32, 2), ("lstm", 64, 1), ("gru", 32, 2)):
+        for rnns in (1, 64, 1000):
+            spec = RNNSpec(cell=cell, input=6, hidden=hidden, layers=layers, output=6)
+            generators = [torch.Generator().manual_seed(number) for number in range(rnns)]
+            population = Population.initialise(spec, generators).to("cuda").requires_grad_()
+            inputs = torch.randn(rnns, 32, 41, 6, device="cuda")
+
+            def step(name: str | None, population: Population = population, inputs: Any = inputs) -> None:
+                with backend(name):
+                    torch.autograd.grad(run(population, inputs)[0].sum(), population.parameters())
+
+            contenders = {"triton": lambda: step(None), "eager": lambda: step("eager")}
+            if rnns <= 64:
+                modules = [RecurrentNetwork(spec).to("cuda") for _ in range(rnns)]
+
+                def alone(modules: Any = modules, inputs: Any = inputs) -> None:
+                    for module, own in zip(modules, inputs, strict=True):
+                        torch.autograd.grad(module(own)[0].sum(), list(module.parameters()))
+
+                contenders["torch.nn"] = alone
+            for name, seconds in turns(contenders).items():
+                yield {"rnns": f"{rnns} × {spec}", "how": name, "seconds": seconds}
+
+
+def zoo_training() -> Iterator[dict[str, Any]]:
+    """Training steps of a zoo: all of its RNNs take one step."""
+    settings = ZooSettings()
+    task = FormalLanguages.from_settings({})
+    every = dataclasses.replace(settings, snapshots=tuple(range(0, 20_001, STEPS)))
+    alone = Alone(settings, task)  # type: ignore[arg-type]
+    alone.module.to("cuda")
+    alone.inputs, alone.targets = alone.inputs.cuda(), alone.targets.cuda()
+    for rnns in (64, 1000):
+        chunk = Chunk(task, every, 0, range(rnns), ["train"] * rnns)
+        for name in ("triton", "eager", "nn.LSTM"):
+            if name == "nn.LSTM":
+                [seconds] = turns({name: alone.step}).values()
+                seconds = {key: value * rnns for key, value in seconds.items()}
+            else:
+                with backend("eager" if name == "eager" else None):
+                    training = train(chunk, device="cuda")
+                    next(training)
+                    next(training)
+                    times = []
+                    for _ in range(TURNS):
+                        torch.cuda.synchronize()
+                        start = time.perf_counter()
+                        next(training)
+                        torch.cuda.synchronize()
+                        times.append((time.perf_counter() - start) / STEPS)
+                    seconds = spread(times)
+            yield {
+                "rnns": f"{rnns} × {settings.spec(task)}",
+                "how": name,
+                "seconds": seconds,
+                "steps_a_second": rnns / seconds["median"],
+            }
+
+
+def encoder_steps() -> Iterator[dict[str, Any]]:
+    """Training steps of encoders at the paper's sizes, batches made and copied included."""
+    sizes = Sizes("paper")
+    settings = sizes.emulation
+    own = sizes.training("interactive").encoder.settings
+    trainings = {encoder: sizes.training(encoder) for encoder in (encoders.CONTROL, *encoders.registry)}
+    changed = dataclasses.replace(own, sequences=MANY)
+    trainings[f"interactive, M = {MANY}"] = sizes.training("interactive", changed)
+    for name, training in trainings.items():
+        training.to("cuda")
+        optimizer, numbers = training.configure_optimizers(), itertools.count()
+
+        def step(captured: bool, training=training, optimizer=optimizer, numbers=numbers) -> None:
+            batch = sizes.snapshots.draw(settings.rnns, settings.rollouts, 0, next(numbers))
+            batch = {key: tensor.to("cuda") for key, tensor in batch.items()}
+            if captured:
+                training.learn(batch)
+            else:
+                optimizer.zero_grad()
+                training.loss(batch).mean().backward()
+            training.configure_gradient_clipping(optimizer)
+            optimizer.step()
+
+        contenders = {"plain": lambda: step(False), "graph": lambda: step(True)}
+        for how in contenders:  # one after the other, since both own the gradients
+            try:
+                [seconds] = turns({how: contenders[how]}).values()
+            except RuntimeError as error:
+                print(f"{name}, {how}: {error}", file=sys.stderr)
+                continue
+            what = "emulator alone" if name == encoders.CONTROL else name
+            yield {"what": what, "how": how, "seconds": seconds}
+
+
+PARTS = {"passes": passes, "zoo-training": zoo_training, "encoders": encoder_steps}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("part", nargs="*", help=f"which of {', '.join(PARTS)}; all of them if none is named")
+    given = parser.parse_args()
+    figures: dict[str, Any] = {
+        "command": "python benchmarks/on_a_gpu.py",
+        "date": datetime.date.today().isoformat(),
+        "rnnatlas": rnnatlas.__version__,
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name(),
+    }
+    print(figures["gpu"], "torch", figures["torch"])
+    for part in given.part or PARTS:
+        figures[part] = []
+        for row in PARTS[part]():
+            figures[part].append(row)
+            told = {key: value for key, value in row.items() if key not in ("seconds", "steps_a_second")}
+            rate = f"  {row['steps_a_second']:,.0f} RNN-steps/s" if "steps_a_second" in row else ""
+            print(
+                f"{part:13} {', '.join(told.values()):48} {shown(row['seconds'], 1e3)} ms{rate}", flush=True
+            )
+            if given.json:
+                Path(given.json).write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
