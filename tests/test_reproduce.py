@@ -92,8 +92,18 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_made(tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("workers", "expected"), [(None, ("cuda", 1)), (1, ("cuda", 1)), (2, ("cpu", 2))])
-def test_zoo_and_encoders_are_trained_on_the_device(tmp_path, monkeypatch, workers, expected):
+@pytest.mark.parametrize(
+    ("asked", "workers", "of_the_zoo", "of_encoders"),
+    [
+        ("auto", None, ("cuda", None), ("cuda", 1)),
+        ("auto", 1, ("cuda", None), ("cuda", 1)),
+        ("auto", 2, ("cpu", 2), ("cpu", 2)),
+        ("cuda", 2, ("cuda", None), ("cuda", 2)),
+    ],
+)
+def test_zoo_and_encoders_are_trained_on_the_device(
+    tmp_path, monkeypatch, asked, workers, of_the_zoo, of_encoders
+):
     seen = []
 
     def train(jobs, workers, progress):
@@ -108,8 +118,8 @@ def test_zoo_and_encoders_are_trained_on_the_device(tmp_path, monkeypatch, worke
     monkeypatch.setattr(experiment, "_train", train)
     changes = {**TINY, "experiment": {"seeds": 2}}
     with pytest.raises(KeyboardInterrupt):
-        experiment.reproduce(tmp_path / "out", "demo", changes=changes, workers=workers)
-    assert seen == [expected, expected]
+        experiment.reproduce(tmp_path / "out", "demo", changes=changes, workers=workers, device=asked)
+    assert seen == [of_the_zoo, of_encoders]
 
 
 def test_an_encoder_is_trained_and_evaluated_where_its_job_says(tmp_path, monkeypatch):

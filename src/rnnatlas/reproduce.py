@@ -159,7 +159,8 @@ def reproduce(
         data: Where the user has what the task's RNNs are trained on, as `Task.prepare` takes it.
         seed: Of the zoo; run number i is trained with seed + i.
         changes: Settings over those of the preset, by section.
-        workers: Processes at a time; None for as many as there are processors. A GPU is one process's.
+        workers: Processes at a time; None for as many as there are processors, or one with a GPU, which
+            several can train encoders on, while the zoo's RNNs are trained by one.
         device: Where RNNs and encoders are trained: "cpu", "cuda" or "auto", which is a GPU where there is
             one, unless there are several workers.
         progress: Show progress bars on stderr.
@@ -180,8 +181,9 @@ def reproduce(
     from rnnatlas.zoo.store import Zoo
 
     seeds.check(seed)
-    device = choose_device(device, "local", workers)
-    workers = 1 if device == "cuda" else workers
+    on_a_gpu = choose_device(device, "local", None if device == "cuda" else workers) == "cuda"
+    device = "cuda" if on_a_gpu else "cpu"
+    builders, workers = (None, workers or 1) if on_a_gpu else (workers, workers)
     out = Path(out)
     resolved = resolve(preset, changes or {}, task)
     made = tasks.registry[task].from_settings(resolved["task"])
@@ -189,7 +191,7 @@ def reproduce(
         made.prepare(data, progress)
     record = Record(out, seed, resolved, task)
     with record.timing("zoo"):
-        _build_zoo(made, out / "zoo", seed, resolved["zoo"], workers, device, progress)
+        _build_zoo(made, out / "zoo", seed, resolved["zoo"], builders, device, progress)
     if resolved["experiment"]["supervised"]:
         zoo = Zoo.open(out / "zoo")
         snapshots = zoo.snapshots(where=resolved["emulation"]["where"])

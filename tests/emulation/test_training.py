@@ -187,8 +187,8 @@ def test_a_damaged_state_is_one_sentence(zoo, run, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_two_devices_share_a_step(zoo, run, tmp_path):
     """Processes on the CPU stand in for GPUs; sums in another order differ by rounding alone."""
-    small(zoo, tmp_path / "run", "statistics", devices=1)
-    small(zoo, tmp_path / "shared", "statistics", devices=2)
+    small(zoo, tmp_path / "run", "statistics", device="cpu", devices=1)
+    small(zoo, tmp_path / "shared", "statistics", device="cpu", devices=2)
     one, two = (
         np.loadtxt(tmp_path / name / "history.csv", delimiter=",", skiprows=1) for name in ("run", "shared")
     )
@@ -196,23 +196,34 @@ def test_two_devices_share_a_step(zoo, run, tmp_path):
 
 
 class Repeated:
-    """In place of a CUDA graph: does the same again with what lies in the same memory."""
+    """In place of a CUDA graph: does the same again with what lies in the same memory, gradients included."""
 
-    def __init__(self, captured):
-        self.captured = captured
-        self.replay()
+    def __init__(self, captured, parameters):
+        self.captured, self.parameters = captured, parameters
+        with torch.random.fork_rng(devices=[]):
+            captured.result = captured.function(**captured.inputs.static)
+        self.gradients = [parameter.grad for parameter in parameters]
 
     def replay(self):
-        self.captured.result = self.captured.function(**self.captured.inputs.static)
+        as_they_are = [parameter.grad for parameter in self.parameters]
+        self.captured.result.copy_(self.captured.function(**self.captured.inputs.static))
+        for parameter, place, gradient in zip(self.parameters, self.gradients, as_they_are, strict=True):
+            if place is not None:
+                place.copy_(parameter.grad)
+            parameter.grad = gradient
 
 
 @pytest.mark.parametrize("encoder", ["interactive", "flat"])
 def test_steps_made_by_a_graph_are_steps(zoo, tmp_path, monkeypatch, encoder):
-    small(zoo, tmp_path / "plain", encoder)
+    small(zoo, tmp_path / "plain", encoder, device="cpu")
+
+    def capture(self, tensors):
+        return Repeated(self, list(self.function.__self__.parameters()))
+
     monkeypatch.setattr(Training, "_alone_on_a_gpu", True)
     monkeypatch.setattr(Captured, "_plainly", lambda self, tensors: self.function(**tensors))
-    monkeypatch.setattr(Captured, "_capture", lambda self, tensors: Repeated(self))
-    small(zoo, tmp_path / "graph", encoder)
+    monkeypatch.setattr(Captured, "_capture", capture)
+    small(zoo, tmp_path / "graph", encoder, device="cpu")
     assert contents(tmp_path / "plain") == contents(tmp_path / "graph")
 
 
@@ -341,7 +352,7 @@ def test_says_where_the_loss_was_lost(zoo, run, tmp_path):
 @pytest.mark.slow
 def test_one_of_several_devices_says_where_the_loss_was_lost(zoo, tmp_path):
     with pytest.raises(TrainingDiverged, match=r"^the emulation loss stopped being finite at step"):
-        small(zoo, tmp_path / "run", "zero", settings=HOPELESS, devices=2)
+        small(zoo, tmp_path / "run", "zero", settings=HOPELESS, device="cpu", devices=2)
 
 
 @pytest.mark.parametrize(

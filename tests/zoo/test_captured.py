@@ -114,7 +114,7 @@ def test_training_on_a_gpu_is_training(cell):
 @pytest.mark.gpu
 @pytest.mark.skipif(not GPU, reason="no CUDA device")
 def test_a_zoo_does_not_depend_on_the_device(zoo_folder, tmp_path):
-    zoo, other = Zoo.open(zoo_folder), build(TASK, SETTINGS, tmp_path / "zoo", seed=7, device="cuda")
+    zoo, other = Zoo.open(zoo_folder), build(TASK, SETTINGS, tmp_path / "other", seed=7, device="cuda")
     small = ["id", "run", "step", "task", "split", "seed", "health"]
     assert zoo.table.select(small).equals(other.table.select(small))
     rows = range(len(zoo))

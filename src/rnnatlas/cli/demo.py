@@ -32,7 +32,8 @@ def demo(
         out: The demo's folder.
         zoo: languages, or digits: 240 LSTMs that read small rotated digits tile by tile.
         seed: Decides everything random.
-        workers: Processes at a time; as many as there are processors by default, or one with a GPU.
+        workers: Processes at a time; as many as there are processors by default, or one with a GPU, which
+            several can train encoders on.
         device: Where RNNs and encoders are trained; auto is a GPU, where there is one, unless --workers asks
             for several processes.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.

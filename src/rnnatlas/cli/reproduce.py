@@ -38,7 +38,8 @@ def reproduce(
         data: The training images of MNIST, a folder of IDX files or an .npz file with x_train and y_train, to
             be checked and kept in the cache; without it the cache is read, and what it lacks is downloaded.
         seed: Decides everything random.
-        workers: Processes at a time; as many as there are processors by default, or one with a GPU.
+        workers: Processes at a time; as many as there are processors by default, or one with a GPU, which
+            several can train encoders on.
         device: Where RNNs and encoders are trained; auto is a GPU, where there is one, unless --workers asks
             for several processes.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.

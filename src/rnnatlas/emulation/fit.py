@@ -148,6 +148,9 @@ class Training(lightning.LightningModule):
         if not self._alone_on_a_gpu:
             self.zero_grad()
 
+    def on_validation_model_zero_grad(self) -> None:
+        """Leaves gradients where they are, which is where a CUDA graph goes on writing them."""
+
     def _check(self, loss: Tensor) -> None:
         if not loss.isfinite():
             raise TrainingDiverged(

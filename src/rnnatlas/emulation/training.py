@@ -198,7 +198,8 @@ def _train(
         if (out / RESUME).is_file():
             training.take_up(saved(out))
         else:
-            encoder.calibrate(train.population)
+            encoder.to(device).calibrate(train.population.to(device))
+            encoder.to("cpu")  # from where Lightning takes it
         if not training.finished:
             fit(training, out, device, devices, progress)
             training.take_up(saved(out))
