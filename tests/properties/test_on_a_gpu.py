@@ -1,11 +1,14 @@
 """Encoders are trained and evaluated on a GPU as on the CPU."""
 
+import shutil
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from rnnatlas import encoders
+from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.emulator import EmulatorSettings
 from rnnatlas.emulation.model import EmulationSettings, Model
 from rnnatlas.emulation.training import train
@@ -15,39 +18,66 @@ from rnnatlas.properties.supervised import SupervisedSettings
 
 GPU = torch.cuda.is_available()
 EMULATION = EmulationSettings(
-    steps=20,
+    steps=12,
     rnns=8,
     learning_rate=1e-2,
-    validate_every=10,
+    validate_every=4,
     validation_rollouts=2,
     emulator=EmulatorSettings(width=8, layers=1),
 )
-END_TO_END = SupervisedSettings(properties=("task",), steps=4, rnns=8, every=2)
+END_TO_END = SupervisedSettings(properties=("task",), steps=4, rnns=8, every=4)  # nothing to choose among
+DRAW = Snapshots.draw
+
+
+def stop():
+    raise KeyboardInterrupt
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not GPU, reason="no CUDA device")
 @pytest.mark.parametrize("encoder", encoders.registry)
-def test_a_gpu_comes_to_the_same(encoder, zoo, tmp_path):
-    found, predicted, history = {}, {}, {}
+def test_training_goes_the_same_way(encoder, zoo, tmp_path, monkeypatch):
+    """From a state that training on the CPU left: whitening at the start blows rounding up."""
+    # orders of hidden units are drawn on the device
+    own = {"permute": False} if encoder in ("flat", "transformer") else {}
+    asked = {"encoder_settings": own, "settings": EMULATION, "progress": False}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Snapshots, "draw", lambda *asked: stop() if asked[-1] == 4 else DRAW(*asked))
+        train(zoo, encoder, tmp_path / "cpu", device="cpu", **asked)
+    train(zoo, "zero", tmp_path / "cpu/zero", settings=EMULATION, device="cpu", resume=True, progress=False)
+    shutil.copytree(tmp_path / "cpu", tmp_path / "cuda")
+    history = {}
     for device in ("cpu", "cuda"):
-        run = tmp_path / device
-        # orders of hidden units are drawn on the device
-        own = {"permute": False} if encoder in ("flat", "transformer") else {}
-        train(zoo, encoder, run, encoder_settings=own, settings=EMULATION, device=device, progress=False)
-        evaluate(run, zoo, supervised=END_TO_END, device=device)
-        found[device] = pq.read_table(run / "losses.parquet")
-        rows = pq.read_table(run / "predictions.parquet", filters=[("predictor", "==", "supervised")])
-        predicted[device] = np.array(rows["prediction"].to_pylist())
-        history[device] = np.loadtxt(run / "history.csv", delimiter=",", skiprows=1)
+        train(zoo, encoder, tmp_path / device, device=device, resume=True, **asked)
+        history[device] = np.loadtxt(tmp_path / device / "history.csv", delimiter=",", skiprows=1)[:, 2]
+    learned = abs(np.diff(history["cpu"])).min()
+    assert (
+        abs(history["cuda"] - history["cpu"]).max() < learned / 2
+    )  # as far apart as if steps were lost is 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="no CUDA device")
+@pytest.mark.parametrize("encoder", encoders.registry)
+def test_a_run_is_evaluated_alike(encoder, zoo, tmp_path):
+    train(zoo, encoder, tmp_path / "cpu", settings=EMULATION, device="cpu", progress=False)
+    shutil.copytree(tmp_path / "cpu", tmp_path / "cuda")
+    found, predicted = {}, {}
+    for device in ("cpu", "cuda"):
+        evaluate(tmp_path / device, zoo, supervised=END_TO_END, device=device)
+        found[device] = pq.read_table(tmp_path / device / "losses.parquet")
+        rows = pq.read_table(tmp_path / device / "predictions.parquet").to_pylist()
+        predicted[device] = {
+            name: np.concatenate([row["prediction"] for row in rows if row["predictor"] == name])
+            for name in ("embedding", "supervised")
+        }
+    for told in ("own", "shuffled", "zero"):
+        assert found["cuda"][told].to_numpy() == pytest.approx(found["cpu"][told].to_numpy(), abs=1e-4)
+    assert np.corrcoef(predicted["cuda"]["embedding"], predicted["cpu"]["embedding"])[0, 1] > 0.95
+    assert np.isfinite(predicted["cuda"]["supervised"]).all()
     model, population = Model.load(tmp_path / "cpu"), zoo.population(zoo.snapshots())
     on_cpu, on_gpu = model.embed(population), model.to("cuda").embed(population)
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=0)
-    for told in ("own", "shuffled", "zero"):
-        assert found["cuda"][told].to_numpy() == pytest.approx(found["cpu"][told].to_numpy(), abs=1e-2)
-    assert predicted["cuda"] == pytest.approx(predicted["cpu"], abs=5e-2)
-    first, last = history["cuda"][[0, -1], 1]
-    assert first - last > 0.02  # it learned
 
 
 @pytest.mark.skipif(GPU, reason="there is a CUDA device")

@@ -92,7 +92,8 @@ class Encoder(nn.Module, ABC):
                 "snapshots with: rnnatlas zoo verify"
             )
         centre = raw.mean(0)
-        variances, directions = torch.linalg.eigh((raw - centre).double().T.cov(correction=0))
+        # on the CPU: directions have no sign of their own, and a GPU would give them another
+        variances, directions = torch.linalg.eigh((raw - centre).double().T.cov(correction=0).cpu())
         if variances[-1] < 1e-14:  # all alike: nothing to spread out
             return
         spread = variances.clamp_min(variances[-1] * FLOOR**2).sqrt()
