@@ -40,11 +40,12 @@ def test_training_goes_the_same_way(encoder, zoo, tmp_path, monkeypatch):
     """From a state that training on the CPU left: whitening at the start blows rounding up."""
     # orders of hidden units are drawn on the device
     own = {"permute": False} if encoder in ("flat", "transformer") else {}
-    asked = {"encoder_settings": own, "settings": EMULATION, "progress": False}
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Snapshots, "draw", lambda *asked: stop() if asked[-1] == 4 else DRAW(*asked))
+    zero = train(zoo, "zero", tmp_path / "zero", settings=EMULATION, device="cpu", progress=False)
+    asked = {"encoder_settings": own, "settings": EMULATION, "control": zero.path, "progress": False}
+    monkeypatch.setattr(Snapshots, "draw", lambda *asked: stop() if asked[-1] == 4 else DRAW(*asked))
+    with pytest.raises(KeyboardInterrupt):
         train(zoo, encoder, tmp_path / "cpu", device="cpu", **asked)
-    train(zoo, "zero", tmp_path / "cpu/zero", settings=EMULATION, device="cpu", resume=True, progress=False)
+    monkeypatch.setattr(Snapshots, "draw", DRAW)
     shutil.copytree(tmp_path / "cpu", tmp_path / "cuda")
     history = {}
     for device in ("cpu", "cuda"):
