@@ -1,6 +1,6 @@
 """What a GPU gains: passes of RNNs, training of a zoo, training steps of encoders.
 
-    python benchmarks/on_a_gpu.py --json on_a_gpu.json
+    python benchmarks/on_a_gpu.py --json docs/results/bench-on-a-gpu.json
 
 Needs a CUDA device; two or three minutes. Wall-clock time, medians and quartiles. `eager` is the same in
 plain torch (RNNATLAS_BACKEND=eager), `nn.LSTM` and `torch.nn` one RNN after the other by cuDNN, `plain` a
@@ -10,7 +10,6 @@ training step without a CUDA graph.
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import itertools
 import json
 import os
@@ -22,10 +21,10 @@ from typing import Any
 
 import torch
 
-import rnnatlas
 from rnnatlas import encoders
 from rnnatlas.benchmarks.base import shown, spread
 from rnnatlas.benchmarks.encoders import MANY, Sizes
+from rnnatlas.benchmarks.report import about
 from rnnatlas.benchmarks.zoo_training import Alone
 from rnnatlas.rnn import Population, RecurrentNetwork, RNNSpec, run
 from rnnatlas.tasks.formal_languages import FormalLanguages
@@ -169,13 +168,8 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("part", nargs="*", help=f"which of {', '.join(PARTS)}; all of them if none is named")
     given = parser.parse_args()
-    figures: dict[str, Any] = {
-        "command": "python benchmarks/on_a_gpu.py",
-        "date": datetime.date.today().isoformat(),
-        "rnnatlas": rnnatlas.__version__,
-        "torch": torch.__version__,
-        "gpu": torch.cuda.get_device_name(),
-    }
+    command = {"command": "python benchmarks/on_a_gpu.py"}
+    figures: dict[str, Any] = command | about() | {"gpu": torch.cuda.get_device_name()}
     print(figures["gpu"], "torch", figures["torch"])
     for part in given.part or PARTS:
         figures[part] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnatlas.benchmarks import registry
-from rnnatlas.benchmarks.base import digits
+from rnnatlas.benchmarks.base import digits, shown
 from rnnatlas.benchmarks.encoders import times_emulator
 from rnnatlas.benchmarks.report import markdown
 from rnnatlas.benchmarks.running import OTHERS, ratio
@@ -18,6 +18,12 @@ from rnnatlas.benchmarks.zoo_training import ALONE, LITERAL, WAYS, ZOO, find, sp
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, PICTURE = DOCS / "performance.md", DOCS / "images/scaling.png"
+GPU = DOCS / "results/bench-on-a-gpu.json"
+GPU_TITLES = {
+    "passes": "forward and backward, 32 × 41 positions an RNN",
+    "zoo-training": "training step of a zoo",
+    "encoders": "training step, paper's sizes",
+}
 CORES, THREADS = WAYS
 QUIET = 0.5
 """Load up to which rates of several threads mean something."""
@@ -58,8 +64,30 @@ def blocks(documents: dict[str, dict[str, Any]]) -> dict[str, str]:
         "summary": summary(found["zoo-training"], runs),
         "roofline": roofline(runs, zoo),
         "published": beside,
+        "gpu": on_a_gpu(json.loads(GPU.read_text(encoding="utf-8"))),
     }
     return text | tables
+
+
+def on_a_gpu(document: dict[str, Any]) -> str:
+    """Tables of what a GPU gains: a row for each population or encoder, a column for each way."""
+    parts = [
+        f"`{document['command']}`, {document['date']}, commit {document['commit']}, one {document['gpu']}, "
+        f"{document['cores']} cores, torch {document['torch']}. Milliseconds of wall-clock time, median "
+        "(quartiles)."
+    ]
+    for part, subject in (("passes", "rnns"), ("zoo-training", "rnns"), ("encoders", "what")):
+        table: dict[str, dict[str, str]] = {}
+        for row in document[part]:
+            cells = table.setdefault(row[subject], {GPU_TITLES[part]: row[subject]})
+            cells[f"{row['how']}, ms"] = shown(row["seconds"], 1000)
+            if "steps_a_second" in row:
+                cells[f"{row['how']}, RNN-steps/s"] = f"{row['steps_a_second']:,.0f}"
+        titles = list(dict.fromkeys(title for cells in table.values() for title in cells))
+        parts.append(
+            markdown([{title: cells.get(title, "") for title in titles} for cells in table.values()])
+        )
+    return "\n\n".join(parts)
 
 
 def origin(document: dict[str, Any], name: str) -> str:
