@@ -19,11 +19,12 @@ from rnnatlas.benchmarks.zoo_training import ALONE, LITERAL, WAYS, ZOO, find, sp
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, PICTURE = DOCS / "performance.md", DOCS / "images/scaling.png"
 GPU = DOCS / "results/bench-on-a-gpu.json"
-GPU_TITLES = {
-    "passes": "forward and backward, 32 × 41 positions an RNN",
-    "zoo-training": "training step of a zoo",
-    "encoders": "training step, paper's sizes",
+GPU_PARTS = {
+    "passes": ("rnns", "forward and backward, 32 × 41 positions an RNN"),
+    "zoo-training": ("rnns", "training step of a zoo"),
+    "encoders": ("what", "training step, paper's sizes"),
 }
+"""Each table of what a GPU gains: what a row is about, and its title."""
 CORES, THREADS = WAYS
 QUIET = 0.5
 """Load up to which rates of several threads mean something."""
@@ -76,17 +77,16 @@ def on_a_gpu(document: dict[str, Any]) -> str:
         f"{document['cores']} cores, torch {document['torch']}. Milliseconds of wall-clock time, median "
         "(quartiles)."
     ]
-    for part, subject in (("passes", "rnns"), ("zoo-training", "rnns"), ("encoders", "what")):
+    for part, (subject, title) in GPU_PARTS.items():
         table: dict[str, dict[str, str]] = {}
         for row in document[part]:
-            cells = table.setdefault(row[subject], {GPU_TITLES[part]: row[subject]})
+            cells = table.setdefault(row[subject], {title: row[subject]})
             cells[f"{row['how']}, ms"] = shown(row["seconds"], 1000)
             if "steps_a_second" in row:
                 cells[f"{row['how']}, RNN-steps/s"] = f"{row['steps_a_second']:,.0f}"
-        titles = list(dict.fromkeys(title for cells in table.values() for title in cells))
-        parts.append(
-            markdown([{title: cells.get(title, "") for title in titles} for cells in table.values()])
-        )
+        columns = list(dict.fromkeys(column for cells in table.values() for column in cells))
+        rows = [{column: cells.get(column, "") for column in columns} for cells in table.values()]
+        parts.append(markdown(rows))
     return "\n\n".join(parts)
 
 

@@ -89,6 +89,9 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_made(tmp_path,
     for device, message in (("cuda", "finds no CUDA device"), ("gpu", "auto, cpu or cuda")):
         with pytest.raises(SettingsError, match=message):
             experiment.reproduce(tmp_path / "out", "demo", changes=TINY, device=device)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(SettingsError, match="workers should be 1 or more, found 0"):
+        experiment.reproduce(tmp_path / "out", "demo", changes=TINY, device="cuda", workers=0)
     assert not (tmp_path / "out").exists()
 
 

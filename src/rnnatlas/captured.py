@@ -1,7 +1,6 @@
 """Calls on a GPU as CUDA graphs."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ class Captured:
         self.result: Tensor | None = None
         self.calls = 0
 
-    def __call__(self, **tensors: Tensor) -> Any:
+    def __call__(self, **tensors: Tensor) -> Tensor | None:
         """What the function gives; the next call writes over it."""
         static = self.inputs(tensors)
         if self.calls < self.PLAIN:
@@ -69,6 +68,7 @@ class Inputs:
             if name not in self.static:
                 self.static[name] = tensor.to(self.device, copy=True)
             elif tensor is not self.last[name]:
+                assert tensor.shape == self.static[name].shape, f"{name} has another shape than before"
                 self.static[name].copy_(tensor)
         self.last = tensors
         return self.static

@@ -51,10 +51,9 @@ def test_training_goes_the_same_way(encoder, zoo, tmp_path, monkeypatch):
     for device in ("cpu", "cuda"):
         train(zoo, encoder, tmp_path / device, device=device, resume=True, **asked)
         history[device] = np.loadtxt(tmp_path / device / "history.csv", delimiter=",", skiprows=1)[:, 2]
-    learned = abs(np.diff(history["cpu"])).min()
-    assert (
-        abs(history["cuda"] - history["cpu"]).max() < learned / 2
-    )  # as far apart as if steps were lost is 1
+    learned = abs(np.diff(history["cpu"])).max()  # lost steps would be missed by that much
+    assert learned > 1e-3
+    assert abs(history["cuda"] - history["cpu"]).max() < learned / 4
 
 
 @pytest.mark.gpu

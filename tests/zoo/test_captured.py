@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnnatlas.captured import Inputs
+from rnnatlas.captured import Captured, Inputs
 from rnnatlas.errors import SettingsError
 from rnnatlas.zoo.build import _train_unit, _units, build
 from rnnatlas.zoo.store import Zoo
@@ -98,6 +98,17 @@ def test_what_a_gpu_cannot_be_asked(tmp_path, monkeypatch, asked):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(SettingsError, match=r"one process|auto, cpu or cuda"):
         build(TASK, SETTINGS, tmp_path / "zoo", **{"device": "cuda", **asked})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="no CUDA device")
+def test_a_graph_draws_anew_as_it_is_seeded():
+    captured = Captured(lambda scale: torch.rand(8, device="cuda") * scale, torch.device("cuda"))
+    for seed in (0, 1, 2, 3, 4, 3):  # the first three plainly
+        torch.cuda.manual_seed(seed)
+        found = captured(scale=torch.tensor(2.0)).clone()
+        torch.cuda.manual_seed(seed)
+        assert torch.equal(found, torch.rand(8, device="cuda") * 2)
 
 
 @pytest.mark.gpu

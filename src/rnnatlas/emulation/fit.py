@@ -1,7 +1,8 @@
 """The training loop, on Lightning; this module is imported when training starts.
 
-Resuming is exact because nothing depends on what the loop remembers: batches and the learning rate are
-functions of the step, and all else that changes is in the one file that each validation writes.
+Resuming is exact, on a CPU to the last bit, because nothing depends on what the loop remembers: batches and
+the learning rate are functions of the step, and all else that changes is in the one file that each
+validation writes.
 """
 
 import contextlib
@@ -118,7 +119,9 @@ class Training(lightning.LightningModule):
     def learn(self, batch: Batch) -> Tensor:
         """The loss of a batch, and its gradients in the parameters, worked out on a GPU by one CUDA graph."""
         self._captured = self._captured or Captured(self._learn, self.device)
-        return self._captured(**self._unpacked(batch))
+        loss = self._captured(**self._unpacked(batch))
+        assert loss is not None
+        return loss
 
     def _learn(self, **tensors: Tensor) -> Tensor:
         for parameter in self.parameters():

@@ -198,7 +198,7 @@ def _train(
         if (out / RESUME).is_file():
             training.take_up(saved(out))
         else:
-            encoder.to(device).calibrate(train.population.to(device))
+            encoder.to(device).calibrate(train.population)
             encoder.to("cpu")  # from where Lightning takes it
         if not training.finished:
             fit(training, out, device, devices, progress)

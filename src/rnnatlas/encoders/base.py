@@ -34,6 +34,10 @@ class Encoder(nn.Module, ABC):
     `symmetries` names those of `rnnatlas.rnn.SYMMETRIES` that leave the embedding, too, as it is, for RNNs
     with a head and outside training, where an encoder may draw some of the others at random.
 
+    On a GPU, a training step is a CUDA graph, which repeats what the GPU did once: `read` may not depend on
+    numbers that the CPU draws or reads off tensors (`.item()`, masks as indices), nor copy lists or numbers
+    to the GPU at each call.
+
     Args:
         spec: Architecture of the RNNs.
         signal: What they read.
@@ -78,14 +82,14 @@ class Encoder(nn.Module, ABC):
         to do without them and may never start to use them (docs/decisions/0006-initialisation.md).
 
         Args:
-            population: All training snapshots.
+            population: All training snapshots, on the encoder's device or not.
 
         Raises:
             TrainingDiverged: Their embeddings are not finite.
         """
         if self.last is None:
             return
-        raw = torch.cat([self.read(chunk) for chunk in chunks(population)])
+        raw = torch.cat([self.read(chunk.to(self.last.weight.device)) for chunk in chunks(population)])
         if not raw.isfinite().all():
             raise TrainingDiverged(
                 "embeddings of training RNNs are not finite before training has begun; look for broken "

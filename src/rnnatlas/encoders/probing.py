@@ -114,7 +114,8 @@ class ProbingEncoder(Encoder):
     @torch.no_grad()
     def calibrate(self, population: Population) -> None:
         """Takes mean and spread of the training snapshots' answers, then spreads embeddings out."""
-        answers = torch.cat([self._ask(chunk)[0].outputs for chunk in chunks(population)])
+        device = self.centre.device
+        answers = torch.cat([self._ask(chunk.to(device))[0].outputs for chunk in chunks(population)])
         centre, scale = mean_and_spread(answers)
         self.centre.copy_(centre)
         self.scale.copy_(scale)

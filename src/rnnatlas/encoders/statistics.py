@@ -1,6 +1,6 @@
 """Layer-wise statistics: the weights of each gate, summarised."""
 
-import functools
+import math
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -98,21 +98,20 @@ def _vectors(population: Population) -> list[Float[Tensor, "rnn gate weight"]]:
 
 def _summary(vectors: Float[Tensor, "rnn gate weight"]) -> Float[Tensor, "rnn feature"]:
     ordered = _sort(vectors)
-    below, above, share = _places(vectors.shape[-1], vectors.device, vectors.dtype)
-    quantiles = torch.lerp(ordered[..., below], ordered[..., above], share)
+    # numbers of Python, since indices in a tensor would be copied to a GPU, which a CUDA graph cannot repeat
+    places = [quantile * (vectors.shape[-1] - 1) for quantile in QUANTILES]
+    quantiles = torch.stack(
+        [
+            torch.lerp(ordered[..., math.floor(place)], ordered[..., math.ceil(place)], place % 1)
+            for place in places
+        ],
+        -1,
+    )
     mean = vectors.mean(-1, keepdim=True)
     # `Tensor.var` is not vectorised on the CPU and takes 15 times as long
     variance = (vectors - mean).square().mean(-1, keepdim=True)
     # Where all weights are equal the spread has no slope; the floor makes its gradient zero, not NaN.
     return torch.cat([mean, variance.clamp_min(1e-12).sqrt(), quantiles], -1).flatten(1)
-
-
-@functools.cache  # made anew, they would be copied to the GPU each time, which a CUDA graph cannot repeat
-def _places(size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Where quantiles lie among so many sorted numbers: the places around them, and the share of the way."""
-    place = torch.tensor(QUANTILES, dtype=dtype, device=device) * (size - 1)
-    below = place.floor().long()
-    return below, place.ceil().long(), place - below
 
 
 def _sort(vectors: Float[Tensor, "rnn gate weight"]) -> Float[Tensor, "rnn gate weight"]:

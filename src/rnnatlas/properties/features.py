@@ -80,9 +80,9 @@ def embed_groups(model: Model, groups: Groups, count: int) -> Float[Tensor, "rnn
 def untrained(model: Model, groups: Groups, train: Bool[np.ndarray, " rnn"]) -> Model:
     """The same encoder as it would start training under another seed."""
     fresh = started(model, int(seeds.stream(model.settings.seed, "untrained").integers(1 << 31)))
-    fresh.encoder.eval().requires_grad_(False)
+    fresh.to(model.device).encoder.eval().requires_grad_(False)
     set_scales(fresh, groups, train)
-    return fresh.to(model.device)
+    return fresh
 
 
 def started(model: Model, seed: int) -> Model:

@@ -70,9 +70,9 @@ class Supervised(nn.Module):
 
     def __init__(self, model: Model, prop: Property, groups: Groups, roles: Roles, head: PredictorSettings):
         super().__init__()
-        fresh = started(model, model.settings.seed)
+        fresh = started(model, model.settings.seed).to(model.device)
         set_scales(fresh, groups, roles.start)
-        self.encoder = fresh.encoder.eval().to(model.device)
+        self.encoder = fresh.encoder.eval()
         self.predictor = Predictor(EMBED, prop.width, head)
         self._populations = [population.to(model.device) for _, population in groups]
         self._where = np.zeros((len(roles.train), 2), dtype=np.int64)
@@ -120,9 +120,10 @@ def fit(
         tell: Called with the number of steps just made, and in the end with those that stopping saved.
     """
     head = head or PredictorSettings()
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    gpus = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), torch.enable_grad():
         noise = int(seeds.stream(model.settings.seed, "predictor", prop.name).integers(1 << 62))
-        torch.default_generator.manual_seed(noise)
+        torch.manual_seed(noise)  # of the CPU and of GPUs
         whole = Supervised(model, prop, groups, roles, head)
         emulation = model.settings.emulation
         parts = [

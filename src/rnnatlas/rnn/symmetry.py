@@ -123,8 +123,8 @@ def random_permutations(
     Args:
         spec: The architecture.
         count: Number of RNNs.
-        generator: Where random numbers come from; None for torch's own of the device.
-        device: Where they are drawn; that of the generator, if there is one.
+        generator: Where random numbers come from, one of the device; None for torch's own.
+        device: Where they are drawn; the CPU without it.
     """
     shape = (count, len(spec.suffixes), spec.hidden)
     return torch.rand(shape, generator=generator, device=device).argsort(-1)
