@@ -123,7 +123,7 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; what was finished is kept, and commands with --resume go on from there"
     if isinstance(error, (MemoryError, RuntimeError)):
-        return "not enough memory; use fewer RNNs at once or a machine with more"
+        return "not enough memory; use fewer RNNs or --workers at once, or a machine with more"
     if isinstance(error, OSError) and not isinstance(error, RNNAtlasError):
         where = f" ({error.filename})" if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
