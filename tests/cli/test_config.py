@@ -130,7 +130,8 @@ def test_torch_without_memory_is_one_sentence(said, capsys, monkeypatch):
 
     monkeypatch.setattr("rnnatlas.reproduce.reproduce", full)
     status, _, err = call(capsys, "demo")
-    assert (status, err) == (1, "error: not enough memory; use fewer RNNs at once or a machine with more\n")
+    expected = "error: not enough memory; use fewer RNNs or --workers at once, or a machine with more\n"
+    assert (status, err) == (1, expected)
 
 
 def test_other_errors_of_torch_are_not_taken_for_that(capsys, monkeypatch):
