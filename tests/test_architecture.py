@@ -41,6 +41,18 @@ def test_imports_point_one_way(path):
             assert ORDER.index(parts[1]) <= room(path), f"{path.name} must not import {name}"
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.name == "__init__.py"], ids=lambda path: path.parent.name
+)
+def test_no_module_takes_the_place_of_what_its_package_defines(path):
+    """As importing a module for the first time would, where both have one name."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    defined = {target.id for target in targets if isinstance(target, ast.Name)}
+    defined |= {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert not defined & {other.stem for other in path.parent.iterdir()}
+
+
 def test_heavy_libraries_are_imported_where_used():
     # emulation.fit, which is the Lightning part of training, is itself imported when training starts
     rooms = ["rnn", "zoo.build", "zoo.store", "emulation.training", "properties.evaluate", "atlas.embed"]

@@ -49,7 +49,7 @@ def build(
         settings: How many RNNs, and how they are trained.
         out: The zoo's folder, which should not exist yet.
         seed: With a run's number, decides everything random about the run.
-        executor: Where units are run: a name of `rnnatlas.zoo.executors`.
+        executor: Where units are run: a name of `rnnatlas.zoo.executors.registry`.
         workers: Units at a time; None for as many as there are processors. A GPU is one process's.
         device: "cpu", "cuda" or "auto", which is a GPU where there is one and `executor` is local. A GPU
             trains `ON_A_GPU` RNNs side by side, whichever files they go to.
@@ -66,7 +66,7 @@ def build(
     """
     out = Path(out)
     device = choose_device(device, executor, workers)
-    runner: Executor = executors[executor](1 if device == "cuda" else workers)
+    runner: Executor = executors.registry[executor](1 if device == "cuda" else workers)
     spec = settings.spec(task)
     chunks = _chunks(task, settings, seed)
     card: dict[str, Any] = {

@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from rnnatlas.errors import RNNAtlasError, SettingsError
+from rnnatlas.registry import Registry
+
+registry = Registry(
+    "executor",
+    {"local": ("rnnatlas.zoo.executors:Local", "processes on this machine, one thread each")},
+)
 
 Work = Callable[[Any, Callable[[int], None]], None]
 """Does a unit and commits its result; calls back with the number of updates made since the last call."""
