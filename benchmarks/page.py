@@ -81,7 +81,7 @@ def on_a_gpu(document: dict[str, Any]) -> str:
         table: dict[str, dict[str, str]] = {}
         for row in document[part]:
             cells = table.setdefault(row[subject], {title: row[subject]})
-            cells[f"{row['how']}, ms"] = shown(row["seconds"], 1000)
+            cells[f"{row['how']}, ms"] = shown(row["seconds"], 1e3)
             if "steps_a_second" in row:
                 cells[f"{row['how']}, RNN-steps/s"] = f"{row['steps_a_second']:,.0f}"
         columns = list(dict.fromkeys(column for cells in table.values() for column in cells))
