@@ -9,7 +9,7 @@ import yaml
 
 from rnnatlas import reproduce as experiment
 from rnnatlas.cli import main
-from rnnatlas.errors import OutputExists, RunFormatError, SettingsError
+from rnnatlas.errors import DataError, OutputExists, RunFormatError, SettingsError
 
 TINY = {
     "experiment": {"seeds": 2, "cut": True, "supervised": True},
@@ -82,6 +82,16 @@ def test_a_damaged_record_is_one_sentence(tmp_path, text):
     (tmp_path / experiment.RECORD).write_text(text)
     with pytest.raises(RunFormatError, match=r"settings\.json should say how .* remove the experiment first"):
         experiment.reproduce(tmp_path, "demo", changes=TINY, device="cpu")
+
+
+def test_data_that_are_not_to_be_had_leave_nothing_behind(tmp_path, monkeypatch):
+    def fetch(*_):
+        raise DataError("no network")
+
+    monkeypatch.setattr("rnnatlas.tasks.digits.fetch", fetch)
+    with pytest.raises(DataError, match="no network"):
+        experiment.reproduce(tmp_path / "out", "small", task="tiled-mnist", device="cpu", progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_made(tmp_path, monkeypatch):

@@ -189,7 +189,7 @@ def reproduce(
     out = Path(out)
     resolved = resolve(preset, changes or {}, task)
     made = tasks.registry[task].from_settings(resolved["task"])
-    if data is not None:
+    if data is not None or not (out / RECORD).is_file():  # before anything is made
         made.prepare(data, progress)
     record = Record(out, seed, resolved, task)
     with record.timing("zoo"):

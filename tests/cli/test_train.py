@@ -190,7 +190,8 @@ def test_stopped_for_real_and_resumed_is_as_not_stopped(zoo, whole, tmp_path, ho
     error = parts.communicate()[1]
     assert parts.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert error == (
-        "error: interrupted; what was finished is kept, and commands with --resume go on from there\n"
+        "error: interrupted; what was finished is kept: the same command goes on, with --resume where it has "
+        "one\n"
         if how == signal.SIGINT
         else ""
     )

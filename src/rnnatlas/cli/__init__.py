@@ -121,7 +121,9 @@ def _status(error: BaseException) -> int:
 
 def _sentence(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; what was finished is kept, and commands with --resume go on from there"
+        return (
+            "interrupted; what was finished is kept: the same command goes on, with --resume where it has one"
+        )
     if isinstance(error, (MemoryError, RuntimeError)):
         return "not enough memory; use fewer RNNs or --workers at once, or a machine with more"
     if isinstance(error, OSError) and not isinstance(error, RNNAtlasError):
