@@ -8,11 +8,8 @@ training step without a CUDA graph. A zoo's `nn.LSTM` is one RNN's step, times t
 """
 
 import argparse
-import contextlib
 import dataclasses
-import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +18,8 @@ from typing import Any
 import torch
 
 from rnnatlas import encoders
-from rnnatlas.benchmarks.base import shown, spread
-from rnnatlas.benchmarks.encoders import MANY, Sizes
+from rnnatlas.benchmarks.base import on_backend, shown, spread
+from rnnatlas.benchmarks.encoders import Sizes, stepper
 from rnnatlas.benchmarks.report import about
 from rnnatlas.benchmarks.zoo_training import Alone
 from rnnatlas.rnn import Population, RecurrentNetwork, RNNSpec, run
@@ -31,16 +28,6 @@ from rnnatlas.zoo.train import Chunk, ZooSettings, train
 
 TURNS, SECONDS = 7, 0.3
 STEPS = 20
-
-
-@contextlib.contextmanager
-def backend(name: str | None) -> Iterator[None]:
-    """With the backend of this name, or the usual one."""
-    os.environ["RNNATLAS_BACKEND"] = name or ""
-    try:
-        yield
-    finally:
-        del os.environ["RNNATLAS_BACKEND"]
 
 
 def turns(contenders: dict[str, Callable[[], Any]]) -> dict[str, dict[str, float]]:
@@ -72,11 +59,11 @@ def passes() -> Iterator[dict[str, Any]]:
             population = Population.initialise(spec, generators).to("cuda").requires_grad_()
             inputs = torch.randn(rnns, 32, 41, 6, device="cuda")
 
-            def step(name: str | None, population: Population = population, inputs: Any = inputs) -> None:
-                with backend(name):
+            def step(name: str, population: Population = population, inputs: Any = inputs) -> None:
+                with on_backend(name):
                     torch.autograd.grad(run(population, inputs)[0].sum(), population.parameters())
 
-            contenders = {"triton": lambda: step(None), "eager": lambda: step("eager")}
+            contenders = {"triton": lambda: step(""), "eager": lambda: step("eager")}
             if rnns <= 64:
                 modules = [RecurrentNetwork(spec).to("cuda") for _ in range(rnns)]
 
@@ -104,7 +91,7 @@ def zoo_training() -> Iterator[dict[str, Any]]:
                 [seconds] = turns({name: alone.step}).values()
                 seconds = {key: value * rnns for key, value in seconds.items()}
             else:
-                with backend("eager" if name == "eager" else None):
+                with on_backend("eager" if name == "eager" else ""):
                     training = train(chunk, device="cuda")
                     next(training)
                     next(training)
@@ -127,30 +114,11 @@ def zoo_training() -> Iterator[dict[str, Any]]:
 def encoder_steps() -> Iterator[dict[str, Any]]:
     """Training steps of encoders at the paper's sizes, batches made and copied included."""
     sizes = Sizes("paper")
-    settings = sizes.emulation
-    own = sizes.training("interactive").encoder.settings
-    trainings = {encoder: sizes.training(encoder) for encoder in (encoders.CONTROL, *encoders.registry)}
-    changed = dataclasses.replace(own, sequences=MANY)
-    trainings[f"interactive, M = {MANY}"] = sizes.training("interactive", changed)
-    for name, training in trainings.items():
+    trainings = {"emulator alone": sizes.training(encoders.CONTROL), **sizes.trainings()}
+    for what, training in trainings.items():
         training.to("cuda")
-        optimizer, numbers = training.configure_optimizers(), itertools.count()
-
-        def step(captured: bool, training=training, optimizer=optimizer, numbers=numbers) -> None:
-            batch = sizes.snapshots.draw(settings.rnns, settings.rollouts, 0, next(numbers))
-            batch = {key: tensor.to("cuda") for key, tensor in batch.items()}
-            if captured:
-                training.learn(batch)
-            else:
-                optimizer.zero_grad()
-                training.loss(batch).mean().backward()
-            training.configure_gradient_clipping(optimizer)
-            optimizer.step()
-
-        contenders = {"plain": lambda: step(False), "graph": lambda: step(True)}
-        for how in contenders:  # one after the other, since both own the gradients
-            [seconds] = turns({how: contenders[how]}).values()
-            what = "emulator alone" if name == encoders.CONTROL else name
+        for how in ("plain", "graph"):  # one after the other, since both own the gradients
+            [seconds] = turns({how: stepper(training, sizes, captured=how == "graph")}).values()
             yield {"what": what, "how": how, "seconds": seconds}
 
 
@@ -164,9 +132,9 @@ def main() -> None:
     command = {"command": "python benchmarks/on_a_gpu.py"}
     figures: dict[str, Any] = command | about() | {"gpu": torch.cuda.get_device_name()}
     print(figures["gpu"], "torch", figures["torch"])
-    for part in PARTS:
+    for part, rows in PARTS.items():
         figures[part] = []
-        for row in PARTS[part]():
+        for row in rows():
             figures[part].append(row)
             told = {key: value for key, value in row.items() if key not in ("seconds", "steps_a_second")}
             rate = f"  {row['steps_a_second']:,.0f} RNN-steps/s" if "steps_a_second" in row else ""

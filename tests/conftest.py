@@ -1,5 +1,6 @@
 """Shape annotations are checked in every test; a global default that a test changes fails it."""
 
+import contextlib
 import os
 import signal
 
@@ -22,6 +23,28 @@ def _defaults_stay():
     yield
     after = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), os.getcwd()  # noqa: PTH109
     assert after == before
+
+
+@pytest.fixture
+def stop_at():
+    """`with stop_at(step):` interrupts training when it asks for the batch of that step."""
+    from rnnatlas.emulation.data import Snapshots
+
+    draw = Snapshots.draw
+
+    @contextlib.contextmanager
+    def stopping(step):
+        def until(self, rnns, rollouts, seed, number):
+            if number == step:
+                raise KeyboardInterrupt
+            return draw(self, rnns, rollouts, seed, number)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Snapshots, "draw", until)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return stopping
 
 
 def pytest_configure(config):

@@ -11,7 +11,6 @@ from typing import Any
 
 from rnnatlas import __version__, encoders, files, seeds, tasks
 from rnnatlas.atlas.words import CUT
-from rnnatlas.devices import choose
 from rnnatlas.errors import OutputExists, RunFormatError, SettingsError
 from rnnatlas.registry import nearest
 from rnnatlas.settings import as_dict, at_least_one, build, check_sections, leaves, merge, preset, settings
@@ -179,13 +178,14 @@ def reproduce(
     """
     from rnnatlas.properties.predictions import asked_for
     from rnnatlas.properties.supervised import SupervisedSettings
+    from rnnatlas.zoo.build import choose_device
     from rnnatlas.zoo.executors import Local
     from rnnatlas.zoo.store import Zoo
 
     seeds.check(seed)
-    on_a_gpu = choose(device) == "cuda" and (device == "cuda" or workers in (None, 1))
-    device, builders = ("cuda", None) if on_a_gpu else ("cpu", workers)
-    workers = Local(1 if on_a_gpu and workers is None else workers).workers
+    device = choose_device(device, "local", None if device == "cuda" else workers)
+    builders = None if device == "cuda" else workers
+    workers = Local(1 if device == "cuda" and workers is None else workers).workers
     out = Path(out)
     resolved = resolve(preset, changes or {}, task)
     made = tasks.registry[task].from_settings(resolved["task"])

@@ -40,3 +40,11 @@ def torch_generator(seed: int, *path: int | str) -> torch.Generator:
     """The same for torch, on the CPU."""
     state = int(_sequence(seed, path).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state % (1 << 63))
+
+
+def seed_torch(number: int, device: torch.device) -> None:
+    """Seeds torch's own generators of the CPU and of the device, and of no other GPU."""
+    torch.default_generator.manual_seed(number)  # torch.manual_seed takes milliseconds
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(number)

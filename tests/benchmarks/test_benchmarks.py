@@ -131,7 +131,7 @@ def test_the_torch_emulator_leaves_the_backend_as_it_was(monkeypatch):
             monkeypatch.delenv("RNNATLAS_BACKEND", raising=False)
         else:
             monkeypatch.setenv("RNNATLAS_BACKEND", before)
-        with encoder_costs._eagerly():
+        with base.on_backend("eager"):
             assert os.environ["RNNATLAS_BACKEND"] == "eager"
         assert os.environ.get("RNNATLAS_BACKEND") == before
 

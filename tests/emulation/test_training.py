@@ -55,20 +55,6 @@ def contents(out):
     return {name: (out / part / name).read_bytes() for part in ("", "zero") for name in FILES}
 
 
-DRAW = Snapshots.draw
-
-
-def stop_at(monkeypatch, step):
-    """Interrupts training when it asks for the batch of a step."""
-
-    def until(self, rnns, rollouts, seed, number):
-        if number == step:
-            raise KeyboardInterrupt
-        return DRAW(self, rnns, rollouts, seed, number)
-
-    monkeypatch.setattr(Snapshots, "draw", until)
-
-
 def test_leaves_what_the_interface_says_and_nothing_pickled(run):
     for folder in (run, run / "zero"):
         names = {path.name for path in folder.iterdir()} - {"zero"}
@@ -118,18 +104,15 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(zoo, run, tmp
 
 
 @pytest.mark.parametrize("step", [0, 1, 3, 5, 9])
-def test_interrupted_and_resumed_is_as_uninterrupted(zoo, run, tmp_path, monkeypatch, step):
+def test_interrupted_and_resumed_is_as_uninterrupted(zoo, run, tmp_path, monkeypatch, stop_at, step):
     out = tmp_path / "run"
     for encoder_after_control in (False, True):  # stop the control first, then the encoder itself
-        stop_at(monkeypatch, step)
-        with pytest.raises(KeyboardInterrupt):
+        with stop_at(step):
             small(zoo, out, resume=encoder_after_control)
         with pytest.raises(RunFormatError, match="not finished; finish it with: rnnatlas train … --resume"):
             Model.load(out)
         if not encoder_after_control:
-            monkeypatch.undo()
             finish_control(zoo, out, monkeypatch)
-    monkeypatch.undo()
     small(zoo, out, resume=True)
     assert contents(out) == contents(run)
     assert not (out / RESUME).exists()
@@ -153,30 +136,26 @@ def finish_control(zoo, out, monkeypatch):
 
 
 @pytest.mark.parametrize("encoder", sorted(encoders.registry))
-def test_all_encoders_resume_exactly(zoo, run, tmp_path, monkeypatch, encoder):
+def test_all_encoders_resume_exactly(zoo, run, tmp_path, monkeypatch, stop_at, encoder):
     kind = encoders.registry[encoder]
     read = kind.read  # what is random while an encoder learns comes again, too
     monkeypatch.setattr(kind, "read", lambda self, rnns: dropout(read(self, rnns), training=self.training))
     small(zoo, tmp_path / "whole", encoder, control=run)
-    stop_at(monkeypatch, 7)
-    with pytest.raises(KeyboardInterrupt):
+    with stop_at(7):
         small(zoo, tmp_path / "parts", encoder, control=run)
-    monkeypatch.setattr(Snapshots, "draw", DRAW)
     small(zoo, tmp_path / "parts", encoder, control=run, resume=True)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
-def test_what_resuming_needs_holds_no_code(zoo, run, tmp_path, monkeypatch):
-    stop_at(monkeypatch, 4)
-    with pytest.raises(KeyboardInterrupt):
+def test_what_resuming_needs_holds_no_code(zoo, run, tmp_path, stop_at):
+    with stop_at(4):
         small(zoo, tmp_path / "run", control=run)
     state = torch.load(tmp_path / "run" / RESUME, weights_only=True)
     assert state["done"] == 3
 
 
-def test_a_damaged_state_is_one_sentence(zoo, run, tmp_path, monkeypatch):
-    stop_at(monkeypatch, 4)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_damaged_state_is_one_sentence(zoo, run, tmp_path, stop_at):
+    with stop_at(4):
         small(zoo, tmp_path / "run", control=run)
     for content in (b"", b"nonsense", (tmp_path / "run" / RESUME).read_bytes()[:5000]):
         (tmp_path / "run" / RESUME).write_bytes(content)
@@ -327,12 +306,10 @@ def test_refuses_to_resume_with_other_settings(zoo, run):
         small(zoo, run, seed=1, resume=True)
 
 
-def test_a_control_may_have_a_learning_rate_of_its_own(zoo, run, tmp_path, monkeypatch):
+def test_a_control_may_have_a_learning_rate_of_its_own(zoo, run, tmp_path, stop_at):
     settings = dataclasses.replace(SMALL, learning_rate=1e-3)
-    stop_at(monkeypatch, 4)
-    with pytest.raises(KeyboardInterrupt):
+    with stop_at(4):
         small(zoo, tmp_path / "run", control=run, settings=settings)
-    monkeypatch.undo()
     model = small(zoo, tmp_path / "run", settings=settings, resume=True)
     assert model.settings.emulation == settings
     assert Model.load(tmp_path / "run" / "zero").settings.emulation == SMALL

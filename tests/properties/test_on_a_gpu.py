@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from rnnatlas import encoders
-from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.emulator import EmulatorSettings
 from rnnatlas.emulation.model import EmulationSettings, Model
 from rnnatlas.emulation.training import train
@@ -26,26 +25,19 @@ EMULATION = EmulationSettings(
     emulator=EmulatorSettings(width=8, layers=1),
 )
 END_TO_END = SupervisedSettings(properties=("task",), steps=4, rnns=8, every=4)  # nothing to choose among
-DRAW = Snapshots.draw
-
-
-def stop():
-    raise KeyboardInterrupt
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not GPU, reason="no CUDA device")
 @pytest.mark.parametrize("encoder", encoders.registry)
-def test_training_goes_the_same_way(encoder, zoo, tmp_path, monkeypatch):
+def test_training_goes_the_same_way(encoder, zoo, tmp_path, stop_at):
     """From a state that training on the CPU left: whitening at the start blows rounding up."""
     # orders of hidden units are drawn on the device
     own = {"permute": False} if encoder in ("flat", "transformer") else {}
     zero = train(zoo, "zero", tmp_path / "zero", settings=EMULATION, device="cpu", progress=False)
     asked = {"encoder_settings": own, "settings": EMULATION, "control": zero.path, "progress": False}
-    monkeypatch.setattr(Snapshots, "draw", lambda *asked: stop() if asked[-1] == 4 else DRAW(*asked))
-    with pytest.raises(KeyboardInterrupt):
+    with stop_at(4):
         train(zoo, encoder, tmp_path / "cpu", device="cpu", **asked)
-    monkeypatch.setattr(Snapshots, "draw", DRAW)
     shutil.copytree(tmp_path / "cpu", tmp_path / "cuda")
     history = {}
     for device in ("cpu", "cuda"):

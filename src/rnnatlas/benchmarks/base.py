@@ -1,9 +1,11 @@
 """What a benchmark is, and timing that a busy machine does not mislead."""
 
+import contextlib
+import os
 import statistics
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -74,6 +76,19 @@ def _calls_a_turn(contender: Callable[[], Any]) -> int:
         if (took := time.perf_counter() - start) > 10 * TURN:
             return 1
     return max(1, round(TURN / took))
+
+
+@contextlib.contextmanager
+def on_backend(name: str) -> Iterator[None]:
+    """With what `RNNATLAS_BACKEND` names, such as "eager"; "" for the usual backend."""
+    before = os.environ.get("RNNATLAS_BACKEND")
+    os.environ["RNNATLAS_BACKEND"] = name
+    try:
+        yield
+    finally:
+        del os.environ["RNNATLAS_BACKEND"]
+        if before is not None:
+            os.environ["RNNATLAS_BACKEND"] = before
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -1,11 +1,9 @@
 """What each encoder costs: milliseconds a training step, RNNs embedded a second."""
 
-import contextlib
 import copy
 import dataclasses
 import itertools
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from rnnatlas import encoders, seeds
-from rnnatlas.benchmarks.base import Benchmark, Row, Tell, digits, shown, take_turns
+from rnnatlas.benchmarks.base import Benchmark, Row, Tell, digits, on_backend, shown, take_turns
 from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.model import EmulationSettings, RunSettings, TaskSettings, make_parts
 from rnnatlas.encoders.base import TOGETHER, Encoder
@@ -58,10 +56,7 @@ class Encoders(Benchmark):
         with torch.random.fork_rng(devices=[]):
             for number, name in enumerate(self.presets):
                 sizes = Sizes(name)
-                models = {encoder: sizes.training(encoder) for encoder in encoders.registry}
-                if (settings := models["interactive"].encoder.settings).sequences < MANY:
-                    changed = dataclasses.replace(settings, sequences=MANY)
-                    models[f"interactive, M = {MANY}"] = sizes.training("interactive", changed)
+                models = sizes.trainings()
                 steps = _steps(models, sizes)
                 embedders = {encoder: sizes.embedder(model.encoder) for encoder, model in models.items()}
                 with one_thread():
@@ -157,6 +152,14 @@ class Sizes:
         parts = make_parts(self.spec, self.task, run)
         return Training(*parts, self.snapshots, self.snapshots, self.emulation, 0, Path())
 
+    def trainings(self) -> dict[str, Any]:
+        """Every encoder, and interactive probing with `MANY` sequences where it has fewer."""
+        found = {encoder: self.training(encoder) for encoder in encoders.registry}
+        if (settings := found["interactive"].encoder.settings).sequences < MANY:
+            changed = dataclasses.replace(settings, sequences=MANY)
+            found[f"interactive, M = {MANY}"] = self.training("interactive", changed)
+        return found
+
     def embedder(self, encoder: Encoder) -> Callable[[], Any]:
         """Embeds all RNNs, as a trained encoder does; the one given goes on training."""
         trained = copy.deepcopy(encoder).eval()
@@ -167,21 +170,25 @@ def _steps(models: Mapping[str, Any], sizes: Sizes) -> dict[str, Callable[[], No
     """One training step of the emulator alone, and of each encoder."""
     return {
         TORCH: _in_torch(sizes.training(encoders.CONTROL), sizes),
-        OURS: _stepper(sizes.training(encoders.CONTROL), sizes),
-        **{encoder: _stepper(training, sizes) for encoder, training in models.items()},
+        OURS: stepper(sizes.training(encoders.CONTROL), sizes),
+        **{encoder: stepper(training, sizes) for encoder, training in models.items()},
     }
 
 
-def _stepper(training: Any, sizes: Sizes) -> Callable[[], None]:
-    """One training step, as Lightning makes it of `Training`."""
+def stepper(training: Any, sizes: Sizes, captured: bool = False) -> Callable[[], None]:
+    """One training step, as Lightning makes it of `Training` where that is; as a CUDA graph or plainly."""
     optimizer, settings = training.configure_optimizers(), sizes.emulation
     numbers = itertools.count()
 
     def step() -> None:
         batch = sizes.snapshots.draw(settings.rnns, settings.rollouts, 0, next(numbers))
-        loss = training.loss(batch).mean()
-        optimizer.zero_grad()
-        loss.backward()
+        batch = {name: tensor.to(training.device) for name, tensor in batch.items()}
+        if captured:
+            training.learn(batch)
+        else:
+            loss = training.loss(batch).mean()
+            optimizer.zero_grad()
+            loss.backward()
         training.configure_gradient_clipping(optimizer)
         optimizer.step()
 
@@ -202,22 +209,10 @@ class _Whole(nn.Module):
 def _in_torch(training: Any, sizes: Sizes) -> Callable[[], None]:
     """The same with the emulator's LSTM as torch runs it."""
     training.emulator = _Whole(training.emulator)
-    step = _stepper(training, sizes)
+    step = stepper(training, sizes)
 
     def stepping() -> None:
-        with _eagerly():
+        with on_backend("eager"):
             step()
 
     return stepping
-
-
-@contextlib.contextmanager
-def _eagerly() -> Iterator[None]:
-    before = os.environ.get("RNNATLAS_BACKEND")
-    os.environ["RNNATLAS_BACKEND"] = "eager"
-    try:
-        yield
-    finally:
-        del os.environ["RNNATLAS_BACKEND"]
-        if before is not None:
-            os.environ["RNNATLAS_BACKEND"] = before

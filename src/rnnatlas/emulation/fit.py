@@ -166,9 +166,7 @@ class Training(lightning.LightningModule):
             group["lr"] = learning_rate(self.settings, self.done)
         # what an encoder draws while it learns (dropout, augmentation) is a function of the step, too
         noise = seeds.torch_generator(self._seed, "noise", self.done).initial_seed()
-        torch.default_generator.manual_seed(noise)  # torch.manual_seed takes milliseconds
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(noise)
+        seeds.seed_torch(noise, self.device)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:  # noqa: D102
         self.done += 1

@@ -123,7 +123,7 @@ def fit(
     gpus = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(gpus), torch.enable_grad():
         noise = int(seeds.stream(model.settings.seed, "predictor", prop.name).integers(1 << 62))
-        torch.manual_seed(noise)  # of the CPU and of GPUs
+        seeds.seed_torch(noise, model.device)
         whole = Supervised(model, prop, groups, roles, head)
         emulation = model.settings.emulation
         parts = [
