@@ -10,8 +10,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rnnatlas.atlas import report, words
-from rnnatlas.atlas.experiment import Experiment, Results
+from rnnatlas.report import page as report
+from rnnatlas.report import words
+from rnnatlas.report.experiment import Experiment, Results
 
 
 def main() -> None:

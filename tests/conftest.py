@@ -25,6 +25,14 @@ def _defaults_stay():
     assert after == before
 
 
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory):
+    """Folder of a zoo, two encoders of two seeds each, and an atlas, all evaluated."""
+    from tests.made import make_experiment
+
+    return make_experiment(tmp_path_factory.mktemp("experiment"))
+
+
 @pytest.fixture
 def stop_at():
     """`with stop_at(step):` interrupts training when it asks for the batch of that step."""

@@ -10,8 +10,8 @@ import pytest
 import rnnatlas
 
 ROOT = Path(rnnatlas.__file__).parent
-ORDER = ["rnn", "tasks", "zoo", "encoders", "emulation", "properties", "atlas"]
-ORDER += ["reproduce", "benchmarks", "cli"]
+ORDER = ["executors", "rnn", "importers", "tasks", "zoo", "encoders", "emulation", "properties", "evaluation"]
+ORDER += ["atlas", "report", "reproduce", "benchmarks", "cli"]
 HEAVY = {"lightning", "plotly", "ray", "pacmap", "umap", "datasets", "sklearn", "matplotlib", "triton"}
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -55,7 +55,7 @@ def test_no_module_takes_the_place_of_what_its_package_defines(path):
 
 def test_heavy_libraries_are_imported_where_used():
     # emulation.fit, which is the Lightning part of training, is itself imported when training starts
-    rooms = ["rnn", "zoo.build", "zoo.store", "emulation.training", "properties.evaluate", "atlas.embed"]
+    rooms = ["rnn", "zoo.build", "zoo.store", "emulation.training", "evaluation.evaluate", "atlas.embed"]
     code = "import sys, " + ", ".join(f"rnnatlas.{room}" for room in rooms)
     code += f"; print(*sorted(set({sorted(HEAVY)}) & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

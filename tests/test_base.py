@@ -184,6 +184,6 @@ class TestTables:
 
 
 def test_importing_the_package_needs_no_torch():
-    names = "rnnatlas.cli, rnnatlas.encoders, rnnatlas.tasks, rnnatlas.properties, rnnatlas.zoo.importers"
+    names = "rnnatlas.cli, rnnatlas.encoders, rnnatlas.tasks, rnnatlas.properties, rnnatlas.importers"
     code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

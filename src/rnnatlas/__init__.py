@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rnnatlas import emulation, encoders, properties, tasks, zoo
     from rnnatlas.atlas.index import Atlas
-    from rnnatlas.properties.model import Model, load
+    from rnnatlas.evaluation.model import Model, load
     from rnnatlas.rnn import Population, RNNSpec, run, sample, step
     from rnnatlas.zoo.store import Zoo
 
-__version__ = "0.1.0"
+from rnnatlas._version import __version__
 
 _HOMES = {
     "Atlas": "rnnatlas.atlas.index",
-    "Model": "rnnatlas.properties.model",
+    "Model": "rnnatlas.evaluation.model",
     "Population": "rnnatlas.rnn",
     "RNNSpec": "rnnatlas.rnn",
     "Zoo": "rnnatlas.zoo.store",
-    "load": "rnnatlas.properties.model",
+    "load": "rnnatlas.evaluation.model",
     "run": "rnnatlas.rnn",
     "sample": "rnnatlas.rnn",
     "step": "rnnatlas.rnn",
@@ -34,6 +34,7 @@ __all__ = [
     "Population",
     "RNNSpec",
     "Zoo",
+    "__version__",
     "emulation",
     "encoders",
     "load",

@@ -13,7 +13,7 @@ from rnnatlas.atlas import embed as embedding
 from rnnatlas.atlas.embed import embed, embed_query, predict
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
-from rnnatlas.properties.model import load
+from rnnatlas.evaluation.model import load
 
 
 def checkpoint(path, hidden=6, cell=nn.LSTM, size=4, damage=None):

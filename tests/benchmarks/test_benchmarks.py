@@ -169,5 +169,5 @@ def test_unknown_name(capsys):
 
 
 def test_outside_of_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setattr(report.rnnatlas, "__file__", str(tmp_path / "lib/rnnatlas/__init__.py"))
+    monkeypatch.setattr(report, "__file__", str(tmp_path / "lib/rnnatlas/benchmarks/report.py"))
     assert report.commit() is None

@@ -10,7 +10,7 @@ from rnnatlas.cli import main
 from rnnatlas.emulation.emulator import EmulatorSettings
 from rnnatlas.emulation.model import EmulationSettings
 from rnnatlas.emulation.training import train
-from rnnatlas.properties import evaluate as evaluation
+from rnnatlas.evaluation import evaluate as evaluation
 from rnnatlas.tasks.formal_languages import FormalLanguages
 from rnnatlas.zoo.build import build
 from rnnatlas.zoo.splits import SplitSettings

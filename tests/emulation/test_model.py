@@ -4,13 +4,12 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.made import PROBING, SMALL
 
 from rnnatlas.emulation.model import Model, make_parts, read_metrics
 from rnnatlas.emulation.training import train
 from rnnatlas.errors import RNNSpecMismatch, RunFormatError
 from rnnatlas.rnn import Population, RNNSpec
-
-from .conftest import PROBING, SMALL
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tests.made import PROBING, SMALL
 from torch.nn.functional import dropout
 
 from rnnatlas import encoders
@@ -15,7 +16,6 @@ from rnnatlas.captured import Captured
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.emulator import EmulatorSettings
-from rnnatlas.emulation.evaluate import losses
 from rnnatlas.emulation.fit import RESUME, Training, learning_rate
 from rnnatlas.emulation.model import EmulationSettings, Model, read_metrics
 from rnnatlas.emulation.training import train
@@ -27,10 +27,9 @@ from rnnatlas.errors import (
     UnknownName,
     ZooFormatError,
 )
+from rnnatlas.evaluation.emulations import losses
 from rnnatlas.rnn import Population
 from rnnatlas.zoo.store import Zoo
-
-from .conftest import PROBING, SMALL
 
 HOPELESS = dataclasses.replace(SMALL, learning_rate=1e38, clip=1e38, warmup=0)
 FILES = ("settings.yaml", "model.safetensors", "history.csv", "metrics.json")

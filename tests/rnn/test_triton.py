@@ -9,7 +9,7 @@ import torch
 
 from rnnatlas.rnn import GATES, Population, RNNSpec, run
 from rnnatlas.rnn.backends import eager, native, triton
-from rnnatlas.rnn.run import _backend
+from rnnatlas.rnn.running import _backend
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = 1e-5  # relative to the largest value: float32 sums in another order

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from rnnatlas.errors import DataError, OutputExists, RNNAtlasError, SettingsError, UnknownName
+from rnnatlas.executors.base import Heartbeats, Local
 from rnnatlas.settings import as_dict
 from rnnatlas.zoo.build import build
-from rnnatlas.zoo.executors import Heartbeats, Local
 from rnnatlas.zoo.store import Zoo
 
 from .conftest import SETTINGS, TASK

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from rnnatlas import importers
 from rnnatlas.errors import CheckpointError, OutputExists
+from rnnatlas.importers.base import find
 from rnnatlas.rnn import Population, RNNSpec
-from rnnatlas.zoo import importers
-from rnnatlas.zoo.importers.base import find
 from rnnatlas.zoo.imports import checkpoints, import_checkpoints
 from rnnatlas.zoo.store import Zoo
 

@@ -15,8 +15,8 @@ from rnnatlas import seeds
 from rnnatlas.atlas.index import Atlas, with_places
 from rnnatlas.atlas.layouts import place
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
-from rnnatlas.properties.features import embed_groups
-from rnnatlas.properties.model import Model
+from rnnatlas.evaluation.features import embed_groups
+from rnnatlas.evaluation.model import Model
 from rnnatlas.rnn import FoundRNN, Population, RNNSpec
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.imports import Checkpoint, checkpoints

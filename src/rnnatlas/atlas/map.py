@@ -54,7 +54,7 @@ def document(atlas: Atlas, color: str | None = None) -> str:
 
     from rnnatlas.atlas.pages import render
 
-    return render("map.html", data=_data(atlas, color), plotly=get_plotlyjs())
+    return render("rnnatlas.atlas", "map.html", data=_data(atlas, color), plotly=get_plotlyjs())
 
 
 def _data(atlas: Atlas, color: str | None) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from typing import Any
 
 
-def render(template: str, **values: Any) -> str:
-    """Fills a template of this package; texts are escaped, `tojson` makes data safe within a script."""
+def render(package: str, template: str, **values: Any) -> str:
+    """Fills a template of a package; texts are escaped, `tojson` makes data safe within a script."""
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rnnatlas.atlas"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

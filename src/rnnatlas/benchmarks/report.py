@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import rnnatlas
+from rnnatlas._version import __version__
 from rnnatlas.benchmarks import registry
 from rnnatlas.benchmarks.base import Benchmark
 from rnnatlas.rnn import backend
@@ -50,7 +50,7 @@ def about() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
-        "rnnatlas": rnnatlas.__version__,
+        "rnnatlas": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -63,7 +63,7 @@ def about() -> dict[str, Any]:
 
 def commit() -> str | None:
     """The commit of the checkout that this package runs from, with a remark if its sources were changed."""
-    root = Path(rnnatlas.__file__).parents[2]
+    root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None
     name = _git(root, "rev-parse", "--short=12", "HEAD")

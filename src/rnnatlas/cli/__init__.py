@@ -13,7 +13,7 @@ from pathlib import Path
 import cyclopts
 from cyclopts import App
 
-from rnnatlas import __version__
+from rnnatlas._version import __version__
 from rnnatlas.cli.common import Common
 from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName
 from rnnatlas.settings import read_yaml

@@ -33,8 +33,8 @@ def embed(
         seed: Of the layout.
     """
     from rnnatlas.atlas.embed import embed as embed_paths
+    from rnnatlas.evaluation.model import load
     from rnnatlas.files import making
-    from rnnatlas.properties.model import load
 
     common = common or Common()
     model = load(run)

@@ -36,8 +36,8 @@ def evaluate(
         json: Print one JSON document instead of tables.
     """
     from rnnatlas import settings
+    from rnnatlas.evaluation.supervised import SupervisedSettings
     from rnnatlas.properties.predictors import PredictorSettings
-    from rnnatlas.properties.supervised import SupervisedSettings
 
     common = common or Common()
     resolved = common.layered({}, {}, set or [], ["predictors", "supervised"])
@@ -48,9 +48,9 @@ def evaluate(
         own = {"predictors": settings.as_dict(predictors), "supervised": settings.as_dict(end_to_end)}
         common.show(flags, own)
         return
-    from rnnatlas.atlas.words import cost
-    from rnnatlas.properties.evaluate import evaluate as evaluate_run
-    from rnnatlas.properties.evaluate import read_cost
+    from rnnatlas.evaluation.evaluate import evaluate as evaluate_run
+    from rnnatlas.evaluation.evaluate import read_cost
+    from rnnatlas.report.words import cost
     from rnnatlas.zoo.store import Zoo
 
     records = evaluate_run(
@@ -72,7 +72,7 @@ def evaluate(
 
 
 def _print(name: str, records: list[dict[str, Any]]) -> None:
-    from rnnatlas.properties.results import interval
+    from rnnatlas.evaluation.results import interval
 
     splits = list(dict.fromkeys(record["split"] for record in records))
     rows = []

@@ -32,7 +32,7 @@ def predict(
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.atlas.embed import predict as predict_paths
-    from rnnatlas.properties.model import load
+    from rnnatlas.evaluation.model import load
 
     common = common or Common()
     model = load(run)

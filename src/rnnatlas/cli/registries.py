@@ -73,7 +73,7 @@ def formats(*, json: bool = False, common: Common | None = None) -> None:
     Args:
         json: Print one JSON document instead of a table.
     """
-    from rnnatlas.zoo.importers import registry
+    from rnnatlas.importers import registry
 
     _list(registry, json)
 

@@ -39,7 +39,7 @@ def search(
     start: Any = query
     if query not in opened.ids and Path(query).is_file():
         from rnnatlas.atlas.embed import embed_query
-        from rnnatlas.properties.model import load
+        from rnnatlas.evaluation.model import load
 
         start = embed_query(opened, Path(query), load(run or opened.card["run"]))
     found = opened.search(start, k, where)

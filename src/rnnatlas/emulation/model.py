@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from rnnatlas import __version__, encoders, files, seeds, tasks
+from rnnatlas import encoders, files, seeds, tasks
+from rnnatlas._version import __version__
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders import CONTROL

@@ -1,6 +1,7 @@
 """Small networks that read a property off a vector of features."""
 
 import copy
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
@@ -17,10 +18,28 @@ from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.files import replacing
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import Sureness, calibrate
-from rnnatlas.properties.roles import Roles
 from rnnatlas.settings import above_zero, at_least_one, settings
 
 FORMAT = "2"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Masks over snapshots; all snapshots of a run serve for the same.
+
+    Attributes:
+        start: Snapshots that set an encoder's scales before it is trained, as in emulation.
+        train: Those that predictors learn from.
+        stopping: Those that choose when they stop.
+        calibration: Those that say how sure their predictions are.
+        held_out: Those that figures are of.
+    """
+
+    start: Bool[np.ndarray, " rnn"]
+    train: Bool[np.ndarray, " rnn"]
+    stopping: Bool[np.ndarray, " rnn"]
+    calibration: Bool[np.ndarray, " rnn"]
+    held_out: Bool[np.ndarray, " rnn"]
 
 
 @settings

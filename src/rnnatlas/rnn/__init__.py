@@ -2,7 +2,7 @@
 
 from rnnatlas.rnn.population import Population, RecurrentNetwork
 from rnnatlas.rnn.recognise import FoundRNN, find_rnn, find_rnns
-from rnnatlas.rnn.run import State, backend, draw, run, run_lstm, sample, step
+from rnnatlas.rnn.running import State, backend, draw, run, run_lstm, sample, step
 from rnnatlas.rnn.spec import GATES, RNNSpec
 from rnnatlas.rnn.symmetry import (
     SYMMETRIES,

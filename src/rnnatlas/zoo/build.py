@@ -8,14 +8,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rnnatlas import devices
+from rnnatlas import devices, executors
 from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
+from rnnatlas.executors.base import Executor, run_all
 from rnnatlas.files import check_free
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict
 from rnnatlas.tasks.base import Task
-from rnnatlas.zoo import executors
-from rnnatlas.zoo.executors import Executor, run_all
 from rnnatlas.zoo.format import Folder, read_card, shard_name, write_card, write_shard
 from rnnatlas.zoo.splits import assign
 from rnnatlas.zoo.store import Zoo
@@ -49,7 +48,7 @@ def build(
         settings: How many RNNs, and how they are trained.
         out: The zoo's folder, which should not exist yet.
         seed: With a run's number, decides everything random about the run.
-        executor: Where units are run: a name of `rnnatlas.zoo.executors.registry`.
+        executor: Where units are run: a name of `rnnatlas.executors.base.registry`.
         workers: Units at a time; None for as many as there are processors. A GPU is one process's.
         device: "cpu", "cuda" or "auto", which is a GPU where there is one and `executor` is local. A GPU
             trains `ON_A_GPU` RNNs side by side, whichever files they go to.

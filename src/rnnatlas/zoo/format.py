@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import rnnatlas
+from rnnatlas._version import __version__
 from rnnatlas.errors import ZooFormatError
 from rnnatlas.files import replacing, write_json, write_text
 from rnnatlas.rnn import RNNSpec
@@ -210,7 +210,7 @@ def read_card(folder: Folder) -> dict[str, Any]:
         raise ZooFormatError(f"zoo.json of {folder} is damaged; copy it again") from None
     if version != VERSION:
         raise ZooFormatError(
-            f"zoo {folder} is of format version {version}, this rnnatlas {rnnatlas.__version__} reads "
+            f"zoo {folder} is of format version {version}, this rnnatlas {__version__} reads "
             f"version {VERSION}; install the version that wrote it ({card.get('rnnatlas', 'unknown')}), "
             "or build the zoo again"
         )
@@ -248,7 +248,7 @@ def write_card(
     """
     card = {
         "format": VERSION,
-        "rnnatlas": rnnatlas.__version__,
+        "rnnatlas": __version__,
         "task": task,
         "specs": {spec.slug: spec.as_dict() for spec in expected},
         "settings": settings,

@@ -11,9 +11,9 @@ import torch
 
 from rnnatlas.errors import CheckpointError
 from rnnatlas.files import new_folder
+from rnnatlas.importers.base import find, formats
 from rnnatlas.rnn import FoundRNN, Population, RNNSpec
 from rnnatlas.zoo.format import as_column, shard_name, write_card, write_shard
-from rnnatlas.zoo.importers.base import find, formats
 from rnnatlas.zoo.store import DIVERGED, Zoo
 
 ROWS = 512

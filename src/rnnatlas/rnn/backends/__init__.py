@@ -1,1 +1,1 @@
-"""Ways to run a population; `rnnatlas.rnn.run` picks one and nobody else knows them."""
+"""Ways to run a population; `rnnatlas.rnn.running` picks one and nobody else knows them."""

@@ -16,7 +16,7 @@ from rnnatlas.rnn.population import Population
 def run(
     population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """`rnnatlas.rnn.run` on inputs that are known to fit."""
+    """`rnnatlas.rnn.running` on inputs that are known to fit."""
     spec, weights = population.spec, population.weights
     layers = _unstack(population, inputs.shape[-3], state)
     last: list[tuple[Tensor, ...]] = []

@@ -32,7 +32,7 @@ def applies(population: Population, inputs: Tensor, state: tuple[Tensor, ...] | 
 def run(
     population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """`rnnatlas.rnn.run` on inputs that are known to fit."""
+    """`rnnatlas.rnn.running` on inputs that are known to fit."""
     if population.spec.bidirectional:
         return _both_ways(population, inputs, state)
     return _one_way(population.spec, False, tuple(population.weights.values()), inputs, state)

@@ -48,7 +48,7 @@ def applies(population: Population, inputs: Tensor, state: tuple[Tensor, ...] | 
 def run(
     population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """`rnnatlas.rnn.run` on inputs that are known to fit."""
+    """`rnnatlas.rnn.running` on inputs that are known to fit."""
     spec, signal, last = population.spec, inputs, []
     starts = eager._unstack(population, inputs.shape[-3], state)
     for layer in range(spec.layers):

@@ -1,0 +1,1 @@
+"""How good embeddings are: emulation losses and predicted properties beside their controls."""

@@ -1,0 +1,187 @@
+"""Evaluating a trained run: emulation losses and properties, each beside its controls."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rnnatlas.devices import choose
+from rnnatlas.emulation.model import Model, read_metrics, write_metrics
+from rnnatlas.encoders import controls
+from rnnatlas.encoders.cost import TOGETHER, cost, milliseconds
+from rnnatlas.errors import RunFormatError, ZooFormatError
+from rnnatlas.evaluation.emulations import emulated_performance, losses
+from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
+from rnnatlas.evaluation.model import PREDICTORS
+from rnnatlas.evaluation.pairs import numbers
+from rnnatlas.evaluation.predictions import asked_for, predictions
+from rnnatlas.evaluation.roles import HELD_OUT
+from rnnatlas.evaluation.supervised import SupervisedSettings, updates
+from rnnatlas.files import replacing, write_json
+from rnnatlas.properties import predictors
+from rnnatlas.properties.predictors import PredictorSettings
+from rnnatlas.zoo.store import Zoo
+
+LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulated.parquet"
+COST = "cost.json"
+
+LEVELS, NEAREST = 16, 15
+"""Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
+
+ROLLOUTS = 16
+"""Rollouts of each RNN that losses are means over: RNNs differ far more than an RNN's rollouts do."""
+
+STRINGS = 100
+"""Strings sampled for each emulated RNN; their share's standard error is at most .05."""
+
+
+def evaluate(
+    path: Path | str,
+    zoo: Zoo | None = None,
+    settings: PredictorSettings | None = None,
+    *,
+    supervised: SupervisedSettings | None = None,
+    device: str = "auto",
+    progress: bool | Callable[[int], None] = False,
+) -> list[dict[str, Any]]:
+    """Fills a run's folder with figures of held-out RNNs.
+
+    Writes `losses.parquet`, `predictions.parquet` and `emulated.parquet` (a row a snapshot, so that
+    several seeds can be taken together later), `predictors.safetensors`, what the encoder costs to
+    `cost.json`, and all figures with their definitions to `metrics.json`. What was there of these is
+    replaced.
+
+    Args:
+        path: Folder of a finished run.
+        zoo: Held-out RNNs; the run's own zoo without it.
+        settings: How predictors are trained; the defaults without it.
+        supervised: How the same kind of encoder is trained together with predictors, for comparison; it is
+            not without it, since that takes minutes.
+        device: Where encoders and emulators compute: "cpu", "cuda" or "auto", which is a GPU where there is
+            one.
+        progress: Whether to show a bar for that training on stderr; or what is called with the number of
+            its steps just made.
+
+    Returns:
+        The records of `metrics.json`.
+
+    Raises:
+        RunFormatError: The run is missing, unfinished, damaged, or that of a control.
+        ZooFormatError: The zoo is not the one that the run was trained on, has no task, or none of its
+            snapshots is held out.
+        SettingsError: `supervised` names a property that the zoo's RNNs do not have, or there is no such
+            device.
+    """
+    device = choose(device)
+    model = Model.load(path)  # without predictors, which may be damaged or outdated
+    if model.settings.encoder in controls:
+        raise RunFormatError(
+            f"{path} is a control, which tells nothing of RNNs; expected the run of an encoder, such as the "
+            "folder above a run's zero/"
+        )
+    zoo = Zoo.open(model.settings.zoo) if zoo is None else zoo
+    if zoo.task is None:
+        raise ZooFormatError(
+            f"evaluating needs a zoo with a task and rollouts, but {zoo.path} was imported; "
+            "use the zoo of the run"
+        )
+    if zoo.identity != model.settings.zoo_identity:
+        raise ZooFormatError(
+            f"the run {path} was trained on the zoo {model.settings.zoo}, but {zoo.path} is another one (its "
+            "task, settings or seed differ), so its held-out RNNs may be of tasks that were trained on; "
+            "give the same zoo"
+        )
+    condition = model.settings.emulation.where
+    splits = [zoo.snapshots(split=split, where=condition) for split in HELD_OUT]
+    splits = [table for table in splits if table.num_rows]
+    if not splits:
+        raise ZooFormatError(
+            f"{zoo.path} has no held-out snapshots; expected a split named {', '.join(HELD_OUT)}"
+        )
+    snapshots = zoo.snapshots(where=condition)
+    trained = asked_for(supervised, zoo, snapshots) if supervised else ()
+    spent = _cost(model, zoo, splits[0].slice(0, TOGETHER))  # of processor time
+    model.to(device)
+    lost = pa.concat_tables([losses(model, zoo, table, ROLLOUTS) for table in splits])
+    with _telling(progress, updates(supervised, model) * len(trained) if supervised else 0) as tell:
+        predicted, fitted = predictions(model, zoo, snapshots, settings, supervised, tell)
+    emulated = emulated_performance(model, zoo, by_performance(pa.concat_tables(splits)), STRINGS)
+    (model.path / PREDICTORS).unlink(missing_ok=True)  # it is written last: a run that has it was evaluated
+    _write(model.path / LOSSES, lost)
+    _write(model.path / PREDICTIONS, predicted)
+    if emulated is not None:
+        _write(model.path / EMULATED, emulated)
+    write_json(model.path / COST, spent)
+    kept = [
+        {"n_drawn": None, **record}  # which runs of older versions lack
+        for record in read_metrics(model.path)
+        if record["name"] == "best validation loss"
+    ]
+    figures = [*loss_figures([lost]), *property_figures([predicted])]
+    records = kept + [_record(figure, model.settings.seed) for figure in figures]
+    write_metrics(model.path, records)
+    predictors.save(model.path / PREDICTORS, fitted)
+    return records
+
+
+@contextlib.contextmanager
+def _telling(progress: bool | Callable[[int], None], steps: int) -> Iterator[Callable[[int], None]]:
+    """What to call with the number of steps just made, of so many."""
+    if callable(progress):
+        yield progress
+    elif not progress or not steps:
+        yield lambda steps: None
+    else:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("training end to end", total=steps)
+            yield lambda done: bar.advance(task, done)
+
+
+def _cost(model: Model, zoo: Zoo, snapshots: pa.Table) -> dict[str, int | float]:
+    found = cost(model.settings.encoder, model.spec, model.encoder.settings)
+    return {**vars(found), "milliseconds": milliseconds(model.encoder, zoo.population(snapshots))}
+
+
+def read_cost(path: Path | str) -> dict[str, float]:
+    """What the encoder of an evaluated run costs: parameters, flops and milliseconds an RNN."""
+    found = json.loads((Path(path) / COST).read_text(encoding="utf-8"))
+    return {name: float(value) for name, value in found.items()}
+
+
+def by_performance(snapshots: pa.Table) -> pa.Table:
+    """The snapshots nearest to evenly spaced levels of performance, each once; all where they are few."""
+    if snapshots.num_rows <= LEVELS * NEAREST:
+        return snapshots
+    performance = np.array([metrics["performance"] for metrics in snapshots["metrics"].to_pylist()])
+    free = np.ones(len(performance), dtype=bool)
+    for level in np.linspace(performance.min(), performance.max(), LEVELS):
+        distance = np.where(free, np.abs(performance - level), np.inf)
+        free[np.argsort(distance, kind="stable")[:NEAREST]] = False
+    return snapshots.filter(pa.array(~free))
+
+
+def _record(figure: Figure, seed: int) -> dict[str, Any]:
+    return {
+        "name": figure.name,
+        "split": figure.split,
+        "of": figure.of,
+        **numbers(figure.interval),
+        "n_runs": figure.runs,
+        "n_snapshots": figure.snapshots,
+        "seed": seed,
+        "definition": f"{figure.definition}; the interval is over RNNs, or over tasks where these were held "
+        "out, and of one seed",
+    }
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd")

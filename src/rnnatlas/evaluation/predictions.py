@@ -1,0 +1,140 @@
+"""Predictions of every property from everything that may tell it, for RNNs held out."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnatlas import properties
+from rnnatlas.emulation.model import Model
+from rnnatlas.errors import SettingsError
+from rnnatlas.evaluation import nearest, supervised
+from rnnatlas.evaluation.emulations import keys
+from rnnatlas.evaluation.features import features
+from rnnatlas.evaluation.roles import Roles, assign
+from rnnatlas.evaluation.supervised import SupervisedSettings
+from rnnatlas.properties import predictors
+from rnnatlas.properties.base import Classes, Property
+from rnnatlas.properties.calibration import CLAIMS, Sureness, calibrate, statements
+from rnnatlas.properties.predictors import Predictor, PredictorSettings
+from rnnatlas.zoo.store import Zoo
+
+Fitted = dict[str, tuple[Property, Predictor]]
+"""Predictors that read embeddings, by property."""
+
+
+def predictions(
+    model: Model,
+    zoo: Zoo,
+    snapshots: pa.Table,
+    settings: PredictorSettings | None = None,
+    end_to_end: SupervisedSettings | None = None,
+    tell: Callable[[int], None] = lambda steps: None,
+) -> tuple[pa.Table, Fitted]:
+    """Trains a predictor of every property on every kind of features; see `roles.assign` for on what.
+
+    Args:
+        model: The run.
+        zoo: Has a task.
+        snapshots: As `Zoo.snapshots` gives them.
+        settings: How predictors are trained; the defaults without it.
+        end_to_end: How the encoder is trained together with predictors; without it, it is not.
+        tell: Called with the number of steps just made of such training.
+
+    Returns:
+        A row for each held-out snapshot, property and kind of features; and the predictors that read
+        embeddings.
+
+    Raises:
+        SettingsError: Training end to end is asked for of a property that these RNNs do not have.
+    """
+    trained = () if end_to_end is None else asked_for(end_to_end, zoo, snapshots)
+    groups = zoo.groups(snapshots)
+    roles = assign(zoo, snapshots, model.settings.seed)
+    found = features(model, groups, snapshots, roles.start)
+    near = nearest.find(groups, roles.train)
+    about = keys(zoo.task, snapshots)
+    parts, fitted = [], {}
+    for name, prop in known(zoo, snapshots).items():
+        target = prop.target(zoo.task, snapshots)
+        made: dict[str, tuple[Tensor, Sureness]] = {}
+        for reads, own in found.items():
+            if reads == name:  # the step tells the step
+                continue
+            predictor = predictors.fit(prop, own, target, roles, model.settings.seed, settings)
+            made[reads] = predictor(own), predictor.sure
+            if reads == "embedding":
+                fitted[name] = prop, predictor
+        made["nearest"] = _nearest(prop, near, target, roles)
+        if end_to_end is not None and name in trained:
+            whole = supervised.fit(model, prop, groups, target, roles, end_to_end, settings, tell)
+            made["supervised"] = whole(np.arange(len(target))), whole.predictor.sure
+        for reads, (outputs, sure) in made.items():
+            parts.append(_rows(prop, reads, outputs, target, sure, about, roles))
+    return pa.concat_tables(parts, promote_options="default"), fitted
+
+
+def asked_for(settings: SupervisedSettings, zoo: Zoo, snapshots: pa.Table) -> tuple[str, ...]:
+    """The properties for which encoders are trained end to end.
+
+    Raises:
+        SettingsError: The snapshots do not have one of them.
+    """
+    names = tuple(known(zoo, snapshots))
+    for name in settings.properties or ():
+        if name not in names:
+            raise SettingsError(
+                f"supervised.properties should be among those that the zoo's RNNs have ({', '.join(names)}), "
+                f"found {name}"
+            )
+    return settings.properties or names
+
+
+def known(zoo: Zoo, snapshots: pa.Table) -> dict[str, Property]:
+    """The properties that these snapshots have, by name."""
+    found = {name: kind.fit(zoo.task, snapshots) for name, kind in properties.registry.items()}
+    return {name: prop for name, prop in found.items() if prop is not None}
+
+
+def _nearest(
+    prop: Property, near: nearest.Neighbours, target: Tensor, roles: Roles
+) -> tuple[Tensor, Sureness]:
+    outputs = nearest.predict(prop, near, target, roles.stopping)
+    kept = torch.from_numpy(roles.calibration)
+    return outputs, calibrate(prop, outputs[kept], target[kept])
+
+
+def _rows(
+    prop: Property,
+    reads: str,
+    outputs: Float[Tensor, "rnn target"],
+    target: Float[Tensor, "rnn target"],
+    sure: Sureness,
+    about: pa.Table,
+    roles: Roles,
+) -> pa.Table:
+    """What was predicted of held-out snapshots, how good that was, and how sure it claimed to be."""
+    chosen = torch.from_numpy(roles.held_out)
+    outputs, target = outputs[chosen], target[chosen]
+    table = about.filter(pa.array(roles.held_out))
+    count = table.num_rows
+    columns: dict[str, pa.Array] = {
+        "property": pa.array([prop.name] * count),
+        "predictor": pa.array([reads] * count),
+    }
+    for name, values in prop.score(outputs, target).items():
+        columns[name] = pa.array(values.astype(np.float64))
+    if isinstance(prop, Classes):
+        columns["parts"] = pa.array([prop.parts] * count)
+    used = roles.calibration[roles.held_out]  # what set how sure they are cannot tell how well
+    for name, values in statements(prop, outputs, target, sure).items():
+        hidden = used if name in CLAIMS else np.zeros_like(used)
+        columns[name] = pa.array([None if own else one for own, one in zip(hidden, values.tolist())])
+    for name, values in (("prediction", outputs), ("target", target)):
+        columns[name] = pa.array(values.tolist(), pa.list_(pa.float32()))
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table

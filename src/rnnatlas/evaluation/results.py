@@ -1,0 +1,219 @@
+"""All figures of several evaluated runs in one table."""
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rnnatlas.emulation.model import read_settings
+from rnnatlas.errors import RunFormatError
+from rnnatlas.evaluation.evaluate import COST, LOSSES, PREDICTIONS, read_cost
+from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
+from rnnatlas.evaluation.model import PREDICTORS
+from rnnatlas.evaluation.pairs import Tables, comparisons, numbers
+from rnnatlas.files import replacing, write_json
+from rnnatlas.intervals import Interval
+
+VERSION = 2
+"""Of the schema."""
+
+PARQUET, JSON = "results.parquet", "results.json"
+
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),  # figure, difference, ratio or cost
+        ("name", pa.string()),  # what is measured, as in metrics.json
+        ("split", pa.string()),  # null for costs
+        ("encoder", pa.string()),  # its label in the experiment
+        ("of", pa.string()),  # what the emulator was told, or what the predictor read
+        ("versus", pa.string()),  # for differences and ratios: the other side's encoder
+        ("versus_of", pa.string()),
+        ("seeds", pa.list_(pa.field("element", pa.int64()))),  # as Parquet calls it
+        ("value", pa.float64()),
+        ("low", pa.float64()),  # 95 % interval over RNNs or tasks, and seeds
+        ("high", pa.float64()),
+        ("n_drawn", pa.int64()),  # RNNs, or tasks that were held out, over which the interval is
+        ("n_runs", pa.int64()),
+        ("n_snapshots", pa.int64()),
+        ("lower_is_better", pa.bool_()),  # null where neither is good
+        ("definition", pa.string()),
+    ],
+    metadata={"version": str(VERSION)},
+)
+
+Runs = Mapping[str, Mapping[int, Path | str]]
+"""Label of an encoder → seed → folder of the evaluated run."""
+
+
+def check_evaluated(run: Path | str) -> None:
+    """Makes sure that a run holds what `evaluate` writes, whole.
+
+    Raises:
+        RunFormatError: It does not.
+    """
+    for name in (LOSSES, PREDICTIONS, COST, PREDICTORS):
+        if not (Path(run) / name).is_file():
+            raise RunFormatError(
+                f"the run {run} should hold {name}, found none; evaluate it with: rnnatlas evaluate {run}"
+            )
+
+
+def collect(runs: Runs, since: int = 0) -> pa.Table:
+    """Figures, paired differences, ratios and costs of several runs of one zoo; see `SCHEMA`.
+
+    Encoders are compared with one another by what was told or read alike (own and own, embedding and
+    embedding), and each embedding with everything beside it.
+
+    Args:
+        runs: The evaluated runs.
+        since: Training step of the earliest snapshots that count.
+
+    Raises:
+        RunFormatError: A run has not been evaluated, or two were on other RNNs.
+    """
+    tables = {label: _read(own, since) for label, own in runs.items()}
+    _check_alike(runs, tables)
+    records: list[dict[str, Any]] = []
+    for label, (lost, predicted) in tables.items():
+        about = {"encoder": label, "seeds": list(runs[label])}
+        records += [_figure(figure, about) for figure in [*loss_figures(lost), *property_figures(predicted)]]
+        records += _costs(label, runs[label])
+    return pa.Table.from_pylist(records + list(comparisons(runs, tables)), schema=SCHEMA)
+
+
+def write(folder: Path | str, table: pa.Table) -> None:
+    """Writes results.parquet and, with the same records, results.json."""
+    with replacing(Path(folder) / PARQUET) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    write_json(Path(folder) / JSON, {"version": VERSION, "records": table.to_pylist()})
+
+
+def read(folder: Path | str) -> pa.Table:
+    """Reads what `write` wrote.
+
+    Raises:
+        RunFormatError: It is missing, damaged or of another version.
+    """
+    path = Path(folder) / PARQUET
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunFormatError(
+            f"{path} should hold an experiment's results, but cannot be read ({error}); make the report again"
+        ) from None
+    version = (table.schema.metadata or {}).get(b"version", b"none").decode()
+    if version != str(VERSION):
+        raise RunFormatError(f"{path} should be of version {VERSION}, found {version}; make the report again")
+    return table
+
+
+def figures(table: pa.Table, encoder: str) -> list[Figure]:
+    """The figures of one encoder, as they were before they became records."""
+    return [
+        Figure(
+            name=row["name"],
+            split=row["split"],
+            of=row["of"],
+            interval=interval(row),
+            runs=row["n_runs"],
+            snapshots=row["n_snapshots"],
+            definition=row["definition"],
+            lower_is_better=row["lower_is_better"],
+        )
+        for row in table.to_pylist()
+        if (row["kind"], row["encoder"]) == ("figure", encoder)
+    ]
+
+
+def interval(row: Mapping[str, Any]) -> Interval:
+    """The figure of a record with its interval."""
+    mean, low, high = (math.nan if row[name] is None else row[name] for name in ("value", "low", "high"))
+    return Interval(mean, low, high, row["n_drawn"] or 0)
+
+
+def costs(table: pa.Table) -> dict[str, dict[str, float]]:
+    """What each encoder costs, by name of the cost."""
+    found: dict[str, dict[str, float]] = {}
+    for row in table.to_pylist():
+        if row["kind"] == "cost":
+            found.setdefault(row["encoder"], {})[row["name"]] = row["value"]
+    return found
+
+
+# --- making records ------------------------------------------------------------------------------------
+
+
+def _read(own: Mapping[int, Path | str], since: int) -> Tables:
+    for run in own.values():
+        check_evaluated(run)
+    lost, predicted = (
+        [pq.read_table(Path(run) / name, filters=[("step", ">=", since)]) for run in own.values()]
+        for name in (LOSSES, PREDICTIONS)
+    )
+    return lost, predicted
+
+
+def _check_alike(runs: Runs, tables: Mapping[str, Tables]) -> None:
+    """Makes sure that rows of all runs are of the same RNNs, and within an encoder of the same predictions.
+
+    Figures are put together row by row.
+    """
+    first: tuple[str | Path, tuple[str, pa.Table]] | None = None
+    for label, (lost, predicted) in tables.items():
+        paths = list(runs[label].values())
+        for run, table in zip(paths, lost, strict=True):
+            # zoos call their snapshots alike
+            about = read_settings(Path(run)).zoo_identity, table.select(["id", "divergence"])
+            first = first or (run, about)
+            if about != first[1]:
+                raise RunFormatError(
+                    f"the runs {first[0]} and {run} were evaluated on other RNNs or trained on other "
+                    "divergences, so they cannot be compared; train both on the same zoo and divergence"
+                )
+        keys = [table.select(["id", "property", "predictor"]) for table in predicted]
+        for run, own in zip(paths, keys, strict=True):
+            if not own.equals(keys[0]):
+                raise RunFormatError(
+                    f"the runs {paths[0]} and {run} of one encoder should have predictions of the same "
+                    "properties from the same features, but one has some that the other lacks (such as "
+                    "those trained end to end); evaluate both alike"
+                )
+
+
+def _figure(figure: Figure, about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": "figure",
+        "name": figure.name,
+        "split": figure.split,
+        "of": figure.of,
+        **about,
+        **numbers(figure.interval),
+        "n_runs": figure.runs,
+        "n_snapshots": figure.snapshots,
+        "lower_is_better": figure.lower_is_better,
+        "definition": figure.definition,
+    }
+
+
+def _costs(label: str, own: Mapping[int, Path | str]) -> Iterator[dict[str, Any]]:
+    found = [read_cost(run) for run in own.values()]
+    for name, definition in (
+        ("parameters", "numbers of the encoder that training changes"),
+        ("flops", "floating-point operations of matrix products to embed one RNN"),
+        ("milliseconds", "processor time to embed one RNN of many, on the machine that evaluated it"),
+    ):
+        values = [float(one[name]) for one in found]
+        yield {
+            "kind": "cost",
+            "name": name,
+            "encoder": label,
+            "of": "encoder",
+            "seeds": list(own),
+            "value": statistics.median(values),
+            "lower_is_better": True,
+            "definition": definition,
+        }

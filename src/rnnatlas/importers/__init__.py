@@ -1,0 +1,16 @@
+"""Formats of checkpoints that others trained: `rnnatlas formats` lists them."""
+
+from rnnatlas.registry import Registry, make_indexable
+
+registry = Registry(
+    "format",
+    {
+        "torch": (
+            "rnnatlas.importers.torch_state_dict:TorchStateDict",
+            "torch state_dict (.pt .pth .bin .ckpt), also nested; nothing in it is executed",
+        ),
+        "safetensors": ("rnnatlas.importers.safetensors:Safetensors", "safetensors (.safetensors)"),
+    },
+)
+
+make_indexable(__name__)

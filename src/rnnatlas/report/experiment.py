@@ -1,0 +1,191 @@
+"""An experiment on disk: a zoo, several evaluated runs, an atlas, and what can be read from them."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rnnatlas.atlas.index import Atlas
+from rnnatlas.emulation.model import read_settings
+from rnnatlas.errors import RunFormatError
+from rnnatlas.evaluation import results
+from rnnatlas.evaluation.evaluate import EMULATED
+from rnnatlas.evaluation.figures import Figure, is_loss
+from rnnatlas.evaluation.model import Model, load
+from rnnatlas.files import write_json
+from rnnatlas.tasks.base import Task
+from rnnatlas.zoo.store import Zoo
+
+FILE = "experiment.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What an experiment consists of; its paths are relative to the experiment's folder.
+
+    Attributes:
+        zoo: The zoo.
+        runs: Encoder → seed → folder of the evaluated run.
+        atlas: The atlas; None where there is none.
+        map: The map of the atlas, to be linked to; None where there is none.
+        command: What made the experiment, for people.
+        timings: What each part took, in seconds of wall-clock time, in the order to be shown.
+    """
+
+    zoo: str
+    runs: Mapping[str, Mapping[int, str]]
+    atlas: str | None = None
+    map: str | None = None
+    command: str = ""
+    timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def save(self, folder: Path | str) -> None:
+        """Writes experiment.json, from which the report can be made again."""
+        write_json(Path(folder) / FILE, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Experiment":
+        """Reads what `save` wrote.
+
+        Raises:
+            RunFormatError: There is no experiment.json, or it is damaged.
+        """
+        path = Path(folder) / FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            runs = {
+                name: {int(seed): run for seed, run in own.items()} for name, own in values["runs"].items()
+            }
+            return cls(**{**values, "runs": runs})
+        except FileNotFoundError:
+            raise RunFormatError(
+                f"{folder} is no experiment: it has no {FILE}; make one with: rnnatlas demo"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunFormatError(f"{path} is damaged ({error}); run the experiment again") from None
+
+
+class Results:
+    """Everything that an experiment's folder holds, read when first needed.
+
+    Args:
+        folder: The experiment's folder.
+        experiment: What it consists of.
+        since: Training step of the earliest snapshots that its table counts.
+
+    Raises:
+        RunFormatError: A run has not been evaluated.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment, since: int = 0):
+        self.folder = folder
+        self.since = since
+        self.experiment = experiment
+        for own in experiment.runs.values():
+            for run in own.values():
+                results.check_evaluated(folder / run)
+
+    @property
+    def encoders(self) -> list[str]:
+        """Names of the encoders, in the experiment's order."""
+        return list(self.experiment.runs)
+
+    @cached_property
+    def models(self) -> dict[str, dict[int, Model]]:
+        """The trained models, by encoder and seed."""
+        return {
+            name: {seed: load(self.folder / run) for seed, run in own.items()}
+            for name, own in self.experiment.runs.items()
+        }
+
+    @cached_property
+    def zoo(self) -> Zoo:
+        """The zoo."""
+        return Zoo.open(self.folder / self.experiment.zoo)
+
+    @property
+    def noun(self) -> str:
+        """What the zoo's task calls its instances."""
+        return self.zoo.task.noun if self.zoo.task else Task.noun
+
+    @cached_property
+    def atlas(self) -> Atlas | None:
+        """The atlas."""
+        return None if self.experiment.atlas is None else Atlas.open(self.folder / self.experiment.atlas)
+
+    def tables(self, encoder: str, name: str) -> list[pa.Table]:
+        """One result file of each seed; those of the seeds that have it."""
+        paths = [self.folder / run / name for run in self.experiment.runs[encoder].values()]
+        return [pq.read_table(path) for path in paths if path.is_file()]
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All figures, comparisons and costs, as `rnnatlas.evaluation.results` has them."""
+        return results.collect(
+            {
+                encoder: {seed: self.folder / run for seed, run in own.items()}
+                for encoder, own in self.experiment.runs.items()
+            },
+            self.since,
+        )
+
+    def save(self) -> None:
+        """Writes results.parquet and results.json beside experiment.json."""
+        results.write(self.folder, self.table)
+
+    @cached_property
+    def _figures(self) -> dict[str, list[Figure]]:
+        return {encoder: results.figures(self.table, encoder) for encoder in self.encoders}
+
+    @cached_property
+    def losses(self) -> dict[str, list[Figure]]:
+        """Emulation losses of each encoder, over its seeds."""
+        return {
+            encoder: [figure for figure in own if is_loss(figure.name)]
+            for encoder, own in self._figures.items()
+        }
+
+    @cached_property
+    def properties(self) -> dict[str, list[Figure]]:
+        """Scores of property predictors of each encoder, over its seeds."""
+        return {
+            encoder: [figure for figure in own if not is_loss(figure.name)]
+            for encoder, own in self._figures.items()
+        }
+
+    @cached_property
+    def emulated(self) -> dict[str, list[pa.Table]]:
+        """Original and emulated performance, by encoder and seed."""
+        return {encoder: self.tables(encoder, EMULATED) for encoder in self.encoders}
+
+    @cached_property
+    def divergence(self) -> str:
+        """What the runs were trained on."""
+        run = next(iter(next(iter(self.experiment.runs.values())).values()))
+        return read_settings(self.folder / run).emulation.divergence
+
+    @property
+    def splits(self) -> list[str]:
+        """The held-out splits, in the order in which they are shown."""
+        return list(dict.fromkeys(figure.split for figure in next(iter(self.losses.values()))))
+
+    def histories(self, encoder: str) -> dict[int, dict[str, np.ndarray]]:
+        """Learning curves by seed: columns of history.csv that hold numbers, gaps as NaN."""
+        own = self.experiment.runs[encoder]
+        return {seed: _history(self.folder / run / "history.csv") for seed, run in own.items()}
+
+
+def _history(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    names = rows[0] if rows else {}
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}

@@ -1,0 +1,153 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tests.made import PROBING, SMALL, make_zoo
+
+from rnnatlas.emulation import divergences
+from rnnatlas.emulation.training import train
+from rnnatlas.errors import ZooFormatError
+from rnnatlas.evaluation.emulations import derangement, emulated_performance, losses
+from rnnatlas.tasks.tiled_mnist import LABEL, TiledDigits, TiledDigitsSettings
+from rnnatlas.zoo.build import build
+from rnnatlas.zoo.train import ZooSettings
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    return make_zoo(tmp_path_factory.mktemp("zoo") / "zoo")
+
+
+@pytest.fixture(scope="module")
+def model(zoo, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    settings = dataclasses.replace(SMALL, divergence="kl")
+    return train(zoo, "interactive", out, encoder_settings=PROBING, settings=settings, progress=False)
+
+
+def of(table, divergence):
+    return table.filter(np.asarray(table["divergence"].to_pylist()) == divergence)
+
+
+def test_has_a_row_for_each_snapshot_and_divergence(zoo, model):
+    rows = zoo.snapshots(split="ood")
+    table = losses(model, zoo, rows)
+    assert table["divergence"].unique().to_pylist() == ["kl", "total-variation", "reverse-kl"]
+    for name in table["divergence"].unique().to_pylist():
+        assert of(table, name)["id"].equals(rows["id"])
+    told = {"own", "shuffled", "zero"}
+    keys = {"id", "run", "step", "split", "task", "divergence"}
+    assert set(table.column_names) == keys | told | {f"{name}_unmasked" for name in told}
+
+
+def test_losses_by_hand(zoo, model):
+    rows = zoo.snapshots(split="validation")
+    table = of(losses(model, zoo, rows), "total-variation")
+    rollouts = zoo.rollouts(rows)
+    stored = torch.from_numpy(rollouts.inputs)
+    targets = torch.from_numpy(rollouts.outputs).float().log_softmax(-1)
+    z = model.embed(zoo.population(rows))
+    told = {
+        "own": model.emulate(z, zoo.task.encode_inputs(stored)),
+        "shuffled": model.emulate(z[derangement(rows["run"].to_numpy())], zoo.task.encode_inputs(stored)),
+        "zero": model.zero(torch.zeros_like(z), zoo.task.encode_inputs(stored)).detach(),
+    }
+    for name, predictions in told.items():
+        values = divergences["total-variation"](targets, predictions).numpy()
+        for number in range(len(rows)):
+            inside = zoo.task.mask(stored)[number].numpy() == 1
+            assert table[name][number].as_py() == pytest.approx(values[number][inside].mean(), abs=1e-6)
+            unmasked = table[f"{name}_unmasked"][number].as_py()
+            assert unmasked == pytest.approx(values[number].mean(), abs=1e-6)
+
+
+def test_fewer_rollouts_are_the_first_ones(zoo, model):
+    rows = zoo.snapshots(split="new-runs")
+    assert losses(model, zoo, rows, rollouts=6).equals(losses(model, zoo, rows))
+    assert not losses(model, zoo, rows, rollouts=2).equals(losses(model, zoo, rows))
+
+
+def test_batches_do_not_matter(zoo, model, monkeypatch):
+    rows = zoo.snapshots()
+    whole = losses(model, zoo, rows)
+    monkeypatch.setattr("rnnatlas.evaluation.emulations.BATCH", 13)
+    apart = losses(model, zoo, rows)
+    for name in ("own", "zero_unmasked"):
+        np.testing.assert_allclose(apart[name].to_numpy(), whole[name].to_numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [[1, 1], [1, 2, 3], [9] * 12, [9, 9], [4, 1, 1, 1, 1], [2, 5, 3, 9, 1, 7]])
+def test_shuffling_gives_every_snapshot_one_of_another_run(sizes):
+    runs = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    order = derangement(runs)
+    assert sorted(order) == list(range(len(runs)))
+    assert (runs[order] != runs).all()
+    assert (derangement(runs) == order).all()
+
+
+def test_shuffling_does_not_pair_by_step():
+    runs, steps = np.repeat(np.arange(20), 9), np.tile(np.arange(9), 20)
+    assert (steps[derangement(runs)] == steps).mean() < 0.3
+
+
+def test_emulated_performance_is_that_of_strings_the_emulator_writes(zoo, model, monkeypatch):
+    rows = zoo.snapshots(split="train")
+    table = emulated_performance(model, zoo, rows, strings=50)
+    assert table["original"].to_pylist() == [
+        metrics["performance"] for metrics in rows["metrics"].to_pylist()
+    ]
+    assert ((table["emulated"].to_numpy() >= 0) & (table["emulated"].to_numpy() <= 1)).all()
+    assert table.equals(emulated_performance(model, zoo, rows, strings=50))
+    monkeypatch.setattr("rnnatlas.evaluation.emulations.BATCH", 120)
+    assert table.equals(emulated_performance(model, zoo, rows, strings=50))
+
+
+def test_an_emulator_that_is_perfect_performs_like_the_original(zoo, model, monkeypatch):
+    """The RNN itself in the emulator's place: performances differ by sampling alone."""
+    from rnnatlas.rnn import sample
+
+    rows = zoo.snapshots(split="train")
+    population = zoo.population(rows)
+    monkeypatch.setattr(
+        model.emulator, "sample", lambda z, uniforms, start: sample(population, uniforms, start)
+    )
+    table = emulated_performance(model, zoo, rows, strings=200)
+    original = table["original"].to_numpy()  # of 20 strings
+    spread = np.sqrt(np.maximum(original * (1 - original), 0.05) * (1 / 20 + 1 / 200))
+    assert (np.abs(original - table["emulated"].to_numpy()) < 4.5 * spread).all()
+
+
+def test_imported_rnns_have_nothing_to_emulate(zoo, model, monkeypatch):
+    rows = zoo.snapshots()
+    monkeypatch.setitem(zoo.card, "task", None)
+    monkeypatch.delitem(zoo.__dict__, "task", raising=False)
+    with pytest.raises(ZooFormatError, match="was imported; make one with: rnnatlas zoo build"):
+        losses(model, zoo, rows)
+    zoo.__dict__.pop("task")
+
+
+def test_emulations_of_rnns_that_classify_are_right_or_wrong_as_well(tmp_path):
+    digits = build(
+        TiledDigits(TiledDigitsSettings(metric_images=20)),
+        ZooSettings(runs=12, hidden=4, layers=1, snapshots=(2, 4), rollouts=8, learning_rate=((0, 0.01),)),
+        tmp_path / "zoo",
+        workers=1,
+        progress=False,
+    )
+    settings = dataclasses.replace(SMALL, rnns=2)
+    model = train(digits, "statistics", tmp_path / "run", settings=settings, progress=False)
+    rows = digits.snapshots()
+    rollouts = digits.rollouts(rows)
+    labels, answers = rollouts.inputs[..., LABEL], rollouts.outputs[:, :, -1].argmax(-1)
+    table = emulated_performance(model, digits, rows)
+    assert table["original"].to_pylist() == (answers == labels).mean(1).tolist()
+    alone = model.zero(
+        torch.zeros(len(labels), 16), digits.task.encode_inputs(torch.from_numpy(rollouts.inputs))
+    )
+    right = alone[:, :, -1].argmax(-1).numpy() == labels
+    assert table["zero"].to_pylist() == right.mean(1).tolist()
+    perfect = iter(torch.from_numpy(rollouts.outputs).float().split(512))
+    model.emulate = lambda z, inputs: next(perfect)
+    table = emulated_performance(model, digits, rows)
+    assert table["emulated"].to_pylist() == table["original"].to_pylist()

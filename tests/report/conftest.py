@@ -1,0 +1,16 @@
+import pytest
+
+from rnnatlas.zoo.store import Zoo
+from tests.made import make_atlas
+
+
+@pytest.fixture(scope="session")
+def atlas():
+    """96 entries of 24 runs."""
+    return make_atlas()
+
+
+@pytest.fixture(scope="session")
+def zoo(experiment):
+    """The experiment's zoo: 20 RNNs at two steps."""
+    return Zoo.open(experiment / "zoo")

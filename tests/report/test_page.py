@@ -1,0 +1,175 @@
+"""The report is made from an experiment's folder alone, holds every section, and escapes what it quotes."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+
+from rnnatlas.atlas.index import Atlas
+from rnnatlas.encoders.probing import Probing
+from rnnatlas.errors import RunFormatError
+from rnnatlas.intervals import Interval
+from rnnatlas.report import comparison
+from rnnatlas.report.diagnostics import degrees_apart, examples, question_differences, same_task
+from rnnatlas.report.experiment import Experiment, Results
+from rnnatlas.report.page import contents, write_report
+from rnnatlas.tasks.base import Values
+
+
+def test_report_of_a_tiny_experiment(experiment):
+    out = write_report(experiment)
+    text = out.read_text()
+    for heading in ("In short", "What was done", "Emulation", "The interview", "What embeddings tell",
+                    "Neighbours", "How long it took", "How to read this"):  # fmt: skip
+        assert f"<h2>{heading}</h2>" in text
+    match = re.search(r'<script type="application/json" id="charts">(.*?)</script>', text, re.S)
+    assert match
+    drawn = json.loads(match[1])
+    assert set(drawn) == {"map", "losses", "curves", "emulated", "probing", "task"}
+    assert all(f'id="chart-{name}"' in text for name in drawn)
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_sentences_follow_the_intervals(experiment):
+    results = Results(experiment, Experiment.load(experiment))
+    shown = contents(results)
+    (_, emulated), (_, predicted) = shown["findings"]
+    assert [finding.encoder for finding in emulated] == ["statistics", "interactive"]
+    assert len(predicted) == 2
+    split = results.splits[0]
+    for finding in emulated:
+        figures = {f.of: f.interval for f in results.losses[finding.encoder]
+                   if (f.name, f.split) == (f"emulation loss, {results.divergence}", split)}  # fmt: skip
+        clearly = figures["own"].high < min(figures["zero"].low, figures["shuffled"].low)
+        assert (finding.outcome == "yes") == clearly
+        assert str(figures["own"]) in finding.text
+
+
+def test_two_seeds_do_not_rank_and_three_do(experiment):
+    results = Results(experiment, Experiment.load(experiment))
+    assert contents(results)["ranking"] == ["Fewer than 3 seeds: not ranked."]
+    runs = {name: {**own, 2: own[0]} for name, own in results.experiment.runs.items()}
+    three = contents(Results(experiment, dataclasses.replace(results.experiment, runs=runs)))
+    assert three["ranking"]
+    assert all(sentence.startswith(("By ", "Not ranked")) for sentence in three["ranking"])
+
+
+def test_correlation_is_of_the_headline_split_alone(experiment):
+    results = Results(experiment, Experiment.load(experiment))
+    shown = contents(results)["correlations"]
+    assert shown["split"] == "new runs of known languages"
+    own = results.emulated["statistics"][0]
+    rows = own.filter(pc.field("split") == "new-runs")
+    assert shown["snapshots"] == rows.num_rows < own.num_rows
+    assert {interval.n for interval in shown["intervals"].values()} == {len(rows["run"].unique())}
+
+
+def test_no_headline_where_only_validation_is_held_out(experiment, monkeypatch):
+    monkeypatch.setattr(Results, "splits", ["validation"])
+    shown = contents(Results(experiment, Experiment.load(experiment)))
+    assert shown["headline"] is None
+    assert shown["findings"] == shown["ranking"] == []
+    text = write_report(experiment).read_text()
+    assert "which chose nothing" not in text
+    assert "there is no headline" in text
+
+
+def test_mark_stands_where_all_that_it_names_is_beaten():
+    low, high = Interval(0.1, 0.09, 0.11, 9), Interval(0.2, 0.19, 0.21, 9)
+
+    def marked(zero, shuffled, lower=True):
+        rows = {"statistics": {"own": low, "shuffled": shuffled}, "control": {"zero": zero}}
+        return comparison._cell(rows, "statistics", "own", lower, ("zero", "shuffled"))[1]
+
+    assert marked(high, high)
+    assert not marked(high, low)
+    assert not marked(low, high)
+    assert not marked(high, high, lower=False)
+
+
+def test_run_that_was_not_evaluated_is_named(experiment, tmp_path):
+    values = Experiment.load(experiment)
+    (tmp_path / "empty").mkdir()
+    Experiment(zoo=values.zoo, runs={"statistics": {0: "empty"}}).save(tmp_path)
+    with pytest.raises(RunFormatError, match=r"empty should hold losses\.parquet, found none; evaluate it"):
+        write_report(tmp_path)
+
+
+def test_missing_or_damaged_experiment(tmp_path):
+    with pytest.raises(RunFormatError, match=r"no experiment: it has no experiment\.json"):
+        write_report(tmp_path)
+    (tmp_path / "experiment.json").write_text('{"zoo": 1}')
+    with pytest.raises(RunFormatError, match=r"experiment\.json is damaged"):
+        write_report(tmp_path)
+
+
+def test_question_differences_are_mean_total_variations():
+    same = torch.full((3, 1, 2, 4), 0.25)
+    assert question_differences(Probing(inputs=same, outputs=same)).abs().max() == 0
+    opposed = torch.zeros(2, 1, 1, 4)
+    opposed[0, ..., 0] = opposed[1, ..., 1] = 1
+    assert question_differences(Probing(inputs=opposed, outputs=opposed)).item() == pytest.approx(1)
+
+
+def test_nearest_of_the_same_task_counts_other_runs_only(atlas):
+    found = same_task(atlas, "train")
+    assert found is not None
+    interval, chance = found
+    share = interval.mean
+    assert interval.low <= share <= interval.high
+    assert interval.n == 6
+    assert 0 <= chance < 0.3
+    assert share > chance
+    alone = atlas.table.drop_columns("label").append_column("label", atlas.table["run"].cast("string"))
+    found = same_task(Atlas(atlas.card, alone), "train")  # where an RNN's own snapshots alone share its task
+    assert found is not None
+    assert found[0].mean == found[1] == 0
+
+
+def test_examples_come_from_all_splits_and_leave_the_own_run_out(atlas):
+    found = examples(atlas, 4)
+    assert [one["entry"]["split"] for one in found] == ["new-runs", "validation", "ood", "train"]
+    assert len({one["entry"]["label"] for one in found}) == 4
+    for one in found:
+        run = one["entry"]["id"].partition("-")[0]
+        assert all(not near["id"].startswith(f"{run}-") for near in one["neighbours"])
+        similarity = [near["similarity"] for near in one["neighbours"]]
+        assert similarity == sorted(similarity, reverse=True)
+
+
+def test_atlas_of_checkpoints_has_no_examples(atlas):
+    bare = Atlas(atlas.card, atlas.table.select(["id", "embedding", "x", "y", "samples"]))
+    assert examples(bare) == []
+    assert same_task(bare, "train") is None
+    assert np.isfinite(bare.embeddings).all()
+
+
+def test_question_differences_of_numbers_are_shares_of_their_range():
+    inputs = torch.full((2, 1, 3, 4), -1.0)
+    inputs[1, 0, 0], inputs[1, 0, 1] = 3.0, 1.0
+    found = question_differences(Probing(inputs=inputs, outputs=inputs), Values(low=-1.0, high=3.0))
+    assert found.tolist() == [[pytest.approx(1), pytest.approx(0.5), 0]]
+
+
+def test_angles_of_nearest_are_the_shorter_way_apart(atlas):
+    vectors = np.eye(16, dtype=np.float32)[[0, 0, 1, 1]]
+    table = pa.table(
+        {
+            "run": [0, 1, 2, 3],
+            "split": ["ood", "ood", "train", "train"],
+            "label": ["350°", "20°", "100°", "200°"],
+            "task": [{"angle": angle} for angle in (350.0, 20.0, 100.0, 200.0)],
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 16),
+        }
+    )
+    found = degrees_apart(Atlas({}, table), "ood")
+    assert found is not None
+    assert found[0].mean == pytest.approx(30)
+    assert found[1] == pytest.approx(((30 + 110 + 150) / 3 + (30 + 80 + 180) / 3) / 2)
+    assert degrees_apart(atlas, "ood") is None
