@@ -14,6 +14,7 @@ from rnnatlas.evaluation import evaluate as evaluation
 from rnnatlas.evaluation.model import load
 from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.report.experiment import Experiment
+from rnnatlas.rnn import Interface, Tokens
 from rnnatlas.tasks.formal_languages import FormalLanguages
 from rnnatlas.zoo.build import build
 from rnnatlas.zoo.splits import SplitSettings
@@ -104,7 +105,7 @@ def make_experiment(folder):
     zoo = build(task, settings, folder / "zoo", workers=1)
     runs = {name: {seed: f"{name}-{seed}" for seed in (0, 1)} for name in ENCODERS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "STRINGS", 8)
+        patch.setattr(evaluation, "TRIALS", 8)
         for name, own in runs.items():
             for seed, run in own.items():
                 control = folder / f"statistics-{seed}" if name != "statistics" else None
@@ -163,3 +164,8 @@ def make_zoo(folder):
         split=SplitSettings(train=0.5, validation=0.25, ood=0.25, new_runs=0.2),
     )
     return build(task, settings, folder, workers=1)
+
+
+def tokens(spec):
+    """The interface of RNNs that read and write tokens."""
+    return Interface(Tokens(spec.input), Tokens(spec.output_size))

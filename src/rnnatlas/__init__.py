@@ -10,13 +10,29 @@ if TYPE_CHECKING:
     from rnnatlas import emulation, encoders, properties, tasks, zoo
     from rnnatlas.atlas.index import Atlas
     from rnnatlas.evaluation.model import Model, load
-    from rnnatlas.rnn import Population, RNNSpec, run, sample, step
+    from rnnatlas.rnn import (
+        BlackBox,
+        Interface,
+        Mixed,
+        Population,
+        RNNSpec,
+        Tokens,
+        Values,
+        run,
+        sample,
+        step,
+    )
     from rnnatlas.zoo.store import Zoo
 
 from rnnatlas._version import __version__
 
 _HOMES = {
     "Atlas": "rnnatlas.atlas.index",
+    "BlackBox": "rnnatlas.rnn",
+    "Interface": "rnnatlas.rnn",
+    "Mixed": "rnnatlas.rnn",
+    "Tokens": "rnnatlas.rnn",
+    "Values": "rnnatlas.rnn",
     "Model": "rnnatlas.evaluation.model",
     "Population": "rnnatlas.rnn",
     "RNNSpec": "rnnatlas.rnn",
@@ -30,9 +46,14 @@ _PACKAGES = ("emulation", "encoders", "properties", "tasks", "zoo")
 
 __all__ = [
     "Atlas",
+    "BlackBox",
+    "Interface",
+    "Mixed",
     "Model",
     "Population",
     "RNNSpec",
+    "Tokens",
+    "Values",
     "Zoo",
     "__version__",
     "emulation",

@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 def evaluated(folder):
     """The same after evaluation."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "STRINGS", 8)
+        patch.setattr(evaluation, "TRIALS", 8)
         with pytest.raises(SystemExit) as ended:
             main(["evaluate", str(folder / "run"), "--json"])
     assert not ended.value.code
@@ -75,7 +75,7 @@ def checkpoint(folder, tmp_path):
 
 
 def test_evaluate_prints_tables_or_json(folder, capsys, monkeypatch):
-    monkeypatch.setattr(evaluation, "STRINGS", 8)
+    monkeypatch.setattr(evaluation, "TRIALS", 8)
     status, out, _ = call(capsys, "evaluate", folder / "run", "--json")
     records = json.loads(out)
     assert status == 0

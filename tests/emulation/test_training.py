@@ -272,7 +272,7 @@ def test_batches_hold_each_rnns_own_rollouts(zoo):
     rows = zoo.snapshots(split="train")
     batch = Snapshots.of(zoo, rows).draw(6, 3, 0, 0)
     population = Population.unflatten(zoo.specs[0], batch["weights"])
-    answers = zoo.task.answers(population, batch["stored"])
+    answers = zoo.task.outputs(population, batch["stored"])
     torch.testing.assert_close(answers, batch["targets"].float(), atol=5e-3, rtol=2e-3)
 
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tests.made import tokens
 
 from rnnatlas import encoders
 from rnnatlas.encoders import equivariant
@@ -36,7 +37,7 @@ def make(name, spec=SPECS[0], seed=0, **changes):
     settings = build(kind.Settings, SMALL.get(name, {}) | changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder = kind(spec, "tokens", "tokens", settings)
+        encoder = kind(tokens(spec), spec, settings)
     encoder.double().eval().calibrate(some(spec, 8, seed=99))
     return encoder
 
@@ -68,7 +69,7 @@ class Flat(Encoder):
     symmetries = frozenset()
 
     def __init__(self, spec):
-        super().__init__(spec, "tokens", "tokens", None)
+        super().__init__(tokens(spec), spec, None)
         self.layer = torch.nn.Linear(spec.parameters, EMBED, dtype=torch.float64)
 
     def read(self, population):
@@ -224,13 +225,15 @@ def test_only_mechanistic_encoders_mind_hidden_sizes(name):
 )
 def test_sizes_are_the_published_ones(name, size):
     kind = encoders.registry[name]
-    encoder = kind(RNNSpec.from_slug("lstm-6-32x2-6"), "tokens", "tokens", kind.Settings())
+    encoder = kind(
+        tokens(RNNSpec.from_slug("lstm-6-32x2-6")), RNNSpec.from_slug("lstm-6-32x2-6"), kind.Settings()
+    )
     assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(size, rel=0.05)
 
 
 def test_the_zero_control_tells_nothing():
     kind = encoders.controls["zero"]
-    encoder = kind(SPECS[0], "tokens", "tokens", kind.Settings())
+    encoder = kind(tokens(SPECS[0]), SPECS[0], kind.Settings())
     assert not encoder(some()).any()
     assert not list(encoder.parameters())
 

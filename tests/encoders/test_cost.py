@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from tests.made import tokens
 from torch.utils.flop_counter import FlopCounterMode
 
 from rnnatlas import encoders
@@ -61,7 +62,7 @@ def test_flops_are_those_counted_by_hand(name, settings, multiplications):
 
 @pytest.mark.parametrize("name", ["statistics", "dws", "flat"])  # all products are seen on the CPU, too
 def test_flops_are_those_of_an_rnn_that_is_embedded(name):
-    encoder = encoders.registry[name](GRU, "tokens", "tokens", encoders.registry[name].Settings()).eval()
+    encoder = encoders.registry[name](tokens(GRU), GRU, encoders.registry[name].Settings()).eval()
     with FlopCounterMode(display=False) as counter:
         encoder(Population.initialise(GRU, [torch.Generator()]))
     assert cost(name, GRU).flops == counter.get_total_flops()
@@ -73,7 +74,7 @@ def test_parameters_are_those_of_the_encoder(name):
     state = torch.random.get_rng_state()
     found = cost(name)
     assert torch.equal(torch.random.get_rng_state(), state)
-    encoder = kind(PAPER, "tokens", "tokens", kind.Settings())
+    encoder = kind(tokens(PAPER), PAPER, kind.Settings())
     assert found.parameters == sum(parameter.numel() for parameter in encoder.parameters())
     assert found.flops > 0
 

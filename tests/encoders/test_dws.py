@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from tests.made import tokens
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from rnnatlas.encoders.dws import DWS, DWSSettings, features
@@ -161,7 +162,7 @@ def test_what_is_reordered_along_any_axis_comes_out_in_that_order(spec):
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.output], ids=str)
 def test_embeddings_in_single_precision_do_not_mind_the_order_of_hidden_units(spec):
     torch.manual_seed(0)
-    encoder = DWS(spec, "tokens", "tokens", DWSSettings(channels=16))
+    encoder = DWS(tokens(spec), spec, DWSSettings(channels=16))
     population = some(spec, 64)
     order = random_permutations(spec, 64, torch.Generator().manual_seed(1))
     torch.testing.assert_close(
@@ -172,7 +173,7 @@ def test_embeddings_in_single_precision_do_not_mind_the_order_of_hidden_units(sp
 @pytest.mark.parametrize("axes", [{"weight_ih_l0": 2}, {"head.weight": 1, "head.bias": 1}])
 def test_inputs_and_outputs_are_told_apart(axes):
     torch.manual_seed(0)
-    encoder, population = DWS(LSTM, "tokens", "tokens", DWSSettings(channels=8)), some(LSTM)
+    encoder, population = DWS(tokens(LSTM), LSTM, DWSSettings(channels=8)), some(LSTM)
     encoder.calibrate(population)
     assert (encoder(reordered(population, axes)) - encoder(population)).abs().max() > 0.01
 
@@ -182,7 +183,7 @@ def test_inputs_and_outputs_are_told_apart(axes):
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_takes_any_depth_direction_and_head(spec):
-    encoder = DWS(spec, "tokens", "tokens", DWSSettings(channels=4, layers=2))
+    encoder = DWS(tokens(spec), spec, DWSSettings(channels=4, layers=2))
     encoder.calibrate(some(spec, 20))
     assert encoder(some(spec)).isfinite().all()
 
@@ -225,10 +226,10 @@ def test_layers_far_above_and_far_below_are_told_apart():
 
 def test_each_tensor_is_standardised_by_one_mean_and_spread():
     population = some(SPECS[1], 200)
-    encoder = DWS(SPECS[1], "tokens", "tokens", DWSSettings(channels=4))
+    encoder = DWS(tokens(SPECS[1]), SPECS[1], DWSSettings(channels=4))
     encoder.calibrate(population)
-    assert encoder.centre.shape == encoder.scale.shape == (len(parts(SPECS[1])),)
-    for centre, scale, entries in zip(encoder.centre, encoder.scale, features(population).values()):
+    assert encoder.mean.shape == encoder.sd.shape == (len(parts(SPECS[1])),)
+    for centre, scale, entries in zip(encoder.mean, encoder.sd, features(population).values()):
         standard = (entries - centre) / scale
         assert standard.mean().abs() < 1e-4
         assert abs(standard.std(correction=0) - 1) < 1e-4
@@ -237,7 +238,7 @@ def test_each_tensor_is_standardised_by_one_mean_and_spread():
 def test_activations_keep_their_size():
     torch.manual_seed(0)
     spec = RNNSpec.from_slug("lstm-6-32x2-6")
-    encoder, population = DWS(spec, "tokens", "tokens", DWSSettings()), some(spec, 16)
+    encoder, population = DWS(tokens(spec), spec, DWSSettings()), some(spec, 16)
     encoder.calibrate(population)
     sizes = []
     for layer in encoder.layers:

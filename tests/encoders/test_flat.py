@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.made import tokens
 
 from rnnatlas.encoders.flat import Flat, FlatSettings
 from rnnatlas.encoders.rows import rows
@@ -24,7 +25,7 @@ def some(spec=LSTM, count=6):
 def make(kind, spec=LSTM, settings=None):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = kind(spec, "tokens", "tokens", settings or SMALL[kind])
+        encoder = kind(tokens(spec), spec, settings or SMALL[kind])
     encoder.double().calibrate(some(spec))
     return encoder
 
@@ -85,7 +86,7 @@ def test_without_permutations_training_and_use_are_the_same(kind):
 
 @KINDS
 def test_calibration_draws_nothing(kind):
-    encoder = kind(LSTM, "tokens", "tokens", SMALL[kind]).double().train()
+    encoder = kind(tokens(LSTM), LSTM, SMALL[kind]).double().train()
     state = torch.random.get_rng_state()
     encoder.calibrate(some())
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -94,19 +95,19 @@ def test_calibration_draws_nothing(kind):
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_calibration_standardises_tensors_and_tells_no_unit_apart(spec):
     encoder, population = make(Flat, spec), some(spec)
-    assert encoder.scale.shape == (len(spec.shapes),)
+    assert encoder.sd.shape == (len(spec.shapes),)
     canonical = canonical_bias(population).weights.values()
-    for weight, centre, scale in zip(canonical, encoder.centre, encoder.scale, strict=True):
+    for weight, centre, scale in zip(canonical, encoder.mean, encoder.sd, strict=True):
         standard = (weight - centre) / scale
         assert standard.mean().abs() < 1e-6
         if weight.any():
             assert standard.std(correction=0) == pytest.approx(1)
     other = make(Flat, spec)
     other.calibrate(permute_hidden(population, random_permutations(spec, 6, torch.Generator())))
-    torch.testing.assert_close(other.scale, encoder.scale)
+    torch.testing.assert_close(other.scale, encoder.sd)
 
 
 def test_a_tensor_that_never_varies_is_left_in_its_scale():
-    encoder = Flat(LSTM, "tokens", "tokens", FlatSettings(width=8))
+    encoder = Flat(tokens(LSTM), LSTM, FlatSettings(width=8))
     encoder.calibrate(Population.unflatten(LSTM, torch.zeros(4, LSTM.parameters)))
-    assert (encoder.scale == 1).all()
+    assert (encoder.sd == 1).all()

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rnnatlas.encoders.base import remember
+from rnnatlas.encoders.base import chrono_initialise
 from rnnatlas.encoders.interactive import InteractiveProbing, InteractiveSettings
 from rnnatlas.encoders.noninteractive import NonInteractiveProbing
 from rnnatlas.encoders.probing import ProbingSettings
@@ -69,7 +69,7 @@ def test_answers_are_heard_as_log_probabilities_of_mean_0_and_spread_1(make, mon
     )
     answers = encoder.probe(population).outputs.log().transpose(1, 2).flatten(2)
     steps = heard if len(heard) > 1 else heard[0].unbind(0)
-    torch.testing.assert_close(torch.stack(list(steps), 1), (answers - encoder.centre) / encoder.scale)
+    torch.testing.assert_close(torch.stack(list(steps), 1), (answers - encoder.mean) / encoder.sd)
     if make is noninteractive:  # interactive ones asked other questions before they were calibrated
         torch.testing.assert_close(torch.stack(list(steps)).mean(), torch.tensor(0.0), atol=1e-4, rtol=0)
         torch.testing.assert_close(torch.stack(list(steps)).std(), torch.tensor(1.0), atol=1e-2, rtol=0)
@@ -127,12 +127,12 @@ def test_bidirectional_rnns_can_be_probed_in_whole_sequences_only():
         interactive().check(spec)
 
 
-def test_lstms_start_with_forget_gates_that_remember():
+def test_lstms_start_with_forget_gates_that_chrono_initialise():
     drawn = {}
     for cell in ("LSTM", "GRU"):
         network = getattr(torch.nn, cell)(3, 500, num_layers=2)
         before = {name: weight.clone() for name, weight in network.named_parameters()}
-        remember(network, 40)
+        chrono_initialise(network, 40)
         drawn[cell] = {name: (before[name], weight.detach()) for name, weight in network.named_parameters()}
     assert all(torch.equal(*pair) for pair in drawn["GRU"].values())
     gates = {name: torch.stack(pair).detach().unflatten(1, (4, 500)) for name, pair in drawn["LSTM"].items()}

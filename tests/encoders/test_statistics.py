@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.made import tokens
 from torch.autograd import forward_ad
 
 from rnnatlas.encoders.statistics import QUANTILES, Statistics, StatisticsSettings, statistics
@@ -56,9 +57,9 @@ def test_the_candidate_gate_of_a_gru_keeps_its_biases_apart():
 
 def test_calibration_standardises_the_features_of_the_training_snapshots():
     population = some(LSTM, 300)
-    encoder = Statistics(LSTM, "tokens", "tokens", StatisticsSettings(width=8))
+    encoder = Statistics(tokens(LSTM), LSTM, StatisticsSettings(width=8))
     encoder.calibrate(population)
-    standard = (statistics(population) - encoder.centre) / encoder.scale
+    standard = (statistics(population) - encoder.mean) / encoder.sd
     torch.testing.assert_close(standard.mean(0), torch.zeros(standard.shape[1]), atol=1e-4, rtol=0)
     torch.testing.assert_close(
         standard.std(0, correction=0), torch.ones(standard.shape[1]), atol=1e-4, rtol=0
@@ -67,9 +68,9 @@ def test_calibration_standardises_the_features_of_the_training_snapshots():
 
 def test_a_feature_that_never_varies_is_left_in_its_scale():
     weights = {name: torch.zeros_like(weight) for name, weight in some(LSTM).weights.items()}
-    encoder = Statistics(LSTM, "tokens", "tokens", StatisticsSettings(width=8))
+    encoder = Statistics(tokens(LSTM), LSTM, StatisticsSettings(width=8))
     encoder.calibrate(Population(LSTM, weights))
-    assert (encoder.scale == 1).all()
+    assert (encoder.sd == 1).all()
     assert encoder(some(LSTM)).isfinite().all()
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.made import tokens
 from torch import nn
 
 from rnnatlas.encoders.transformer import Block, Transformer, TransformerSettings
@@ -34,14 +35,14 @@ def test_a_block_is_torchs_encoder_layer():
     ids=str,
 )
 def test_each_row_of_gates_and_head_is_a_token(spec, tokens):
-    encoder = Transformer(spec, "tokens", "tokens", TransformerSettings(width=8, layers=1, feedforward=8))
+    encoder = Transformer(tokens(spec), spec, TransformerSettings(width=8, layers=1, feedforward=8))
     assert len(encoder.positions) == tokens
 
 
 def test_every_row_matters():
     spec = RNNSpec(cell="gru", input=3, hidden=4, layers=2, output=2)
     settings = TransformerSettings(width=8, layers=1, feedforward=8)
-    encoder = Transformer(spec, "tokens", "tokens", settings).double().eval()
+    encoder = Transformer(tokens(spec), spec, settings).double().eval()
     weights = Population.initialise(spec, [torch.Generator()]).flatten().double().requires_grad_()
     encoder(Population.unflatten(spec, weights))[0, 0].backward()
     assert weights.grad is not None

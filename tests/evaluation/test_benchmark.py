@@ -39,7 +39,7 @@ def test_end_to_end_finds_what_weights_hold_and_changes_no_model(told):
     assert error < 0.5 * constant
     assert sum(steps) == settings.steps
     kept = np.flatnonzero(roles.calibration)
-    assert whole.predictor.sure.half_width == pytest.approx(half_width(whole(kept) - target[kept]))
+    assert whole.predictor.calibration.half_width == pytest.approx(half_width(whole(kept) - target[kept]))
     assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
 
 
@@ -105,6 +105,6 @@ def test_shares_of_neighbours_are_smoothed_and_keep_the_own_class(zoo, told, nam
     score = prop.score(outputs[rows], target[rows])
     assert outputs.isfinite().all()
     assert score["accuracy"].mean() == 1
-    shares = prop.shares(outputs)
+    shares = prop.probabilities(outputs)
     assert torch.allclose(shares.sum(2), torch.ones(()))
     assert shares.max() < 1

@@ -93,14 +93,14 @@ def test_shuffling_does_not_pair_by_step():
 
 def test_emulated_performance_is_that_of_strings_the_emulator_writes(zoo, model, monkeypatch):
     rows = zoo.snapshots(split="train")
-    table = emulated_performance(model, zoo, rows, strings=50)
+    table = emulated_performance(model, zoo, rows, trials=50)
     assert table["original"].to_pylist() == [
         metrics["performance"] for metrics in rows["metrics"].to_pylist()
     ]
     assert ((table["emulated"].to_numpy() >= 0) & (table["emulated"].to_numpy() <= 1)).all()
-    assert table.equals(emulated_performance(model, zoo, rows, strings=50))
+    assert table.equals(emulated_performance(model, zoo, rows, trials=50))
     monkeypatch.setattr("rnnatlas.evaluation.emulations.BATCH", 120)
-    assert table.equals(emulated_performance(model, zoo, rows, strings=50))
+    assert table.equals(emulated_performance(model, zoo, rows, trials=50))
 
 
 def test_an_emulator_that_is_perfect_performs_like_the_original(zoo, model, monkeypatch):
@@ -112,7 +112,7 @@ def test_an_emulator_that_is_perfect_performs_like_the_original(zoo, model, monk
     monkeypatch.setattr(
         model.emulator, "sample", lambda z, uniforms, start: sample(population, uniforms, start)
     )
-    table = emulated_performance(model, zoo, rows, strings=200)
+    table = emulated_performance(model, zoo, rows, trials=200)
     original = table["original"].to_numpy()  # of 20 strings
     spread = np.sqrt(np.maximum(original * (1 - original), 0.05) * (1 / 20 + 1 / 200))
     assert (np.abs(original - table["emulated"].to_numpy()) < 4.5 * spread).all()

@@ -31,7 +31,7 @@ def evaluated(trained, zoo, tmp_path_factory):
     """The run after evaluation, and what that returned."""
     run = shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "STRINGS", 8)
+        patch.setattr(module, "TRIALS", 8)
         return run, evaluate(run, zoo, QUICK)
 
 
@@ -64,7 +64,7 @@ def test_a_property_that_the_rnns_lack_is_not_trained_end_to_end_in_silence(eval
 @pytest.mark.parametrize("before", ["trained", "evaluated"])
 def test_predictors_are_written_last(before, trained, evaluated, zoo, tmp_path, monkeypatch):
     run = shutil.copytree(trained if before == "trained" else evaluated[0], tmp_path / "run")
-    monkeypatch.setattr(module, "STRINGS", 8)
+    monkeypatch.setattr(module, "TRIALS", 8)
     monkeypatch.setattr(module, "write_metrics", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate(run, zoo, QUICK)
@@ -86,7 +86,7 @@ def test_another_zoo_is_refused(trained, zoo, monkeypatch):
 
 def test_evaluating_again_gives_the_same(evaluated, monkeypatch):
     run, records = evaluated
-    monkeypatch.setattr(module, "STRINGS", 8)
+    monkeypatch.setattr(module, "TRIALS", 8)
     assert evaluate(run, settings=QUICK) == records
 
 
@@ -224,6 +224,6 @@ def test_outdated_predictors_do_not_keep_a_run_from_being_evaluated_again(
 ):
     run = shutil.copytree(evaluated[0], tmp_path / "run")
     (run / "predictors.safetensors").write_bytes(b"of another version")
-    monkeypatch.setattr(module, "STRINGS", 8)
+    monkeypatch.setattr(module, "TRIALS", 8)
     assert evaluate(run, zoo, QUICK) == evaluated[1]
     assert load(run).predictors

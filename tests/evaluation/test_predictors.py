@@ -12,7 +12,7 @@ import torch
 from rnnatlas import properties
 from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.evaluation.roles import Roles
-from rnnatlas.properties.calibration import Sureness, calibrate, calibration_gaps, statements
+from rnnatlas.properties.calibration import Calibration, calibrate, calibration_gaps, statements
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, fit, load, save
 from rnnatlas.properties.scalar import GeneralisationGap, Performance
 from rnnatlas.properties.step import TrainingStep
@@ -110,8 +110,8 @@ def test_rnns_kept_for_it_say_how_sure_a_predictor_is(name):
     predictor = fit(prop, noisy, target, serving, seed=0, settings=PredictorSettings(steps=40))
     kept, stopping = (torch.from_numpy(mask) for mask in (serving.calibration, serving.stopping))
     found, other = (calibrate(prop, predictor(noisy[chosen]), target[chosen]) for chosen in (kept, stopping))
-    assert dataclasses.astuple(predictor.sure) == pytest.approx(dataclasses.astuple(found), rel=1e-6)
-    assert dataclasses.astuple(predictor.sure) != pytest.approx(dataclasses.astuple(other), rel=1e-2)
+    assert dataclasses.astuple(predictor.calibration) == pytest.approx(dataclasses.astuple(found), rel=1e-6)
+    assert dataclasses.astuple(predictor.calibration) != pytest.approx(dataclasses.astuple(other), rel=1e-2)
 
 
 @pytest.mark.parametrize("name", OF_LANGUAGES)
@@ -252,16 +252,16 @@ def test_temperature_never_changes_what_is_predicted_and_mends_boldness(name):
     noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
     outputs = 40 * (target + noise)
     sure = calibrate(prop, outputs, target)
-    assert sure.temperature > 1
-    bold, mended = (statements(prop, outputs, target, one) for one in (Sureness(), sure))
+    assert calibration.temperature > 1
+    bold, mended = (statements(prop, outputs, target, one) for one in (Calibration(), sure))
     assert np.array_equal(bold["right"], mended["right"])
     before, after = (
         np.abs(calibration_gaps(one["confidence"], one["right"]).mean(axis=1)).sum() for one in (bold, mended)
     )
     assert after < before
     assert mended["calibrated_loss"].mean() < bold["calibrated_loss"].mean()
-    shares = prop.shares(outputs)
-    again = prop.shares(prop.logits(shares.flatten(1).clamp(1e-6, 1 - 1e-6)))
+    shares = prop.probabilities(outputs)
+    again = prop.probabilities(prop.logits(shares.flatten(1).clamp(1e-6, 1 - 1e-6)))
     assert torch.allclose(again, shares, atol=1e-4)
 
 

@@ -24,7 +24,7 @@ def runs(trained, zoo, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     run = shutil.copytree(trained, folder / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "STRINGS", 8)
+        patch.setattr(evaluation, "TRIALS", 8)
         whole = SupervisedSettings(steps=2, rnns=4, every=1, properties=("task",))
         evaluation.evaluate(run, zoo, PredictorSettings(steps=10, width=8), supervised=whole)
     other = shutil.copytree(run, folder / "other")

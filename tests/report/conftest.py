@@ -1,7 +1,7 @@
 import pytest
+from tests.made import make_atlas
 
 from rnnatlas.zoo.store import Zoo
-from tests.made import make_atlas
 
 
 @pytest.fixture(scope="session")

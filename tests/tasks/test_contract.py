@@ -30,7 +30,7 @@ def instances(task):
 
 @pytest.fixture
 def population(task):
-    spec = RNNSpec(cell="gru", input=task.input, hidden=5, output=task.output)
+    spec = RNNSpec(cell="gru", input=task.interface.input.size, hidden=5, output=task.interface.output.size)
     return Population.initialise(spec, [torch.Generator().manual_seed(i) for i in range(3)])
 
 
@@ -80,7 +80,7 @@ def test_rollouts_hold_what_the_rnn_answers(task, instances, population):
     assert rollouts.outputs.shape == (3, 6, task.time, task.output)
     stored = torch.from_numpy(rollouts.inputs)
     assert task.encode_inputs(stored).shape == (3, 6, task.time, task.input)
-    answers = task.answers(population, stored)
+    answers = task.outputs(population, stored)
     assert np.allclose(answers.numpy(), rollouts.outputs.astype(np.float32), atol=5e-3)
     mask = task.mask(stored)
     assert mask.shape == (3, 6, task.time)

@@ -41,7 +41,9 @@ def oracle(task, tokens, instance):
 
 
 def population(task, count, hidden=8):
-    spec = RNNSpec(cell="lstm", input=task.input, hidden=hidden, output=task.output)
+    spec = RNNSpec(
+        cell="lstm", input=task.interface.input.size, hidden=hidden, output=task.interface.output.size
+    )
     return Population.initialise(spec, [torch.Generator().manual_seed(i) for i in range(count)])
 
 
@@ -215,7 +217,7 @@ def test_sampled_performance_is_what_the_probabilities_say():
     roomy = FormalLanguages(FormalLanguagesSettings(tokens=3, length=21, largest_n=20))
     for i, instance in enumerate(instances):
         stored = torch.from_numpy(roomy.strings(instance))[None]
-        log_probs = SMALL.answers(trained.select([i]), stored)
+        log_probs = SMALL.outputs(trained.select([i]), stored)
         each = log_probs.gather(-1, stored[..., 1:, None].long()).squeeze(-1)
         expected = (each * SMALL.mask(stored)).sum(-1).exp().sum().item()
         assert expected > 0.05

@@ -30,7 +30,9 @@ def upright(angle=0.0, weight_decay=0.0):
 
 
 def population(count, task=TASK, hidden=8):
-    spec = RNNSpec(cell="lstm", input=task.input, hidden=hidden, output=task.output)
+    spec = RNNSpec(
+        cell="lstm", input=task.interface.input.size, hidden=hidden, output=task.interface.output.size
+    )
     return Population.initialise(spec, [torch.Generator().manual_seed(i) for i in range(count)])
 
 
@@ -108,9 +110,9 @@ def test_images_are_read_tile_by_tile_after_zeros(task, time):
 def test_the_range_of_probing_inputs_is_that_of_pixels(task):
     stored = torch.tensor([0, 255], dtype=torch.uint8)[:, None].expand(-1, task.stored)
     black, white = task.encode_inputs(stored)[:, 1:].flatten(1).unbind()
-    assert isinstance(task.signal, Values)
-    assert torch.allclose(black, torch.full_like(black, task.signal.low), atol=1e-5)
-    assert torch.allclose(white, torch.full_like(white, task.signal.high), atol=1e-5)
+    assert isinstance(task.interface.input, Values)
+    assert torch.allclose(black, torch.full_like(black, task.interface.input.low), atol=1e-5)
+    assert torch.allclose(white, torch.full_like(white, task.interface.input.high), atol=1e-5)
 
 
 def test_probing_inputs_span_the_range():
@@ -119,10 +121,10 @@ def test_probing_inputs_span_the_range():
 
     rnns = population(2)
     settings = ProbingSettings(steps=17, width=8, logit_scale=1000.0)
-    encoder = NonInteractiveProbing(rnns.spec, TASK.signal, TASK.outcome, settings)
+    encoder = NonInteractiveProbing(rnns.spec, TASK.interface, None, settings)
     shown = encoder.probe(rnns).inputs
-    assert shown.min().item() == pytest.approx(TASK.signal.low, abs=1e-3)
-    assert shown.max().item() == pytest.approx(TASK.signal.high, abs=1e-3)
+    assert shown.min().item() == pytest.approx(TASK.interface.input.low, abs=1e-3)
+    assert shown.max().item() == pytest.approx(TASK.interface.input.high, abs=1e-3)
 
 
 # --- training --------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ def test_metrics_are_those_of_the_first_images_of_each_part():
         for i, quarter in enumerate((1, 3)):
             stored = np.zeros((100, TASK.stored), np.uint8)
             stored[:, PIXELS:] = np.rot90(part.images[:100], quarter, axes=(1, 2)).reshape(100, -1)
-            log_probs = TASK.answers(rnns.select([i]), torch.from_numpy(stored)[None])[0]
+            log_probs = TASK.outputs(rnns.select([i]), torch.from_numpy(stored)[None])[0]
             labels = torch.from_numpy(part.labels[:100]).long()
             loss = -log_probs.gather(2, labels.view(-1, 1, 1).expand(-1, TASK.time, 1)).mean()
             accuracy = (log_probs[:, -1].argmax(-1) == labels).float().mean()

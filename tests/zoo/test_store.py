@@ -40,7 +40,7 @@ def test_populations_and_rollouts_belong_together(zoo_folder):
     rows = [40, 3, 17, 3]
     population, rollouts = zoo.population(rows), zoo.rollouts(rows)
     assert len(population) == 4
-    answers = TASK.answers(population, torch.from_numpy(rollouts.inputs))
+    answers = TASK.outputs(population, torch.from_numpy(rollouts.inputs))
     assert np.allclose(answers.numpy(), rollouts.outputs.astype(np.float32), atol=5e-3)
     assert torch.equal(population.flatten()[1], population.flatten()[3])
 

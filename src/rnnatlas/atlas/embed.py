@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from jaxtyping import Float
 from rnnatlas import seeds
 from rnnatlas.atlas.index import Atlas, with_places
 from rnnatlas.atlas.layouts import place
+from rnnatlas.emulation.data import accepted
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
-from rnnatlas.evaluation.features import embed_groups
 from rnnatlas.evaluation.model import Model
-from rnnatlas.rnn import FoundRNN, Population, RNNSpec
+from rnnatlas.rnn import FoundRNN, Interface, Mixed, Population, RNNSpec, Tokens, populations
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.imports import Checkpoint, checkpoints
 from rnnatlas.zoo.store import Zoo
@@ -46,18 +46,18 @@ class Found:
     rnns: list[FoundRNN]
     left_out: list[str]
 
-    def groups(self) -> list[tuple[np.ndarray, Population]]:
-        """One population an architecture, with the positions of its RNNs."""
+    def population(self) -> Population | Mixed:
+        """The RNNs, in their order."""
         specs = list(dict.fromkeys(rnn.spec for rnn in self.rnns))
-        groups = []
+        groups: list[tuple[list[int], Population]] = []
         for spec in specs:
             positions = [i for i, rnn in enumerate(self.rnns) if rnn.spec == spec]
             weights = {
                 name: torch.stack([self.rnns[i].weights[name].float() for i in positions])
                 for name in spec.shapes
             }
-            groups.append((np.array(positions), Population(spec, weights)))
-        return groups
+            groups.append((positions, Population(spec, weights)))
+        return groups[0][1] if len(groups) == 1 else Mixed(groups)
 
 
 def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed: int = 0) -> Atlas:
@@ -78,9 +78,11 @@ def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed:
     zoos, files = _sort(paths)
     tables, left_out = [], []
     for zoo, name in zip(zoos, _names(zoos), strict=True):
-        tables.append(_from_zoo(model, zoo, name))
-        diverged = len(zoo) - tables[-1].num_rows
+        snapshots, reasons = accepted(model.encoder, zoo.snapshots())
+        diverged = len(zoo) - zoo.snapshots().num_rows
         left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
+        left_out += [f"{zoo.path}: {reason}" for reason in reasons]
+        tables.append(_from_zoo(model, zoo, snapshots, name))
     if files:
         found = read(files, model)
         tables.append(_from_files(model, found))
@@ -128,7 +130,7 @@ def embed_query(atlas: Atlas, path: Path, model: Model) -> Float[np.ndarray, " e
             f"{path} holds {len(found.rnns)} RNNs, but a search starts from one; "
             "embed the file and search by id"
         )
-    return embed_groups(model, found.groups(), 1).numpy()[0]
+    return model.embed(found.population()).numpy()[0]
 
 
 def predict(model: Model, paths: Sequence[Path | str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -139,15 +141,16 @@ def predict(model: Model, paths: Sequence[Path | str]) -> tuple[list[dict[str, A
     """
     zoos, files = _sort(paths)
     found = [read(files, model)] if files else []
-    named = [(one.ids, one.groups()) for one in found]
+    left_out = [reason for one in found for reason in one.left_out]
+    named = [(one.ids, one.population()) for one in found]
     for zoo, name in zip(zoos, _names(zoos), strict=True):
-        snapshots = zoo.snapshots()
-        named.append(([name + id for id in snapshots["id"].to_pylist()], _groups(model, zoo, snapshots)))
+        snapshots, reasons = accepted(model.encoder, zoo.snapshots())
+        left_out += [f"{zoo.path}: {reason}" for reason in reasons]
+        named.append(([name + id for id in snapshots["id"].to_pylist()], zoo.population(snapshots)))
     predictions = []
-    for ids, groups in named:
-        vectors = embed_groups(model, groups, len(ids))
-        predictions += [{"id": id, **own} for id, own in zip(ids, model.read(vectors), strict=True)]
-    return predictions, [reason for one in found for reason in one.left_out]
+    for ids, rnns in named:
+        predictions += [{"id": id, **own} for id, own in zip(ids, model.predict(rnns), strict=True)]
+    return predictions, left_out
 
 
 def digest(model: Model) -> str:
@@ -190,8 +193,8 @@ def read(paths: Sequence[Path | str], model: Model) -> Found:
         RNNSpecMismatch: The encoder does not take the architecture of one named directly.
     """
     found = Found([], [], [], [])
-    cell = model.spec.cell
-    for checkpoint in checkpoints(paths, cell if cell == "elman-relu" else None):
+    cell = "elman-relu" if any(spec.cell == "elman-relu" for spec in model.specs) else None
+    for checkpoint in checkpoints(paths, cell):
         problem = _problem(model, checkpoint)
         if problem is not None:
             if checkpoint.path in map(Path, paths):
@@ -228,12 +231,11 @@ def _problem(model: Model, checkpoint: Checkpoint) -> CheckpointError | RNNSpecM
 # --- entries ---------------------------------------------------------------------------------------
 
 
-def _from_zoo(model: Model, zoo: Zoo, name: str) -> pa.Table:
-    snapshots = zoo.snapshots()
+def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Table:
     if snapshots.num_rows == 0:
         raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
-    groups = _groups(model, zoo, snapshots)
-    vectors = embed_groups(model, groups, snapshots.num_rows)
+    rnns = zoo.population(snapshots)
+    vectors = model.embed(rnns)
     table = snapshots.select(["spec", "run", "step", "split", "task", "metrics"])
     ids = snapshots["id"].to_pylist()
     table = table.add_column(0, "id", pa.array([name + id for id in ids], pa.string()))
@@ -242,38 +244,24 @@ def _from_zoo(model: Model, zoo: Zoo, name: str) -> pa.Table:
         label = zoo.task.label
         labels = [None if instance is None else label(instance) for instance in table["task"].to_pylist()]
         table = table.append_column("label", pa.array(labels, pa.string()))
-        writes = zoo.task.signal == "tokens"  # else rollouts show what RNNs read, not what they do
+        writes = isinstance(zoo.task.interface.input, Tokens)  # else rollouts show what RNNs read
         strings = _stored(zoo, zoo.task, snapshots) if writes else [[]] * len(table)
     else:
-        strings = list(_written(model, groups, ids))
+        strings = _written(model, rnns, ids)
     return _finish(model, table, vectors, strings)
 
 
 def _from_files(model: Model, found: Found) -> pa.Table:
-    groups = found.groups()
-    vectors = embed_groups(model, groups, len(found.rnns))
+    rnns = found.population()
     specs = [rnn.spec.slug for rnn in found.rnns]
     table = pa.table({"id": found.ids, "spec": specs, "source": found.sources})
-    return _finish(model, table, vectors, list(_written(model, groups, found.ids)))
-
-
-def _groups(model: Model, zoo: Zoo, snapshots: pa.Table) -> list[tuple[np.ndarray, Population]]:
-    """A zoo's RNNs by architecture, all of which the encoder takes."""
-    groups = zoo.groups(snapshots)
-    misfit = _misfit(model, [population.spec for _, population in groups])
-    if misfit:
-        raise RNNSpecMismatch(f"{zoo.path}: {misfit}")
-    return groups
+    return _finish(model, table, model.embed(rnns), _written(model, rnns, found.ids))
 
 
 def _misfit(model: Model, specs: Sequence[RNNSpec]) -> str | None:
     """Why the encoder does not take one of the architectures, if it does not."""
-    for spec in specs:
-        try:
-            model.encoder.check(spec)
-        except RNNSpecMismatch as error:
-            return str(error)
-    return None
+    reasons = (model.encoder.accepts(Interface.of(spec), spec) for spec in specs)
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _finish(model: Model, table: pa.Table, vectors: torch.Tensor, strings: list[list[str]]) -> pa.Table:
@@ -300,29 +288,25 @@ def _stored(zoo: Zoo, task: Task, snapshots: pa.Table) -> list[list[str]]:
     rows = snapshots["row"].to_numpy()
     strings = []
     for start in range(0, len(rows), 512):
-        inputs = zoo.rollouts(rows[start : start + 512]).inputs[:, :SAMPLES]
+        inputs = zoo.rollout_inputs(rows[start : start + 512])[:, :SAMPLES]
         strings += [task.show(own) for own in inputs]
     return strings
 
 
-def _written(
-    model: Model, groups: list[tuple[np.ndarray, Population]], ids: list[str]
-) -> Iterator[list[str]]:
+def _written(model: Model, rnns: Population | Mixed, ids: list[str]) -> list[list[str]]:
     """A few strings that RNNs without rollouts write, where they read and write the task's tokens."""
-    written: dict[int, list[str]] = {}
-    for positions, population in groups:
-        if _speaks(model.task, population.spec):
-            streams = [seeds.stream(0, "samples", ids[i]) for i in positions]
+    task = model.task
+    written: list[list[str]] = [[] for _ in ids]
+    tokens = all(isinstance(signal, Tokens) for signal in (task.interface.input, task.interface.output))
+    for positions, population in populations(rnns):
+        fits = population.interface.sizes == task.interface.sizes and not population.spec.bidirectional
+        if tokens and fits:
+            streams = [seeds.stream(0, "samples", ids[i]) for i in positions.tolist()]
             # What a generative task's RNNs write comes from them alone, whatever instance they learned.
-            rollouts = model.task.rollouts(population, [], streams, SAMPLES)
-            written |= dict(zip(positions.tolist(), map(model.task.show, rollouts.inputs), strict=True))
-    for i in range(len(ids)):
-        yield written.get(i, [])
-
-
-def _speaks(task: Task, spec: RNNSpec) -> bool:
-    tokens = task.signal == task.outcome == "tokens"
-    return tokens and not spec.bidirectional and (spec.input, spec.output_size) == (task.input, task.output)
+            rollouts = task.rollouts(population, [], streams, SAMPLES)
+            for i, own in zip(positions.tolist(), rollouts.inputs, strict=True):
+                written[i] = task.show(own)
+    return written
 
 
 def _repeated(ids: list[str]) -> str | None:

@@ -120,12 +120,12 @@ class Sizes:
         self.population = Population.initialise(self.spec, generators)
         torch.manual_seed(0)
         self.snapshots = Snapshots(
-            spec=self.spec,
             task=self.task,
             table=pa.table({}),
-            weights=self.population.flatten(),
+            weights={self.spec: self.population.flatten()},
+            where=torch.stack([torch.zeros(TOGETHER, dtype=torch.long), torch.arange(TOGETHER)], 1),
             stored=torch.from_numpy(np.stack([self._strings(run) for run in range(TOGETHER)])),
-            targets=torch.randn(TOGETHER, 4, self.task.time, self.task.output).log_softmax(-1).half(),
+            targets=torch.randn(TOGETHER, 4, self.task.time, self.spec.output_size).log_softmax(-1).half(),
         )
 
     def _strings(self, run: int) -> UInt8[np.ndarray, "rollout stored"]:
@@ -142,14 +142,14 @@ class Sizes:
             seed=0,
             zoo="",
             zoo_identity="",
-            spec=self.spec.slug,
+            specs=(self.spec.slug,),
             task=TaskSettings(name=self.task.name, settings=as_dict(self.task.settings)),
             encoder_settings=self.chosen["encoders"].get(encoder, {})
             if settings is None
             else as_dict(settings),
             emulation=self.emulation,
         )
-        parts = make_parts(self.spec, self.task, run)
+        parts = make_parts([self.spec], self.task, run)
         return Training(*parts, self.snapshots, self.snapshots, self.emulation, 0, Path())
 
     def trainings(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def train(
         devices=devices,
         progress=common.progress,
     )
-    common.say(_summary(model.path, emulation.divergence))
+    common.say(_summary(model.path, model.divergence))
 
 
 def _summary(path: Path, divergence: str) -> str:

@@ -1,33 +1,41 @@
 """Snapshots of a zoo in memory, and the batches that training draws from them."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 import torch
-from jaxtyping import Float, Float16, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from rnnatlas import seeds
-from rnnatlas.errors import ZooFormatError
-from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.encoders.base import Encoder
+from rnnatlas.errors import RNNSpecMismatch, ZooFormatError
+from rnnatlas.rnn import Interface, Mixed, Population, RNNSpec
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
 Batch = dict[str, Tensor]
-"""weights [rnn, parameter], stored [rnn, rollout, stored] and targets [rnn, rollout, time, output]."""
+"""stored [rnn, rollout, …], targets [rnn, rollout, time, output] and, for each architecture, `WEIGHTS` and
+its slug [rnn, parameter]; of several architectures also `AT` and the slug [rnn]: where its RNNs are."""
+
+WEIGHTS, AT = "weights ", "positions "
+
+SAMPLE = 512
+"""RNNs whose rollouts set the scales of inputs and outputs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshots:
-    """Weights and rollouts of RNNs of one architecture, compact: float32, uint8 and float16."""
+    """Weights and rollouts of RNNs, as compact as they are stored."""
 
-    spec: RNNSpec
     task: Task
     table: pa.Table
-    weights: Float[Tensor, "rnn parameter"]
-    stored: UInt8[Tensor, "rnn rollout stored"]
-    targets: Float16[Tensor, "rnn rollout time output"]
+    weights: Mapping[RNNSpec, Float[Tensor, "rnn parameter"]]
+    where: Int[Tensor, "rnn 2"]
+    """Of each snapshot, which of the `weights` has it, and in which row."""
+    stored: Shaped[Tensor, "rnn rollout *stored"]
+    targets: Float[Tensor, "rnn rollout time output"]
 
     @classmethod
     def of(cls, zoo: Zoo, table: pa.Table) -> "Snapshots":
@@ -35,47 +43,77 @@ class Snapshots:
 
         Raises:
             ZooFormatError: The zoo holds no rollouts, because it was imported.
-            RNNSpecMismatch: The RNNs differ in architecture.
         """
         if zoo.task is None:
             raise ZooFormatError(
                 f"emulation needs a zoo with a task and rollouts, but {zoo.path} was imported; "
                 "make one with: rnnatlas zoo build"
             )
-        population = zoo.population(table)
         rollouts = zoo.rollouts(table)
+        where = torch.zeros(table.num_rows, 2, dtype=torch.long)
+        weights = {}
+        for number, (positions, population) in enumerate(zoo.groups(table)):
+            weights[population.spec] = population.flatten()
+            where[positions, 0], where[positions, 1] = number, torch.arange(len(positions))
         return cls(
-            spec=population.spec,
             task=zoo.task,
             table=table,
-            weights=population.flatten(),
+            weights=weights,
+            where=where,
             stored=torch.from_numpy(rollouts.inputs),
             targets=torch.from_numpy(rollouts.outputs),
         )
 
     def __len__(self) -> int:
-        return len(self.weights)
+        return len(self.where)
 
     @property
-    def population(self) -> Population:
-        """All snapshots; the weights are views."""
-        return Population.unflatten(self.spec, self.weights)
+    def specs(self) -> tuple[RNNSpec, ...]:
+        """Architectures of the RNNs."""
+        return tuple(self.weights)
+
+    @property
+    def population(self) -> Population | Mixed:
+        """All snapshots."""
+        return population_of(self._weights(torch.arange(len(self))), self.task)
 
     def batch(self, rows: Int[Tensor, " rnn"], rollouts: Int[Tensor, "rnn rollout"]) -> Batch:
         """Some rollouts of some snapshots."""
         pairs = rows.unsqueeze(1), rollouts
         return {
-            "weights": self.weights[rows],
+            **self._weights(rows),
             "stored": self.stored[pairs],
             "targets": self.targets[pairs],
         }
 
-    def draw(self, rnns: int, rollouts: int, seed: int, step: int) -> Batch:
-        """The batch of a training step, a function of seed and step alone: training can resume anywhere."""
+    def _weights(self, rows: Int[Tensor, " rnn"]) -> Batch:
+        """Weights of some snapshots by architecture, and where its RNNs are if there are several."""
+        if len(self.weights) == 1:
+            [(spec, weights)] = self.weights.items()
+            return {WEIGHTS + spec.slug: weights[self.where[rows, 1]]}
+        tensors = {}
+        for number, (spec, weights) in enumerate(self.weights.items()):
+            at = (self.where[rows, 0] == number).nonzero().squeeze(1)
+            if len(at):
+                tensors[WEIGHTS + spec.slug] = weights[self.where[rows[at], 1]]
+                tensors[AT + spec.slug] = at
+        return tensors
+
+    def draw(self, rnns: int, rollouts: int, seed: int, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The batch of a training step, a function of seed and step alone: training can resume anywhere.
+
+        Args:
+            rnns: RNNs in the batch.
+            rollouts: Rollouts of each.
+            seed: The run's.
+            step: The training step.
+            rank: Which share of the batch, where several devices share it.
+            world: How many devices share it.
+        """
         stream = seeds.stream(seed, "emulation", step)
         rows = stream.integers(len(self), size=rnns)
         chosen = stream.integers(self.stored.shape[1], size=(rnns, rollouts))
-        return self.batch(torch.from_numpy(rows), torch.from_numpy(chosen))
+        return self.batch(torch.from_numpy(rows[rank::world]), torch.from_numpy(chosen[rank::world]))
 
     def in_order(self, rnns: int, rollouts: int | None = None) -> Iterator[Batch]:
         """The first rollouts of every snapshot, or all of them, in batches."""
@@ -84,15 +122,66 @@ class Snapshots:
             rows = torch.arange(start, min(start + rnns, len(self)))
             yield self.batch(rows, first.expand(len(rows), -1))
 
+    def sample(self) -> tuple[Float[Tensor, "sample input"], Float[Tensor, "sample output"]]:
+        """Inputs and outputs at positions that count, of one rollout of evenly spaced snapshots."""
+        rows = spaced(len(self))
+        inputs, targets, mask = unpack(
+            {"stored": self.stored[rows, :1], "targets": self.targets[rows, :1]}, self.task
+        )
+        counts = mask > 0
+        return inputs[counts], targets[counts]
+
+
+def spaced(count: int) -> Int[Tensor, " row"]:
+    """At most `SAMPLE` rows, evenly spaced among so many."""
+    return torch.linspace(0, count - 1, min(SAMPLE, count)).long()
+
+
+def accepted(encoder: Encoder, table: pa.Table) -> tuple[pa.Table, list[str]]:
+    """The snapshots of architectures that an encoder takes, and for each other one why it does not.
+
+    Args:
+        encoder: The encoder.
+        table: As `Zoo.snapshots` gives it.
+
+    Raises:
+        RNNSpecMismatch: None is left.
+    """
+    slugs = table["spec"].to_pylist()
+    specs = {slug: RNNSpec.from_slug(slug) for slug in dict.fromkeys(slugs)}
+    reasons = {slug: encoder.accepts(Interface.of(spec), spec) for slug, spec in specs.items()}
+    sentences = [
+        f"{slugs.count(slug)} snapshots of {specs[slug]}: {reason}"
+        for slug, reason in reasons.items()
+        if reason is not None
+    ]
+    kept = [reasons[slug] is None for slug in slugs]
+    if sentences and not any(kept):
+        raise RNNSpecMismatch(f"no snapshot is left for this encoder; {sentences[0]}")
+    return (table.filter(pa.array(kept)) if sentences else table), sentences
+
+
+def population_of(batch: Mapping[str, Tensor], task: Task) -> Population | Mixed:
+    """The RNNs of a batch."""
+    groups = []
+    for name, weights in batch.items():
+        if name.startswith(WEIGHTS):
+            slug = name.removeprefix(WEIGHTS)
+            population = Population.unflatten(RNNSpec.from_slug(slug), weights, task.interface)
+            groups.append((batch.get(AT + slug), population))
+    if len(groups) == 1 and groups[0][0] is None:
+        return groups[0][1]
+    return Mixed(groups)
+
 
 def unpack(
-    batch: Batch, task: Task
+    batch: Mapping[str, Tensor], task: Task
 ) -> tuple[
     Float[Tensor, "rnn rollout time input"],
     Float[Tensor, "rnn rollout time output"],
     Float[Tensor, "rnn rollout time"],
 ]:
-    """What the RNNs of a batch read, their log-probabilities, and the mask of positions that count."""
-    # stored in half precision, whose rounding leaves sums a little off one
-    targets = batch["targets"].float().log_softmax(-1)
+    """What the RNNs of a batch read, what they gave out, and the mask of positions that count."""
+    # log-probabilities are stored in half precision, whose rounding leaves sums a little off one
+    targets = task.interface.output.interpret(batch["targets"].float())
     return task.encode_inputs(batch["stored"]), targets, task.mask(batch["stored"])

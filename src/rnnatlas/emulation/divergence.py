@@ -1,13 +1,14 @@
-"""How far an emulator's distributions are from those of the RNN it imitates.
+"""How far an emulator's outputs are from those of the RNN it imitates; one number a position.
 
-Each function takes the log-probabilities of the RNN (p) and of the emulator (q) and gives one number a
-position, in nats where logarithms are involved (Herrmann et al. 2024, section 4 and appendix).
+Of tokens, functions take the log-probabilities of the RNN (p) and of the emulator (q), in nats where
+logarithms are involved (Herrmann et al. 2024, section 4 and appendix). Of numbers, they take the outputs of
+both, standardised over the zoo's (`Emulator.standardise`).
 """
 
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -62,8 +63,35 @@ def l2(
     return (target.exp() - prediction.exp()).square().sum(-1)
 
 
+def mse(
+    target: Float[Tensor, "*batch output"], prediction: Float[Tensor, "*batch output"]
+) -> Float[Tensor, "*batch"]:
+    """Mean squared difference: 1 for who always gives out the zoo's mean."""
+    return (target - prediction).square().mean(-1)
+
+
+def l1(
+    target: Float[Tensor, "*batch output"], prediction: Float[Tensor, "*batch output"]
+) -> Float[Tensor, "*batch"]:
+    """Mean absolute difference."""
+    return (target - prediction).abs().mean(-1)
+
+
+def cosine_of_numbers(
+    target: Float[Tensor, "*batch output"], prediction: Float[Tensor, "*batch output"]
+) -> Float[Tensor, "*batch"]:
+    """One minus the cosine of the angle between the outputs."""
+    return 1 - F.cosine_similarity(target, prediction, dim=-1)
+
+
 UP_TO_EOS, ALL = "positions up to the first EOS", "all positions"
 """What `masked_mean` is over, in words."""
+
+
+def last_counted(mask: Float[Tensor, "*batch time"]) -> Int[Tensor, "*batch"]:
+    """How many steps there are up to the last one that counts; a mask may leave out any."""
+    steps = torch.arange(1, mask.shape[-1] + 1, device=mask.device)
+    return ((mask > 0) * steps).amax(-1)
 
 
 def masked_mean(

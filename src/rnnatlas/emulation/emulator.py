@@ -1,12 +1,12 @@
-"""The emulator: one network that imitates any RNN, told by an embedding which one."""
+"""The emulator: one network that imitates any RNN, conditioned on its embedding."""
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
-from rnnatlas.encoders.base import EMBED, remember
-from rnnatlas.rnn import draw, run_lstm
+from rnnatlas.encoders.base import EMBED, chrono_initialise, mean_and_sd
+from rnnatlas.rnn import Interface, Population, State, Tokens
 from rnnatlas.settings import at_least_one, settings
 
 GROUPS = 3
@@ -30,26 +30,34 @@ class EmulatorSettings:
 
 
 class Emulator(nn.Module):
-    """An LSTM that gives out what an RNN would, told once at the start which RNN it is.
+    """An LSTM that gives out what an RNN would, conditioned at the start on that RNN's embedding.
 
     The embedding enters as a linear projection that is added to the first projected input (Herrmann et
-    al. 2024, section 4).
+    al. 2024, section 4). Of tokens it gives out log-probabilities; of numbers, a linear layer's outputs in
+    units of the zoo's outputs, whose mean and standard deviation it knows.
 
     Args:
-        input: Size of the RNNs' input.
-        output: Size of the distributions that they give out.
+        interface: What the RNNs read and give out.
         time: Steps of a rollout, for which it should remember the embedding.
         settings: Width and depth.
     """
 
-    def __init__(self, input: int, output: int, time: int, settings: EmulatorSettings):
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, interface: Interface, time: int, settings: EmulatorSettings):
         super().__init__()
-        self.input = nn.Linear(input, settings.width)
+        reads, gives = interface.sizes
+        self.interface = interface
+        self.input = nn.Linear(reads, settings.width)
         self.embedding = nn.Linear(EMBED, settings.width)
         self.lstm = nn.LSTM(settings.width, settings.width, settings.layers)
-        self.output = nn.Linear(settings.width, output)
-        remember(self.lstm, time)
-        with torch.no_grad():  # as if numbers of an embedding had sd 1, for z to be heard from the start
+        self.output = nn.Linear(settings.width, gives)
+        if not isinstance(interface.output, Tokens):
+            self.register_buffer("mean", torch.zeros(gives))
+            self.register_buffer("sd", torch.ones(()))
+        chrono_initialise(self.lstm, time)
+        with torch.no_grad():  # as if numbers of an embedding had sd 1, for z to matter from the start
             self.embedding.weight.mul_(EMBED**0.5)
 
     def forward(
@@ -58,67 +66,88 @@ class Emulator(nn.Module):
         inputs: Float[Tensor, "rnn rollout time input"],
         lengths: Int[Tensor, "rnn rollout"] | None = None,
     ) -> Float[Tensor, "rnn rollout time output"]:
-        """Log-probabilities of the emulated RNNs' outputs on the inputs given.
+        """Outputs of the emulated RNNs on the inputs given: log-probabilities, or numbers.
 
         Args:
             z: Embeddings of the RNNs.
             inputs: What the RNNs read.
-            lengths: How many steps of each rollout count, where that is known: what comes after is not
+            lengths: How many steps of each rollout matter, where that is known: what comes after is not
                 worked out, and zeros may stand there.
         """
-        told = self.embedding(z).repeat_interleave(inputs.shape[1], 0)
+        condition = self.embedding(z).repeat_interleave(inputs.shape[1], 0)
         sequences = inputs.flatten(0, 1)
         # on a GPU, three short runs cost more than one with empty steps
         if lengths is None or inputs.is_cuda or lengths.min() == inputs.shape[2]:
-            outputs = self._imitate(told, sequences)
+            outputs, _ = self.run(condition, sequences, None)
         else:
-            outputs = self._imitate_sorted(told, sequences, lengths.flatten())
+            outputs = self._imitate_sorted(condition, sequences, lengths.flatten())
         return outputs.unflatten(0, inputs.shape[:2])
 
-    def _imitate(
-        self, told: Float[Tensor, "sequence width"], inputs: Float[Tensor, "sequence time input"]
-    ) -> Float[Tensor, "sequence time output"]:
+    def run(
+        self,
+        condition: Float[Tensor, "sequence width"] | None,
+        inputs: Float[Tensor, "sequence time input"],
+        state: State | None,
+    ) -> tuple[Float[Tensor, "sequence time output"], State]:
+        """Outputs and last state; `condition` is the projected embedding at the start and None later."""
         projected = self.input(inputs.transpose(0, 1))
-        projected = torch.cat([projected[:1] + told, projected[1:]])
-        return self.output(run_lstm(self.lstm, projected)).log_softmax(-1).transpose(0, 1)
+        if condition is not None:
+            projected = torch.cat([projected[:1] + condition, projected[1:]])
+        hidden, state = self._hidden(projected, state)
+        return self._outputs(hidden).transpose(0, 1), state
 
-    def _imitate_sorted(self, told: Tensor, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """`_imitate` in groups of like length, each only as long as its longest sequence."""
+    def step(
+        self,
+        condition: Float[Tensor, "sequence width"] | None,
+        inputs: Float[Tensor, "sequence input"],
+        state: State | None,
+    ) -> tuple[Float[Tensor, "sequence output"], State]:
+        """One step of `run`."""
+        projected = self.input(inputs)
+        projected = projected if condition is None else projected + condition
+        hidden, state = self._cells.step(projected.unsqueeze(0), state)
+        return self._outputs(hidden[0]), state
+
+    @property
+    def _cells(self) -> Population:
+        return Population.from_modules([self.lstm])
+
+    def _hidden(
+        self, projected: Float[Tensor, "time sequence width"], state: State | None
+    ) -> tuple[Tensor, State]:
+        """Hidden states; on one thread of a CPU the compiled backend is faster than torch's own loop."""
+        if projected.is_cuda or torch.get_num_threads() > 1:
+            start = None if state is None else tuple(part.squeeze(1) for part in state)
+            outputs, end = self.lstm(projected, start)
+            return outputs, tuple(part.unsqueeze(1) for part in end)
+        outputs, end = self._cells.run(projected.transpose(0, 1).unsqueeze(0), state)
+        return outputs[0].transpose(0, 1), end
+
+    def _imitate_sorted(self, condition: Tensor, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """`run` in groups of like length, each only as long as its longest sequence."""
         order = lengths.argsort()
         parts = []
         for group in order.chunk(GROUPS):
-            longest = int(lengths[group].max())
-            outputs = self._imitate(told[group], inputs[group, :longest])
-            parts.append(F.pad(outputs, (0, 0, 0, inputs.shape[1] - longest)))
+            longest = max(1, int(lengths[group].max()))
+            outputs, _ = self.run(condition[group], inputs[group, :longest], None)
+            parts.append(functional.pad(outputs, (0, 0, 0, inputs.shape[1] - longest)))
         return torch.cat(parts)[order.argsort()]
 
+    # --- units of outputs ----------------------------------------------------------------------
+
+    def _outputs(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch output"]:
+        outputs = self.output(hidden)
+        if isinstance(self.interface.output, Tokens):
+            return outputs.log_softmax(-1)
+        return self.mean + self.sd * outputs
+
+    def standardise(self, outputs: Float[Tensor, "*batch output"]) -> Float[Tensor, "*batch output"]:
+        """Outputs as divergences take them: numbers in units of the zoo's outputs, tokens as they are."""
+        return outputs if isinstance(self.interface.output, Tokens) else (outputs - self.mean) / self.sd
+
     @torch.no_grad()
-    def sample(
-        self, z: Float[Tensor, "rnn embed"], uniforms: Float[Tensor, "rnn rollout time"], start: int
-    ) -> tuple[UInt8[Tensor, "rnn rollout time"], Float[Tensor, "rnn rollout time output"]]:
-        """Writes sequences of tokens as the emulated RNNs would; see `rnnatlas.rnn.sample`.
-
-        Args:
-            z: Embeddings of the RNNs.
-            uniforms: One number from [0, 1) a draw.
-            start: The token read first (BOS).
-
-        Returns:
-            The tokens drawn, and the log-probabilities they were drawn from.
-        """
-        rnn, rollout, _ = uniforms.shape
-        words = self.input.weight.t() + self.input.bias
-        signal = words[start] + self.embedding(z).repeat_interleave(rollout, 0)
-        zeros = torch.zeros_like(signal)
-        state = [(zeros, zeros)] * self.lstm.num_layers
-        tokens, log_probs = [], []
-        for uniform in uniforms.flatten(0, 1).unbind(1):
-            for layer, weights in enumerate(self.lstm.all_weights):
-                state[layer] = torch.lstm_cell(signal, state[layer], *weights)
-                signal = state[layer][0]
-            log_probs.append(self.output(signal).log_softmax(-1))
-            drawn = draw(log_probs[-1], uniform)
-            tokens.append(drawn.to(torch.uint8))
-            signal = words[drawn]
-        shape = (rnn, rollout)
-        return torch.stack(tokens, 1).unflatten(0, shape), torch.stack(log_probs, 1).unflatten(0, shape)
+    def calibrate(self, outputs: Float[Tensor, "sample output"]) -> None:
+        """Takes the mean of each output over the zoo, and one standard deviation of all about these."""
+        if not isinstance(self.interface.output, Tokens):
+            self.mean.copy_(outputs.mean(0))
+            self.sd.copy_(mean_and_sd(outputs - outputs.mean(0))[1])

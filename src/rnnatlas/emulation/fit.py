@@ -26,15 +26,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from rnnatlas import files, seeds
 from rnnatlas.captured import Captured
-from rnnatlas.emulation import divergences
-from rnnatlas.emulation.data import Batch, Snapshots, unpack
-from rnnatlas.emulation.divergence import masked_mean
+from rnnatlas.emulation import choose, suitable
+from rnnatlas.emulation.data import AT, WEIGHTS, Batch, Snapshots, population_of, unpack
+from rnnatlas.emulation.divergence import last_counted, masked_mean
 from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import EmulationSettings
 from rnnatlas.emulation.progress import Progress, Telling
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.errors import RunFormatError, TrainingDiverged
-from rnnatlas.rnn import Population
 
 RESUME = "resume.ckpt"
 """What an unfinished run goes on from; read without unpickling code, removed when the run is finished."""
@@ -69,7 +68,8 @@ class Training(lightning.LightningModule):
         self.encoder, self.emulator = encoder, emulator
         self._train, self._validation = train, validation
         self.settings, self._seed, self._out = settings, seed, out
-        self._divergence = divergences[settings.divergence]
+        output = emulator.interface.output
+        self._divergence = suitable(output)[choose(settings.divergence, output)]
         self.done = 0
         self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Any] = {"loss": float("inf"), "step": 0, "weights": {}}
@@ -96,8 +96,7 @@ class Training(lightning.LightningModule):
         end = self.done - self.done % self.settings.validate_every + self.settings.validate_every
         rank, world = self.trainer.global_rank, self.trainer.world_size
         for step in range(self.done, min(end, self.settings.steps)):
-            batch = self._train.draw(self.settings.rnns, self.settings.rollouts, self._seed, step)
-            yield {name: tensor[rank::world] for name, tensor in batch.items()}
+            yield self._train.draw(self.settings.rnns, self.settings.rollouts, self._seed, step, rank, world)
 
     # --- one step ------------------------------------------------------------------------------
 
@@ -107,14 +106,15 @@ class Training(lightning.LightningModule):
 
     def _unpacked(self, batch: Batch) -> dict[str, Tensor]:
         inputs, targets, mask = unpack(batch, self._train.task)
-        return {"weights": batch["weights"], "inputs": inputs, "targets": targets, "mask": mask}
+        weights = {name: tensor for name, tensor in batch.items() if name.startswith((WEIGHTS, AT))}
+        return {**weights, "inputs": inputs, "targets": targets, "mask": mask}
 
-    def _loss(self, weights: Tensor, inputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        z = self.encoder(Population.unflatten(self._train.spec, weights))
-        if not self.settings.mask_padding:
-            return masked_mean(self._divergence(targets, self.emulator(z, inputs)), None)
-        predictions = self.emulator(z, inputs, mask.sum(-1).long())
-        return masked_mean(self._divergence(targets, predictions), mask)
+    def _loss(self, inputs: Tensor, targets: Tensor, mask: Tensor, **weights: Tensor) -> Tensor:
+        z = self.encoder(population_of(weights, self._train.task))
+        lengths = last_counted(mask) if self.settings.mask_padding else None
+        predictions, targets = map(self.emulator.standardise, (self.emulator(z, inputs, lengths), targets))
+        values = self._divergence(targets, predictions)
+        return masked_mean(values, mask if self.settings.mask_padding else None)
 
     def learn(self, batch: Batch) -> Tensor:
         """The loss of a batch, and its gradients in the parameters, worked out on a GPU by one CUDA graph."""
@@ -131,12 +131,17 @@ class Training(lightning.LightningModule):
         return loss.detach()
 
     @property
-    def _alone_on_a_gpu(self) -> bool:
-        """Whether this process trains by itself, on a GPU; gradients of several are brought together."""
-        return self.device.type == "cuda" and self.trainer.world_size == 1
+    def _captures(self) -> bool:
+        """Whether steps are CUDA graphs: of one process, whose RNNs share an architecture.
+
+        Gradients of several processes are brought together, and of several architectures each has another
+        number of RNNs at each step.
+        """
+        alone = self.device.type == "cuda" and self.trainer.world_size == 1
+        return alone and len(self._train.specs) == 1
 
     def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: D102
-        loss = self.learn(batch) if self._alone_on_a_gpu else self.loss(batch).mean()
+        loss = self.learn(batch) if self._captures else self.loss(batch).mean()
         if self.device.type == "cpu":  # a GPU would have to be waited for; validation finds it out there
             self._check(loss)
         self._sum += loss.detach()
@@ -144,11 +149,11 @@ class Training(lightning.LightningModule):
         return loss
 
     def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:  # noqa: D102
-        if not self._alone_on_a_gpu:  # else the gradients are there
+        if not self._captures:  # else the gradients are there
             loss.backward()
 
     def optimizer_zero_grad(self, *_: Any) -> None:  # noqa: D102
-        if not self._alone_on_a_gpu:
+        if not self._captures:
             self.zero_grad()
 
     def on_validation_model_zero_grad(self) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,18 +14,19 @@ from torch import Tensor, nn
 
 from rnnatlas import encoders, files, seeds, tasks
 from rnnatlas._version import __version__
-from rnnatlas.emulation import divergences
+from rnnatlas.emulation import choose, divergences, of_numbers
+from rnnatlas.emulation.emulation import Emulation
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders import CONTROL
-from rnnatlas.encoders.base import EMBED, TOGETHER, Encoder, chunks
+from rnnatlas.encoders.base import TOGETHER, Encoder, chunks
 from rnnatlas.errors import RunFormatError, SettingsError
-from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.rnn import RNNSpec, System
 from rnnatlas.settings import above_zero, as_dict, at_least_one, build, read_yaml, settings, to_yaml
 from rnnatlas.tasks.base import Task
 
-M = TypeVar("M", bound="Model")
+M = TypeVar("M", bound="TrainedRun")
 
-FORMAT = 2
+FORMAT = 3
 """Version of a run's folder; a run of another one is refused with a sentence that says so."""
 
 
@@ -36,7 +38,8 @@ class EmulationSettings:
         steps: Updates.
         rnns: RNNs a step.
         rollouts: Rollouts of each RNN a step.
-        divergence: What is minimised, by its name in the registry.
+        divergence: What is minimised, by its name in the registry; None for total variation of tokens and
+            mean squared error of numbers.
         mask_padding: Whether positions after the first EOS, which carry no information, are left out.
         learning_rate: AdamW's, after warm-up.
         weight_decay: AdamW's.
@@ -53,7 +56,7 @@ class EmulationSettings:
     steps: int = 100_000
     rnns: int = 64
     rollouts: int = 1
-    divergence: str = "total-variation"
+    divergence: str | None = None
     mask_padding: bool = True
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
@@ -73,7 +76,8 @@ class EmulationSettings:
         for name in ("weight_decay", "warmup"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name} should be 0 or more, found {getattr(self, name)}")
-        divergences.description(self.divergence)  # raises for an unknown name
+        if self.divergence is not None and self.divergence not in of_numbers:
+            divergences.description(self.divergence)  # raises for an unknown name
 
 
 @settings
@@ -94,27 +98,36 @@ class RunSettings:
     seed: int
     zoo: str
     zoo_identity: str
-    spec: str
+    specs: tuple[str, ...]
     task: TaskSettings
     encoder_settings: dict[str, Any]
     emulation: EmulationSettings
 
 
-class Model:
+class TrainedRun:
     """A trained encoder, the emulator it was trained with, and that of the zero-embedding control.
 
-    Args:
+    Attributes:
         path: Folder of the run.
-        run: Its settings.
+        settings: All that it can be made again from.
+        specs: Architectures of the RNNs that it was trained on.
+        task: Their task.
+        encoder: Embeds RNNs.
+        emulator: Imitates them, conditioned on embeddings.
+        zero: The unconditional emulator; None for a control.
     """
 
     def __init__(self, path: Path, run: RunSettings):
         self.path = path
         self.settings = run
-        self.spec = RNNSpec.from_slug(run.spec)
+        self.specs = [RNNSpec.from_slug(slug) for slug in run.specs]
         self.task: Task = tasks.registry[run.task.name].from_settings(run.task.settings)
-        self.encoder, self.emulator = make_parts(self.spec, self.task, run)
+        self.encoder, self.emulator = make_parts(self.specs, self.task, run)
         self.zero: Emulator | None = None
+
+    def __repr__(self) -> str:
+        specs = ", ".join(map(str, self.specs))
+        return f"{type(self).__name__}({self.settings.encoder} encoder for {specs}, at {str(self.path)!r})"
 
     @classmethod
     def load(cls: type[M], path: Path | str) -> M:
@@ -144,56 +157,61 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Where the run's networks are."""
         return next(self.emulator.parameters()).device
 
+    @property
+    def divergence(self) -> str:
+        """What was minimised."""
+        return choose(self.settings.emulation.divergence, self.task.interface.output)
+
     @torch.no_grad()
-    def embed(self, population: Population, batch: int = TOGETHER) -> Float[Tensor, "rnn embed"]:
+    def embed(self, system: System, batch: int = TOGETHER) -> Float[Tensor, "rnn embed"]:
         """Embeddings of unit length, on the CPU.
 
         Args:
-            population: RNNs of an architecture that the encoder takes.
+            system: RNNs that the encoder takes.
             batch: RNNs at a time, which bounds memory.
 
         Raises:
             RNNSpecMismatch: The encoder does not take them.
         """
-        self.encoder.check(population.spec)
-        parts = chunks(population, batch)
+        self.encoder.check(system)
+        parts = chunks(system, batch)
         return torch.cat([self.encoder(part.to(self.device, torch.float32)).cpu() for part in parts])
 
-    @torch.no_grad()
-    def emulate(
-        self, z: Float[Tensor, "rnn embed"], inputs: Float[Tensor, "rnn rollout time input"]
-    ) -> Float[Tensor, "rnn rollout time output"]:
-        """What RNNs with these embeddings would give out on the inputs, as log-probabilities."""
-        return self._emulate(self.emulator, z, inputs)
+    def emulation(self, z: Float[Tensor, "rnn embed"]) -> Emulation:
+        """RNNs with these embeddings, as the emulator imitates them: a system."""
+        return Emulation(self.emulator, z)
 
-    @torch.no_grad()
-    def emulate_untold(
-        self, inputs: Float[Tensor, "rnn rollout time input"]
-    ) -> Float[Tensor, "rnn rollout time output"]:
-        """The same by the control, whose emulator is told nothing of the RNNs; the run has to have one."""
+    def standardise(self, outputs: Float[Tensor, "*batch output"]) -> Float[Tensor, "*batch output"]:
+        """Outputs on the CPU as divergences take them; see `Emulator.standardise`."""
+        return self.emulator.standardise(outputs.to(self.device)).cpu()
+
+    def unconditional(self, count: int) -> Emulation:
+        """As many RNNs as the unconditional emulator imitates them; the run has to have one."""
         assert self.zero is not None, "controls have none themselves"
-        return self._emulate(self.zero, torch.zeros(len(inputs), EMBED), inputs)
-
-    def _emulate(self, emulator: Emulator, z: Tensor, inputs: Tensor) -> Tensor:
-        return emulator(z.to(self.device), inputs.to(self.device)).cpu()
+        return Emulation.unconditional(self.zero, count)
 
 
-def make_parts(spec: RNNSpec, task: Task, run: RunSettings) -> tuple[Encoder, Emulator]:
+def make_parts(specs: Sequence[RNNSpec], task: Task, run: RunSettings) -> tuple[Encoder, Emulator]:
     """Encoder and emulator as training starts with them.
 
     Each is drawn from its own stream, so the emulator starts alike whatever the encoder.
+
+    Args:
+        specs: Architectures of the RNNs; an encoder that reads one reads the first.
+        task: Their task.
+        run: What else they are made from.
     """
     known = encoders.controls if run.encoder in encoders.controls else encoders.registry
     kind = known[run.encoder]
     own = build(kind.Settings, run.encoder_settings, "encoder")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seeds.torch_generator(run.seed, "encoder").initial_seed())
-        encoder = kind(spec, task.signal, task.outcome, own)
+        encoder = kind(task.interface, specs[0], own)
         torch.default_generator.manual_seed(seeds.torch_generator(run.seed, "emulator").initial_seed())
-        emulator = Emulator(spec.input, spec.output_size, task.time, run.emulation.emulator)
+        emulator = Emulator(task.interface, task.time, run.emulation.emulator)
     return encoder, emulator
 
 

@@ -1,6 +1,9 @@
 """Training an encoder on a zoo, with the zero-embedding control beside it."""
 
+import dataclasses
+import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +12,14 @@ import torch
 
 from rnnatlas import encoders, files, seeds
 from rnnatlas.devices import choose
-from rnnatlas.emulation.data import Snapshots
+from rnnatlas.emulation import choose as choose_divergence
+from rnnatlas.emulation.data import Snapshots, accepted
 from rnnatlas.emulation.divergence import ALL, UP_TO_EOS
 from rnnatlas.emulation.model import (
     EmulationSettings,
-    Model,
     RunSettings,
     TaskSettings,
+    TrainedRun,
     make_parts,
     read_settings,
     write_metrics,
@@ -23,7 +27,9 @@ from rnnatlas.emulation.model import (
     write_weights,
 )
 from rnnatlas.encoders import CONTROL
+from rnnatlas.encoders.base import Encoder
 from rnnatlas.errors import OutputExists, RunFormatError, SettingsError, ZooFormatError
+from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict, build, leaves
 from rnnatlas.zoo.store import Zoo
 
@@ -41,11 +47,11 @@ def train(
     device: str = "auto",
     devices: int = 1,
     progress: bool | Callable[[int], None] = True,
-) -> Model:
+) -> TrainedRun:
     """Trains an encoder and an emulator together (Herrmann et al. 2024, section 4).
 
-    The zero-embedding control, an emulator trained alike but told nothing, comes first, into `out`/zero,
-    unless there is one to be copied.
+    The zero-embedding control, an unconditional emulator trained alike, comes first, into `out`/zero, unless
+    there is one to be copied.
     A run is finished once its model.safetensors is there.
 
     Args:
@@ -66,25 +72,28 @@ def train(
         OutputExists: `out` holds something and `resume` is false.
         SettingsError: `resume` or `control` with another zoo or other settings than before.
         ZooFormatError: The zoo has no snapshots to train or validate on, or no rollouts.
+        RNNSpecMismatch: The encoder takes none of the zoo's architectures.
         TrainingDiverged: The loss stopped being finite.
     """
     out = Path(out)
     kind = encoders.registry[encoder] if encoder != CONTROL else encoders.controls[encoder]
-    settings = settings or EmulationSettings()
     seeds.check(seed)
     device = choose(device)
+    settings = settings or EmulationSettings()
     _check_hardware(device, devices, settings.rnns)
-    snapshots = {split: _snapshots(zoo, split, settings.where) for split in ("train", "validation")}
+    chosen = build(kind.Settings, encoder_settings or {}, "encoder")
+    snapshots = _snapshots(zoo, kind, chosen, settings.where)
+    task = snapshots["train"].task
+    divergence = choose_divergence(settings.divergence, task.interface.output)
+    settings = dataclasses.replace(settings, divergence=divergence)
     run = RunSettings(
         encoder=encoder,
         seed=seed,
         zoo=str(zoo.path if "://" in str(zoo.path) else Path(zoo.path).resolve()),
         zoo_identity=zoo.identity,
-        spec=snapshots["train"].spec.slug,
-        task=TaskSettings(
-            name=snapshots["train"].task.name, settings=as_dict(snapshots["train"].task.settings)
-        ),
-        encoder_settings=as_dict(build(kind.Settings, encoder_settings or {}, "encoder")),
+        specs=tuple(spec.slug for spec in snapshots["train"].specs),
+        task=TaskSettings(name=task.name, settings=as_dict(task.settings)),
+        encoder_settings=as_dict(chosen),
         emulation=settings,
     )
     own = RunSettings(**{**vars(run), "encoder": CONTROL, "encoder_settings": {}})
@@ -100,7 +109,7 @@ def train(
             _start(out / CONTROL, own, resume=True)
         _train(out / CONTROL, own, snapshots, **hardware)
     _train(out, run, snapshots, **hardware)
-    return Model.load(out)
+    return TrainedRun.load(out)
 
 
 def _check_hardware(device: str, devices: int, rnns: int) -> None:
@@ -115,15 +124,30 @@ def _check_hardware(device: str, devices: int, rnns: int) -> None:
         )
 
 
-def _snapshots(zoo: Zoo, split: str, where: str | None) -> Snapshots:
-    table = zoo.snapshots(split=split, where=where)
-    if not table.num_rows:
-        condition = f" with {where}" if where else ""
-        raise ZooFormatError(
-            f"training needs snapshots of the split {split!r}{condition}, found none in {zoo.path}; "
-            "build a larger zoo, or change the setting emulation.where"
-        )
-    return Snapshots.of(zoo, table)
+def _snapshots(zoo: Zoo, kind: type[Encoder], settings: Any, where: str | None) -> dict[str, Snapshots]:
+    """What an encoder trains and validates on, with a warning for what it does not take.
+
+    An encoder that reads a single architecture takes the most frequent one.
+    """
+    tables = {split: zoo.snapshots(split=split, where=where) for split in ("train", "validation")}
+    for split, table in tables.items():
+        if not table.num_rows:
+            condition = f" with {where}" if where else ""
+            raise ZooFormatError(
+                f"training needs snapshots of the split {split!r}{condition}, found none in {zoo.path}; "
+                "build a larger zoo, or change the setting emulation.where"
+            )
+    if zoo.task is None:
+        return {split: Snapshots.of(zoo, table) for split, table in tables.items()}  # which refuses
+    most, _ = Counter(tables["train"]["spec"].to_pylist()).most_common(1)[0]
+    encoder = kind(zoo.task.interface, RNNSpec.from_slug(most), settings)
+    snapshots = {}
+    for split, table in tables.items():
+        table, reasons = accepted(encoder, table)
+        for reason in reasons:
+            logging.getLogger("rnnatlas").warning("left out of the split %s: %s", split, reason)
+        snapshots[split] = Snapshots.of(zoo, table)
+    return snapshots
 
 
 def _start(out: Path, run: RunSettings, resume: bool) -> None:
@@ -193,12 +217,14 @@ def _train(
 
     settings, train = run.emulation, snapshots["train"]
     if not (out / "model.safetensors").is_file():
-        encoder, emulator = make_parts(train.spec, train.task, run)
+        encoder, emulator = make_parts(train.specs, train.task, run)
         training = Training(encoder, emulator, train, snapshots["validation"], settings, run.seed, out)
         if (out / RESUME).is_file():
             training.take_up(saved(out))
         else:
-            encoder.to(device).calibrate(train.population)
+            inputs, outputs = train.sample()
+            emulator.calibrate(outputs)
+            encoder.to(device).calibrate(train.population, inputs.to(device))
             encoder.to("cpu")  # from where Lightning takes it
         if not training.finished:
             fit(training, out, device, devices, progress)
@@ -217,7 +243,7 @@ def _record(run: RunSettings, best: Mapping[str, Any], snapshots: Snapshots) -> 
     return {
         "name": "best validation loss",
         "split": "validation",
-        "of": "zero" if run.encoder == CONTROL else "own",
+        "of": "zero" if run.encoder == CONTROL else "conditioned",
         "value": best["loss"],
         "low": None,
         "high": None,

@@ -7,7 +7,7 @@ registry = Registry(
     {
         "statistics": (
             "rnnatlas.encoders.statistics:Statistics",
-            "mechanistic: mean, spread and quantiles of each gate's weights",
+            "mechanistic: mean, standard deviation and quantiles of each gate's weights",
         ),
         "dws": (
             "rnnatlas.encoders.dws:DWS",
@@ -23,11 +23,11 @@ registry = Registry(
         ),
         "noninteractive": (
             "rnnatlas.encoders.noninteractive:NonInteractiveProbing",
-            "functionalist: answers to a fixed, learned list of questions",
+            "functionalist: responses to a fixed, learned list of probing inputs",
         ),
         "interactive": (
             "rnnatlas.encoders.interactive:InteractiveProbing",
-            "functionalist: each question depends on the answers before it",
+            "functionalist: each probing input depends on the responses before it",
         ),
     },
 )
@@ -37,7 +37,7 @@ CONTROL = "zero"
 
 controls = Registry(
     "control encoder",
-    {CONTROL: ("rnnatlas.encoders.zero:Zero", "tells the emulator nothing: every embedding is zero")},
+    {CONTROL: ("rnnatlas.encoders.zero:Zero", "leaves the emulator unconditional: every embedding is zero")},
 )
 
 make_indexable(__name__)

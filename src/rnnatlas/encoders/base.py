@@ -1,4 +1,4 @@
-"""What an encoder is: a map from the weights of RNNs to embeddings of unit length."""
+"""What an encoder is: a map from RNNs to embeddings of unit length."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from rnnatlas.errors import RNNSpecMismatch, TrainingDiverged
-from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.rnn import Interface, Population, RNNSpec, System, populations
 from rnnatlas.rnn.spec import GATES
-from rnnatlas.tasks.base import Signal
 
 EMBED = 16
 """Size of an embedding (Herrmann et al. 2024, section 3)."""
@@ -22,14 +21,14 @@ TOGETHER = 256
 """RNNs that are embedded together, which bounds memory; they share what does not depend on the RNN."""
 
 FLOOR = 0.03
-"""Least spread that whitening assumes, as a share of the largest: narrower directions stay narrower."""
+"""Least standard deviation that whitening assumes, as a share of the largest: narrower directions stay so."""
 
 
 class Encoder(nn.Module, ABC):
     """Embeds RNNs; each RNN's embedding depends on that RNN alone.
 
-    A mechanistic encoder (`reads_weights`) takes RNNs of exactly the architecture it was built for. A
-    functionalist one only runs RNNs, so it takes all with the same input and output sizes.
+    A mechanistic encoder (`reads_weights`) reads populations. A functionalist one only runs RNNs, so it takes
+    any system with the same input and output sizes. `accepts` says what an encoder takes.
 
     `symmetries` names those of `rnnatlas.rnn.SYMMETRIES` that leave the embedding, too, as it is, for RNNs
     with a head and outside training, where an encoder may draw some of the others at random.
@@ -39,9 +38,8 @@ class Encoder(nn.Module, ABC):
     to the GPU at each call.
 
     Args:
-        spec: Architecture of the RNNs.
-        signal: What they read.
-        outcome: What they give out.
+        interface: What the RNNs read and give out.
+        spec: Their architecture, for encoders that read the weights of one; others do not look at it.
         settings: An instance of the encoder's `Settings`.
     """
 
@@ -49,25 +47,51 @@ class Encoder(nn.Module, ABC):
     reads_weights: ClassVar[bool]
     symmetries: ClassVar[frozenset[str]]
 
-    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
+    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
         super().__init__()
+        self.interface = interface
         self.spec = spec
-        self.signal = signal
-        self.outcome = outcome
         self.settings = settings
 
     @abstractmethod
-    def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
-        """Embeddings before they are scaled to unit length."""
+    def read(self, system: Any) -> Float[Tensor, "rnn embed"]:
+        """Embeddings before they are scaled to unit length, of a population where weights are read."""
 
-    def forward(self, population: Population) -> Float[Tensor, "rnn embed"]:
+    def forward(self, system: System) -> Float[Tensor, "rnn embed"]:
         """Embeddings of unit length.
 
         Raises:
-            RNNSpecMismatch: The encoder was built for another architecture.
+            RNNSpecMismatch: The encoder does not take one of the RNNs; see `accepts`.
         """
-        self.check(population.spec)
-        return F.normalize(self.read(population), dim=-1)
+        self.check(system)
+        return functional.normalize(self._read(system), dim=-1)
+
+    def _read(self, system: System) -> Float[Tensor, "rnn embed"]:
+        if isinstance(system, Population) or not self.reads_weights:
+            return self.read(system)
+        groups = populations(system)  # an encoder may take several architectures
+        order = torch.cat([positions for positions, _ in groups]).argsort()
+        return torch.cat([self.read(population) for _, population in groups])[order]
+
+    def accepts(self, interface: Interface, spec: RNNSpec | None) -> str | None:
+        """Why the encoder does not take RNNs of a kind; None where it takes them.
+
+        Args:
+            interface: What they read and give out.
+            spec: Their architecture; None for systems whose weights cannot be read.
+        """
+        inputs, outputs = self.interface.sizes
+        if self.reads_weights and spec is None:
+            return "this encoder reads weights, which a black box does not show; use one that probes RNNs"
+        if interface.sizes != self.interface.sizes:
+            found = spec or "{} inputs and {} outputs".format(*interface.sizes)
+            return (
+                f"this encoder was built for RNNs with {inputs} inputs and {outputs} outputs, found {found}; "
+                "train one on a zoo of such RNNs"
+            )
+        if self.reads_weights and spec != self.spec:
+            return f"this encoder was built for {self.spec}, found {spec}; train one on a zoo of such RNNs"
+        return None
 
     @property
     def last(self) -> nn.Linear | None:
@@ -75,73 +99,71 @@ class Encoder(nn.Module, ABC):
         return None
 
     @torch.no_grad()
-    def calibrate(self, population: Population) -> None:
-        """Whitens embeddings over the training snapshots: mean 0, equal spread in all directions.
+    def calibrate(self, system: System, inputs: Float[Tensor, "sample input"] | None = None) -> None:
+        """Whitens embeddings over the training snapshots: mean 0, equal variance in all directions.
 
         As drawn, embeddings of different RNNs point in nearly the same direction, so the emulator learns
         to do without them and may never start to use them (docs/decisions/0006-initialisation.md).
 
         Args:
-            population: All training snapshots, on the encoder's device or not.
+            system: All training snapshots, on the encoder's device or not.
+            inputs: Some of the inputs that they read in their rollouts, for encoders that ask for such.
 
         Raises:
             TrainingDiverged: Their embeddings are not finite.
         """
+        self.standardise(system, inputs)
         if self.last is None:
             return
-        raw = torch.cat([self.read(chunk.to(self.last.weight.device)) for chunk in chunks(population)])
+        raw = torch.cat([self._read(chunk.to(self.last.weight.device)) for chunk in chunks(system)])
         if not raw.isfinite().all():
             raise TrainingDiverged(
                 "embeddings of training RNNs are not finite before training has begun; look for broken "
                 "snapshots with: rnnatlas zoo verify"
             )
-        centre = raw.mean(0)
+        mean = raw.mean(0)
         # on the CPU: directions have no sign of their own, and a GPU would give them another
-        variances, directions = torch.linalg.eigh((raw - centre).double().T.cov(correction=0).cpu())
-        if variances[-1] < 1e-14:  # all alike: nothing to spread out
+        variances, directions = torch.linalg.eigh((raw - mean).double().T.cov(correction=0).cpu())
+        if variances[-1] < 1e-14:  # all alike: nothing to whiten
             return
-        spread = variances.clamp_min(variances[-1] * FLOOR**2).sqrt()
-        whiten = (directions / spread).T.to(raw)
+        sd = variances.clamp_min(variances[-1] * FLOOR**2).sqrt()
+        whiten = (directions / sd).T.to(raw)
         self.last.weight.copy_(whiten @ self.last.weight)
-        self.last.bias.copy_(whiten @ (self.last.bias - centre))
+        self.last.bias.copy_(whiten @ (self.last.bias - mean))
 
-    def check(self, spec: RNNSpec) -> None:
-        """Makes sure that RNNs of this architecture can be embedded.
+    def standardise(self, system: Any, inputs: Float[Tensor, "sample input"] | None = None) -> None:
+        """Sets the scales of what the encoder reads; arguments as `calibrate`."""
+
+    def check(self, system: System) -> None:
+        """Makes sure that the RNNs of a system can be embedded.
 
         Raises:
-            RNNSpecMismatch: They cannot.
+            RNNSpecMismatch: They cannot; see `accepts`.
         """
-        sizes = (spec.input, spec.output_size) == (self.spec.input, self.spec.output_size)
-        if self.reads_weights and spec != self.spec:
-            raise RNNSpecMismatch(
-                f"this encoder was built for {self.spec}, found {spec}; train one on a zoo of such RNNs"
-            )
-        if not sizes:
-            raise RNNSpecMismatch(
-                f"this encoder was built for RNNs with {self.spec.input} inputs and {self.spec.output_size} "
-                f"outputs, found {spec}; train one on a zoo of such RNNs"
-            )
+        for spec in system.specs or (None,):
+            if reason := self.accepts(system.interface, spec):
+                raise RNNSpecMismatch(reason)
 
 
-def chunks(population: Population, size: int = TOGETHER) -> Iterator[Population]:
+def chunks(system: Any, size: int = TOGETHER) -> Iterator[Any]:
     """The RNNs, some at a time, which bounds memory."""
-    return (population.select(slice(i, i + size)) for i in range(0, len(population), size))
+    return (system.select(slice(i, i + size)) for i in range(0, len(system), size))
 
 
-def mean_and_spread(values: Tensor, dim: int | None = None) -> tuple[Tensor, Tensor]:
-    """What standardises values, along one dimension or all together; spread 1 for what hardly varies.
+def mean_and_sd(values: Tensor, dim: int | None = None) -> tuple[Tensor, Tensor]:
+    """What standardises values, along one dimension or all together; sd 1 for what hardly varies.
 
     A feature that hardly varies in training must not be blown up elsewhere.
     """
-    spread = values.std(dim, correction=0)
-    return values.mean(dim), torch.where(spread > 1e-6, spread, 1.0)
+    sd = values.std(dim, correction=0)
+    return values.mean(dim), torch.where(sd > 1e-6, sd, 1.0)
 
 
 @torch.no_grad()
-def remember(cell: nn.RNNBase, steps: int) -> None:
-    """Draws the biases of an LSTM's forget gates so that its units remember for up to so many steps.
+def chrono_initialise(cell: nn.RNNBase, steps: int) -> None:
+    """Chrono initialisation: forget-gate biases of an LSTM for memory of up to so many steps.
 
-    As torch draws them, a unit forgets half of its state each step: what it heard at the start of a
+    As torch draws them, a unit forgets half of its state each step: what it read at the start of a
     sequence is gone after ten, and so is the gradient. Here the times after which units forget are uniform
     from 2 steps on (Tallec & Ollivier 2018, equation 16). Cells other than LSTMs stay as they are.
     """

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rnnatlas.encoders import registry
 from rnnatlas.encoders.base import TOGETHER, Encoder
-from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.rnn import Interface, Population, RNNSpec, System, Tokens
 
 PAPER = RNNSpec(cell="lstm", input=6, hidden=32, layers=2, output=6)
 """The LSTMs of Herrmann et al. 2024 that write formal languages."""
@@ -44,7 +44,8 @@ def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
     """
     kind = registry[name]
     with torch.device("meta"):  # where torch's own RNNs, too, are made of products that can be counted
-        encoder = kind(spec, "tokens", "tokens", settings or kind.Settings()).eval()
+        interface = Interface(Tokens(spec.input), Tokens(spec.output_size))
+        encoder = kind(interface, spec, settings or kind.Settings()).eval()
         # the counter takes a view of a parameter for something to go back through
         encoder.requires_grad_(False)
         population = Population.unflatten(spec, torch.empty(TOGETHER, spec.parameters))
@@ -55,14 +56,14 @@ def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
 
 
 @torch.no_grad()
-def milliseconds(encoder: Encoder, population: Population, passes: int = 3) -> float:
-    """Processor time to embed one RNN of a population that is embedded together, in milliseconds.
+def milliseconds(encoder: Encoder, system: System, passes: int = 3) -> float:
+    """Processor time to embed one of several RNNs that are embedded together, in milliseconds.
 
     It is summed over threads, so other work on the machine does not count; the median of a few passes.
     """
     taken = []
     for _ in range(passes):
         start = time.process_time()
-        encoder(population)
+        encoder(system)
         taken.append(time.process_time() - start)
-    return 1e3 * statistics.median(taken) / len(population)
+    return 1e3 * statistics.median(taken) / len(system)

@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, mean_and_spread, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, mean_and_sd, mlp
 from rnnatlas.encoders.equivariant import Equivariant, Features, Part, Rectified, parts
-from rnnatlas.rnn import Population, RNNSpec, canonical_bias
+from rnnatlas.rnn import Interface, Population, RNNSpec, canonical_bias
 from rnnatlas.settings import at_least_one, settings
-from rnnatlas.tasks.base import Signal
 
 
 @settings
@@ -42,21 +41,21 @@ class DWS(Encoder):
     each kind of tensor and, where inputs and outputs are told apart, for each of these. Equivariant
     layers with ReLU between them follow, complete for reorderings of hidden units, inputs and outputs
     (docs/decisions/0010-dws.md); means over each tensor go through an MLP (Herrmann et al. 2024, section
-    3, after Navon et al. 2023). Weights are standardised by one mean and spread a tensor over the training
-    snapshots, which breaks no symmetry.
+    3, after Navon et al. 2023). Weights are standardised by one mean and standard deviation a tensor over
+    the training snapshots, which breaks no symmetry.
     """
 
     Settings = DWSSettings
     reads_weights = True
     symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
-    centre: Tensor
-    scale: Tensor
+    mean: Tensor
+    sd: Tensor
 
-    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
-        super().__init__(spec, signal, outcome, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
+        super().__init__(interface, spec, settings)
         self.parts = parts(spec)
-        self.register_buffer("centre", torch.zeros(len(self.parts)))
-        self.register_buffer("scale", torch.ones(len(self.parts)))
+        self.register_buffer("mean", torch.zeros(len(self.parts)))
+        self.register_buffer("sd", torch.ones(len(self.parts)))
         blank = features(Population.unflatten(spec, torch.zeros(1, spec.parameters)))
         self.lifts = nn.ModuleDict(
             {_lift_name(part): Lift(part, blank[part].shape[1:], settings.lifted) for part in self.parts}
@@ -74,18 +73,17 @@ class DWS(Encoder):
         """The MLP's answer to the means over each tensor after the last layer."""
         raw = features(population)
         state: Features = {}
-        for part, centre, scale in zip(self.parts, self.centre, self.scale, strict=True):
-            state[part] = self.lifts[_lift_name(part)]((raw[part] - centre) / scale).relu_()
+        for part, mean, sd in zip(self.parts, self.mean, self.sd, strict=True):
+            state[part] = self.lifts[_lift_name(part)]((raw[part] - mean) / sd).relu_()
         for layer in self.layers:
             state = {part: Rectified.apply(entries) for part, entries in layer(state).items()}
         return self.mlp(torch.cat([state[part].flatten(1, -2).mean(1) for part in self.parts], 1))
 
     @torch.no_grad()
-    def calibrate(self, population: Population) -> None:
-        """Takes each tensor's mean and spread over the training snapshots, then spreads embeddings out."""
+    def standardise(self, population: Population, inputs: Tensor | None = None) -> None:
+        """Takes each tensor's mean and standard deviation over the training snapshots."""
         for index, entries in enumerate(features(population).values()):
-            self.centre[index], self.scale[index] = mean_and_spread(entries)
-        super().calibrate(population)
+            self.mean[index], self.sd[index] = mean_and_sd(entries)
 
 
 class Lift(nn.Module):

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, mlp
 from rnnatlas.encoders.rows import RowEncoder, row_shapes
-from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.rnn import Interface, Population, RNNSpec
 from rnnatlas.settings import at_least_one, settings
-from rnnatlas.tasks.base import Signal
 
 
 @settings
@@ -40,8 +39,8 @@ class Flat(RowEncoder):
 
     Settings = FlatSettings
 
-    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
-        super().__init__(spec, signal, outcome, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
+        super().__init__(interface, spec, settings)
         weights = sum(rows * columns for rows, columns in row_shapes(spec))
         self.mlp = mlp(weights, *[settings.width] * settings.layers, EMBED)
 

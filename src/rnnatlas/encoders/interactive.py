@@ -1,4 +1,4 @@
-"""Probing with questions that depend on the answers so far."""
+"""Probing with inputs that depend on the responses so far."""
 
 from typing import Any
 
@@ -7,10 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas.encoders.probing import Probing, ProbingEncoder, ProbingSettings
-from rnnatlas.errors import RNNSpecMismatch
-from rnnatlas.rnn import Population, RNNSpec, step
+from rnnatlas.rnn import Interface, RNNSpec, System, step
 from rnnatlas.settings import settings
-from rnnatlas.tasks.base import Signal
 
 
 @settings
@@ -18,9 +16,9 @@ class InteractiveSettings(ProbingSettings):
     """Settings of `InteractiveProbing`.
 
     Args:
-        step_embedding: Whether a learned embedding of the step joins what a question is made of.
-        interaction: False cuts the path from answers to questions: questions come from a reader that
-            hears BOS at every step. A control of the same size, for what interaction is worth.
+        step_embedding: Whether a learned embedding of the step joins what a probing input is generated from.
+        interaction: False is the no-interaction ablation: probing inputs come from a reader that reads BOS
+            at every step. A control of the same size, for what interaction is worth.
     """
 
     step_embedding: bool = False
@@ -28,45 +26,44 @@ class InteractiveSettings(ProbingSettings):
 
 
 class InteractiveProbing(ProbingEncoder):
-    """Embeds an RNN by an interview: each question depends on the answers before it.
+    """Embeds an RNN by an interview: each probing input depends on the responses before it.
 
-    The probing input of step i is made of what the reader gives out after step i-1 (Herrmann et al.
+    The probing input of step i is generated from what the reader gives out after step i-1 (Herrmann et al.
     2024, section 3, interactive probing); the first comes after BOS alone.
     """
 
     Settings = InteractiveSettings
 
-    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
-        super().__init__(spec, signal, outcome, settings)
-        self.check(spec)
+    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
+        super().__init__(interface, spec, settings)
         self.steps = None
         if settings.step_embedding:
             self.steps = nn.Parameter(torch.randn(settings.steps, settings.width))
 
-    def check(self, spec: RNNSpec) -> None:
-        """See `Encoder.check`."""
-        super().check(spec)
-        if spec.bidirectional and self.settings.interaction:
-            raise RNNSpecMismatch(
-                f"interactive probing asks one step at a time, but {spec} reads sequences from both ends; "
+    def accepts(self, interface: Interface, spec: RNNSpec | None) -> str | None:
+        """See `Encoder.accepts`."""
+        if spec is not None and spec.bidirectional and self.settings.interaction:
+            return (
+                f"interactive probing goes one step at a time, but {spec} reads sequences from both ends; "
                 "use the encoder noninteractive"
             )
+        return super().accepts(interface, spec)
 
-    def _ask(self, population: Population) -> tuple[Probing, Float[Tensor, "rnn width"]]:
+    def _probe(self, system: System) -> tuple[Probing, Float[Tensor, "rnn width"]]:
         if not self.settings.interaction:
             blind = self.reader(self.bos.expand(self.settings.steps, 1, -1)).squeeze(1)
-            thoughts = blind if self.steps is None else blind + self.steps
-            return self._probe_all(population, self._inputs(thoughts).transpose(0, 1))
-        inputs, answers = [], []
-        heard = self.bos.expand(len(population), -1)
-        memory, state = self.reader.start(heard, self.settings.steps + 2), None
+            hidden = blind if self.steps is None else blind + self.steps
+            return self._probe_all(system, self._inputs(hidden).transpose(0, 1))
+        inputs, responses = [], []
+        encoded = self.bos.expand(len(system), -1)
+        memory, state = self.reader.start(encoded, self.settings.steps + 2), None
         markers = [None] * self.settings.steps if self.steps is None else self.steps.unbind()
         for marker in markers:
-            thought, memory = self.reader.step(heard, memory)
-            inputs.append(self._inputs(thought if marker is None else thought + marker))
-            outputs, state = step(population, inputs[-1], state)
-            answers.append(self._answers(outputs))
-            heard = self._heard(answers[-1])
-        _, memory = self.reader.step(heard, memory)
-        last, _ = self.reader.step(self.eos.expand_as(heard), memory)
-        return Probing(inputs=torch.stack(inputs, 2), outputs=torch.stack(answers, 2)), last
+            hidden, memory = self.reader.step(encoded, memory)
+            inputs.append(self._inputs(hidden if marker is None else hidden + marker))
+            outputs, state = step(system, inputs[-1], state)
+            responses.append(self.interface.output.interpret(outputs))
+            encoded = self._encode(responses[-1])
+        _, memory = self.reader.step(encoded, memory)
+        last, _ = self.reader.step(self.eos.expand_as(encoded), memory)
+        return Probing(inputs=torch.stack(inputs, 2), outputs=torch.stack(responses, 2)), last

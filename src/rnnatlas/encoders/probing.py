@@ -1,4 +1,4 @@
-"""What both functionalist encoders share: asking, hearing the answers, and reading them."""
+"""What both functionalist encoders share: probing, encoding the responses, and reading them."""
 
 import dataclasses
 from abc import abstractmethod
@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, chunks, mean_and_spread, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, chunks, mean_and_sd, mlp
 from rnnatlas.encoders.reader import Reader
-from rnnatlas.rnn import SYMMETRIES, Population, RNNSpec, run
+from rnnatlas.rnn import SYMMETRIES, Interface, RNNSpec, System, Tokens, Values, run
 from rnnatlas.settings import above_zero, at_least_one, settings
-from rnnatlas.tasks.base import Signal, Values
 
 
 @settings
@@ -22,12 +21,12 @@ class ProbingSettings:
     Args:
         sequences: Probing sequences that run side by side (the paper's M).
         steps: Length of a probing sequence (the paper's L).
-        width: Units of each cell of the reader, and size of what it reads.
+        width: Units of each cell of the reader, and size of an encoded response.
         layers: Residual cells of the reader, on top of one another.
         reader: Kind of its cells.
-        hidden: Units of the MLPs that make questions and the embedding.
+        hidden: Units of the MLPs that generate probing inputs and make the embedding.
         logit_scale: Factor before the softmax or sigmoid that makes a probing input; large ones make
-            questions nearly one-hot from the start.
+            probing inputs nearly one-hot from the start.
     """
 
     sequences: int = 1
@@ -45,96 +44,104 @@ class ProbingSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probing:
-    """What a functionalist encoder asked and was answered."""
+    """Probing inputs and what RNNs responded."""
 
     inputs: Float[Tensor, "rnn probe time input"]
     outputs: Float[Tensor, "rnn probe time output"]
 
 
 class ProbingEncoder(Encoder):
-    """Embeds an RNN by its answers to probing inputs; never sees its weights or hidden units.
+    """Embeds an RNN by its responses to probing inputs; never sees its weights or hidden units.
 
-    Answers (log-probabilities of tokens), standardised by one mean and spread over the training snapshots,
-    are joined over all probing sequences at a step, projected (linear, sigmoid) and read by a residual
-    recurrent reader between a learned BOS and a learned EOS input; an MLP makes the embedding of what the
-    reader gives out last (Herrmann et al. 2024, section 3).
+    Responses (log-probabilities of tokens, or numbers), standardised by mean and standard deviation over the
+    training snapshots, are joined over all probing sequences at a step, projected (linear, sigmoid) and read
+    by a residual recurrent reader between a learned BOS and a learned EOS input; an MLP makes the embedding
+    of what the reader gives out last (Herrmann et al. 2024, section 3).
 
-    Raises:
-        RNNSpecMismatch: From the constructor, where the RNNs cannot be probed in this way.
+    Probing inputs are distributions over tokens, numbers within the range of the RNNs' inputs, or, where
+    that is unbounded, numbers whose mean and scale are learned from those of the inputs in rollouts.
     """
 
     reads_weights = False
     symmetries: ClassVar[frozenset[str]] = frozenset(SYMMETRIES)
-    centre: Tensor
-    scale: Tensor
+    mean: Tensor
+    sd: Tensor
 
-    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
-        super().__init__(spec, signal, outcome, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
+        super().__init__(interface, spec, settings)
+        reads, gives = interface.sizes
         width, hidden, sequences = settings.width, settings.hidden, settings.sequences
-        self.question = mlp(width, hidden, hidden, sequences * spec.input)
-        self.register_buffer("centre", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
-        self.hear = nn.Linear(sequences * spec.output_size, width)
+        self.generator = mlp(width, hidden, hidden, sequences * reads)
+        scales = () if isinstance(interface.output, Tokens) else (gives,)
+        self.register_buffer("mean", torch.zeros(scales))
+        self.register_buffer("sd", torch.ones(scales))
+        self.response = nn.Linear(sequences * gives, width)
         self.bos = nn.Parameter(torch.rand(width))
         self.eos = nn.Parameter(torch.rand(width))
         self.reader = Reader(settings.reader, width, settings.layers, settings.steps)
-        self.conclude = mlp(width, hidden, hidden, EMBED)
+        self.head = mlp(width, hidden, hidden, EMBED)
+        self.location = self.scale = None
+        if isinstance(interface.input, Values) and not interface.input.bounded:
+            self.location = nn.Parameter(torch.zeros(reads))
+            self.scale = nn.Parameter(torch.ones(reads))
 
     @abstractmethod
-    def _ask(self, population: Population) -> tuple[Probing, Float[Tensor, "rnn width"]]:
-        """The whole interview, and what the reader gives out at its end."""
+    def _probe(self, system: System) -> tuple[Probing, Float[Tensor, "rnn width"]]:
+        """Probing inputs and responses, and what the reader gives out at their end."""
 
     @property
     def last(self) -> nn.Linear:
         """See `Encoder.last`."""
-        return cast(nn.Linear, self.conclude[-1])
+        return cast(nn.Linear, self.head[-1])
 
-    def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
-        """The MLP's conclusion from what the reader gives out last."""
-        return self.conclude(self._ask(population)[1])
-
-    @torch.no_grad()
-    def probe(self, population: Population) -> Probing:
-        """Probing inputs shown to each RNN and its answers, tokens as probabilities, for a closer look."""
-        self.check(population.spec)
-        asked = self._ask(population)[0]
-        return dataclasses.replace(asked, outputs=asked.outputs.exp()) if self.outcome == "tokens" else asked
-
-    def _inputs(self, thought: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch probe input"]:
-        """Probing inputs: distributions over tokens, or numbers in the range of the RNNs' data."""
-        logits = self.question(thought).unflatten(-1, (self.settings.sequences, self.spec.input))
-        logits = logits * self.settings.logit_scale
-        if self.signal == "tokens":
-            return logits.softmax(-1)
-        values = logits.sigmoid()
-        if isinstance(self.signal, Values):
-            return self.signal.low + (self.signal.high - self.signal.low) * values
-        return values
+    def read(self, system: System) -> Float[Tensor, "rnn embed"]:
+        """The embedding head, on what the reader gives out last."""
+        return self.head(self._probe(system)[1])
 
     @torch.no_grad()
-    def calibrate(self, population: Population) -> None:
-        """Takes mean and spread of the training snapshots' answers, then spreads embeddings out."""
-        device = self.centre.device
-        answers = torch.cat([self._ask(chunk.to(device))[0].outputs for chunk in chunks(population)])
-        centre, scale = mean_and_spread(answers)
-        self.centre.copy_(centre)
-        self.scale.copy_(scale)
-        super().calibrate(population)
+    def probe(self, system: System) -> Probing:
+        """Probing inputs shown to each RNN and its responses, tokens as probabilities, for a closer look.
 
-    def _answers(self, outputs: Float[Tensor, "*batch output"]) -> Float[Tensor, "*batch output"]:
-        """Answers to be heard: tokens as log-probabilities, which tell apart what is nearly sure."""
-        return outputs.log_softmax(-1) if self.outcome == "tokens" else outputs
+        Raises:
+            RNNSpecMismatch: The encoder does not take the system.
+        """
+        self.check(system)
+        probing = self._probe(system)[0]
+        tokens = isinstance(self.interface.output, Tokens)
+        return dataclasses.replace(probing, outputs=probing.outputs.exp()) if tokens else probing
 
-    def _heard(self, answers: Float[Tensor, "*batch probe output"]) -> Float[Tensor, "*batch width"]:
-        """What the reader hears of the answers of all probing sequences at a step."""
-        return self.hear(((answers - self.centre) / self.scale).flatten(-2)).sigmoid()
+    def _inputs(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch probe input"]:
+        """Probing inputs, generated from hidden states of the reader or learned vectors in their place."""
+        raw = self.generator(hidden).unflatten(-1, (self.settings.sequences, self.interface.input.size))
+        if self.location is not None:
+            return self.location + self.scale * raw
+        return self.interface.input.probing_inputs(raw * self.settings.logit_scale)
+
+    @torch.no_grad()
+    def standardise(self, system: System, inputs: Float[Tensor, "sample input"] | None = None) -> None:
+        """Takes mean and standard deviation of responses, and of inputs that are unbounded."""
+        if self.location is not None and self.scale is not None and inputs is not None:
+            for parameter, found in zip((self.location, self.scale), mean_and_sd(inputs, 0), strict=True):
+                parameter.copy_(found)
+        device = self.mean.device
+        responses = torch.cat([self._probe(chunk.to(device))[0].outputs for chunk in chunks(system)])
+        if self.mean.ndim:
+            mean, sd = mean_and_sd(responses.flatten(0, -2), 0)
+        else:
+            mean, sd = mean_and_sd(responses)
+        self.mean.copy_(mean)
+        self.sd.copy_(sd)
+
+    def _encode(self, responses: Float[Tensor, "*batch probe output"]) -> Float[Tensor, "*batch width"]:
+        """The encoded responses of all probing sequences at a step."""
+        return self.response(((responses - self.mean) / self.sd).flatten(-2)).sigmoid()
 
     def _probe_all(
-        self, population: Population, inputs: Float[Tensor, "probe time input"]
+        self, system: System, inputs: Float[Tensor, "probe time input"]
     ) -> tuple[Probing, Float[Tensor, "rnn width"]]:
         """Shows the same probing inputs to all RNNs, whole sequences at a time."""
-        answers = self._answers(run(population, inputs)[0])
-        heard = self._heard(answers.permute(2, 0, 1, 3))
-        ends = [end.expand(1, len(population), -1) for end in (self.bos, self.eos)]
-        last = self.reader(torch.cat([ends[0], heard, ends[1]]))[-1]
-        return Probing(inputs=inputs.expand(len(population), -1, -1, -1), outputs=answers), last
+        responses = self.interface.output.interpret(run(system, inputs)[0])
+        encoded = self._encode(responses.permute(2, 0, 1, 3))
+        ends = [end.expand(1, len(system), -1) for end in (self.bos, self.eos)]
+        last = self.reader(torch.cat([ends[0], encoded, ends[1]]))[-1]
+        return Probing(inputs=inputs.expand(len(system), -1, -1, -1), outputs=responses), last

@@ -1,4 +1,4 @@
-"""What hears an RNN's answers, one after the other."""
+"""What reads an RNN's encoded responses, one after the other."""
 
 from typing import Any, Literal
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from rnnatlas.encoders.base import remember
-from rnnatlas.rnn.spec import GATES
+from rnnatlas.encoders.base import chrono_initialise
+from rnnatlas.rnn.backends import eager
 
 
 class Reader(nn.Module):
@@ -19,8 +19,8 @@ class Reader(nn.Module):
         super().__init__()
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
         self.cells: Any = nn.ModuleList(kind(width, width) for _ in range(layers))
-        for own in self.cells:
-            remember(own, steps)
+        for each in self.cells:
+            chrono_initialise(each, steps)
 
     def forward(self, inputs: Float[Tensor, "time rnn width"]) -> Float[Tensor, "time rnn width"]:
         """What the reader gives out at each step of a sequence."""
@@ -75,19 +75,12 @@ class Stepwise:
             if self.kind == "lstm":
                 return torch.lstm_cell(inputs, state, *self.weights)
             return torch.gru_cell(inputs, h, *self.weights), c
-        gates = GATES[self.kind]
-        read, kept = (
-            product(values).chunk(len(gates), -1)
-            for product, values in zip(self.products, (inputs, h), strict=True)
+        projected, recurrent = (
+            product(values) for product, values in zip(self.products, (inputs, h), strict=True)
         )
-        both = dict(zip(gates, zip(read, kept, strict=True), strict=True))
         if self.kind == "lstm":
-            i, f, g, o = (torch.add(*both[gate]) for gate in "ifgo")
-            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            return o.sigmoid() * c.tanh(), c
-        r, z = (torch.add(*both[gate]).sigmoid() for gate in "rz")
-        n = (both["n"][0] + r * both["n"][1]).tanh()
-        return n + z * (h - n), c
+            return eager.lstm(projected + recurrent, c)
+        return eager.gru(projected, recurrent, h), c
 
 
 class _Product:

@@ -6,16 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.encoders.base import Encoder, mean_and_spread
-from rnnatlas.rnn import Population, RNNSpec, canonical_bias, permute_hidden, random_permutations
-from rnnatlas.tasks.base import Signal
+from rnnatlas.encoders.base import Encoder, mean_and_sd
+from rnnatlas.rnn import Interface, Population, RNNSpec, canonical_bias, permute_hidden, random_permutations
 
 
 class RowEncoder(Encoder):
     """Reads RNNs row by row: all that a gate of a hidden unit, or an output of the head, is computed from.
 
     Biases are canonical, so a shift between the two is not seen. Each tensor is standardised by one mean
-    and one spread over the training snapshots: statistics of single weights would tell hidden units
+    and standard deviation over the training snapshots: statistics of single weights would tell hidden units
     apart. Nothing here is invariant to reordering hidden units; with `settings.permute`, each RNN gets a
     random order of its own whenever it is seen in training, and none afterwards (Herrmann et al. 2024,
     section 3).
@@ -23,13 +22,13 @@ class RowEncoder(Encoder):
 
     reads_weights = True
     symmetries: ClassVar[frozenset[str]] = frozenset({"bias-shift"})
-    centre: Tensor
-    scale: Tensor
+    mean: Tensor
+    sd: Tensor
 
-    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
-        super().__init__(spec, signal, outcome, settings)
-        self.register_buffer("centre", torch.zeros(len(spec.shapes)))
-        self.register_buffer("scale", torch.ones(len(spec.shapes)))
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
+        super().__init__(interface, spec, settings)
+        self.register_buffer("mean", torch.zeros(len(spec.shapes)))
+        self.register_buffer("sd", torch.ones(len(spec.shapes)))
 
     def forward(self, population: Population) -> Float[Tensor, "rnn embed"]:
         """See `Encoder.forward`; in training, of RNNs whose hidden units are in a random order."""
@@ -42,16 +41,15 @@ class RowEncoder(Encoder):
     def rows(self, population: Population) -> list[Float[Tensor, "rnn row column"]]:
         """Standardised rows of each layer and direction, then of the head."""
         population = canonical_bias(population)
-        scales = zip(population.weights.items(), self.centre, self.scale, strict=True)
-        weights = {name: (weight - centre) / scale for (name, weight), centre, scale in scales}
+        scales = zip(population.weights.items(), self.mean, self.sd, strict=True)
+        weights = {name: (weight - mean) / sd for (name, weight), mean, sd in scales}
         return rows(Population(population.spec, weights))
 
     @torch.no_grad()
-    def calibrate(self, population: Population) -> None:
-        """Takes each tensor's mean and spread over the training snapshots, then spreads embeddings out."""
+    def standardise(self, population: Population, inputs: Tensor | None = None) -> None:
+        """Takes each tensor's mean and standard deviation over the training snapshots."""
         for index, weight in enumerate(canonical_bias(population).weights.values()):
-            self.centre[index], self.scale[index] = mean_and_spread(weight)
-        super().calibrate(population)
+            self.mean[index], self.sd[index] = mean_and_sd(weight)
 
 
 def rows(population: Population) -> list[Float[Tensor, "rnn row column"]]:

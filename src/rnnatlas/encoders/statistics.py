@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, chunks, mean_and_spread, mlp
-from rnnatlas.rnn import Population, RNNSpec, canonical_bias
+from rnnatlas.encoders.base import EMBED, Encoder, chunks, mean_and_sd, mlp
+from rnnatlas.rnn import Interface, Population, RNNSpec, canonical_bias
 from rnnatlas.rnn.tracing import traced
 from rnnatlas.settings import at_least_one, settings
-from rnnatlas.tasks.base import Signal
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -40,22 +39,22 @@ class Statistics(Encoder):
     Mean, standard deviation and five quantiles of each gate's input weights, recurrent weights and bias
     in each layer, and of the head, go through an MLP (Herrmann et al. 2024, section 3, layer-wise
     statistics; features after Unterthiner et al. 2020). Each feature is standardised by its mean and
-    spread over the training snapshots; a feature says the same however hidden units are ordered, so
-    that breaks no symmetry.
+    standard deviation over the training snapshots; a feature is the same however hidden units are ordered,
+    so that breaks no symmetry.
     """
 
     Settings = StatisticsSettings
     reads_weights = True
     symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
-    centre: Tensor
-    scale: Tensor
+    mean: Tensor
+    sd: Tensor
 
-    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
-        super().__init__(spec, signal, outcome, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
+        super().__init__(interface, spec, settings)
         vectors = Population.unflatten(spec, torch.zeros(1, spec.parameters))
         features = statistics(vectors).shape[1]
-        self.register_buffer("centre", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("sd", torch.ones(features))
         self.mlp = mlp(features, *[settings.width] * settings.layers, EMBED)
 
     @property
@@ -65,16 +64,15 @@ class Statistics(Encoder):
 
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
         """The MLP's answer to the standardised statistics."""
-        return self.mlp((statistics(population) - self.centre) / self.scale)
+        return self.mlp((statistics(population) - self.mean) / self.sd)
 
     @torch.no_grad()
-    def calibrate(self, population: Population) -> None:
-        """Takes each feature's mean and spread over the training snapshots, then spreads embeddings out."""
+    def standardise(self, population: Population, inputs: Tensor | None = None) -> None:
+        """Takes each feature's mean and standard deviation over the training snapshots."""
         features = torch.cat([statistics(part) for part in chunks(population)])
-        centre, scale = mean_and_spread(features, 0)
-        self.centre.copy_(centre)
-        self.scale.copy_(scale)
-        super().calibrate(population)
+        mean, sd = mean_and_sd(features, 0)
+        self.mean.copy_(mean)
+        self.sd.copy_(sd)
 
 
 def statistics(population: Population) -> Float[Tensor, "rnn feature"]:
@@ -110,7 +108,7 @@ def _summary(vectors: Float[Tensor, "rnn gate weight"]) -> Float[Tensor, "rnn fe
     mean = vectors.mean(-1, keepdim=True)
     # `Tensor.var` is not vectorised on the CPU and takes 15 times as long
     variance = (vectors - mean).square().mean(-1, keepdim=True)
-    # Where all weights are equal the spread has no slope; the floor makes its gradient zero, not NaN.
+    # of equal weights the standard deviation has no slope; the floor makes its gradient zero, not NaN
     return torch.cat([mean, variance.clamp_min(1e-12).sqrt(), quantiles], -1).flatten(1)
 
 

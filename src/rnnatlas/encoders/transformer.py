@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from rnnatlas.encoders.base import EMBED
 from rnnatlas.encoders.rows import RowEncoder, row_shapes
 from rnnatlas.errors import SettingsError
-from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.rnn import Interface, Population, RNNSpec
 from rnnatlas.settings import at_least_one, settings
-from rnnatlas.tasks.base import Signal
 
 
 @settings
@@ -51,8 +50,8 @@ class Transformer(RowEncoder):
 
     Settings = TransformerSettings
 
-    def __init__(self, spec: RNNSpec, signal: Signal, outcome: Signal, settings: Any):
-        super().__init__(spec, signal, outcome, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
+        super().__init__(interface, spec, settings)
         shapes = row_shapes(spec)
         width = settings.width
         self.tokens = nn.ModuleList(nn.Linear(columns, width, bias=False) for _, columns in shapes)
@@ -63,12 +62,12 @@ class Transformer(RowEncoder):
             Block(width, settings.heads, settings.feedforward) for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.conclude = nn.Linear(width, EMBED)
+        self.head = nn.Linear(width, EMBED)
 
     @property
     def last(self) -> nn.Linear:
         """See `Encoder.last`."""
-        return self.conclude
+        return self.head
 
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
         """What the summary token has gathered at the end."""
@@ -78,7 +77,7 @@ class Transformer(RowEncoder):
         for block in self.blocks[:-1]:
             state = block(state)
         summary = self.blocks[-1](state, queries=1)  # nobody reads the other tokens any more
-        return self.conclude(self.norm(summary.squeeze(1)))
+        return self.head(self.norm(summary.squeeze(1)))
 
 
 class Block(nn.Module):

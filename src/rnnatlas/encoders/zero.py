@@ -2,11 +2,12 @@
 
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rnnatlas.encoders.base import EMBED, Encoder
-from rnnatlas.rnn import SYMMETRIES, Population
+from rnnatlas.rnn import SYMMETRIES, System
 from rnnatlas.settings import settings
 
 
@@ -26,7 +27,6 @@ class Zero(Encoder):
     reads_weights = False
     symmetries: ClassVar[frozenset[str]] = frozenset(SYMMETRIES)
 
-    def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
+    def read(self, system: System) -> Float[Tensor, "rnn embed"]:
         """Zeros, which scaling leaves as they are."""
-        weight = next(iter(population.weights.values()))
-        return weight.new_zeros(len(population), EMBED)
+        return torch.zeros(len(system), EMBED, device=system.device, dtype=system.dtype)

@@ -1,184 +1,169 @@
 """What emulation came to: losses beside their controls, and how well emulations perform."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from rnnatlas import seeds
-from rnnatlas.emulation import divergences
+from rnnatlas.emulation import suitable
 from rnnatlas.emulation.data import Snapshots, unpack
 from rnnatlas.emulation.divergence import masked_mean
-from rnnatlas.emulation.model import Model
+from rnnatlas.emulation.model import TrainedRun
+from rnnatlas.evaluation.roles import HELD_OUT_TASKS
+from rnnatlas.rnn import Signal, System, Tokens
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
-
-REPORTED = ("total-variation", "reverse-kl")
-"""Reported beside what was trained on: the paper's released configuration and its text name one each."""
 
 BATCH = 4096
 """Sequences that are emulated at a time, which bounds memory."""
 
 
-@runtime_checkable
-class WritesStrings(Protocol):
-    """A task whose RNNs write strings, which can be scored."""
+def reported(output: Signal) -> tuple[str, ...]:
+    """Divergences that are reported beside what was trained on.
 
-    bos: int
-    time: int
-
-    def score(
-        self, tokens: np.ndarray, instances: Sequence[Mapping[str, object]]
-    ) -> Mapping[str, np.ndarray]:
-        """Scores of each RNN's strings; "performance" is among them."""
-        ...
+    Of tokens, the paper's released configuration and its text name one each.
+    """
+    return ("total-variation", "reverse-kl") if isinstance(output, Tokens) else ("mse", "l1")
 
 
 @torch.no_grad()
-def losses(model: Model, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = None) -> pa.Table:
-    """Emulation losses of snapshots, given what the emulator should be told and what it should not.
+def losses(run: TrainedRun, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = None) -> pa.Table:
+    """Emulation losses of snapshots: of emulators conditioned on their embeddings, and of controls.
 
     Args:
-        model: A finished run.
+        run: A finished run.
         zoo: Where the snapshots are.
         snapshots: Those of one split, as `Zoo.snapshots` gives them.
         rollouts: How many rollouts of each to look at; None for all.
 
     Returns:
-        One row for each snapshot and divergence (the one trained on first, then `REPORTED`), with the
+        One row for each snapshot and divergence (the one trained on first, then `reported`), with the
         columns of `keys`, divergence, and mean losses over the positions that the task's mask
-        leaves: `own` (the emulator is told the RNN's own embedding), `shuffled` (that of a snapshot of
-        another run, at random) and `zero` (the emulator that was trained with zeros); `own_PART`,
-        `shuffled_PART` and `zero_PART` are means over each other part of the positions that the task names.
+        leaves: `conditioned` (on the RNN's own embedding), `shuffled` (on that of another RNN, see
+        `derangement`) and `zero` (the unconditional emulator, which was trained with zeros);
+        `conditioned_PART`, `shuffled_PART` and `zero_PART` are means over each other part of the positions
+        that the task names.
     """
     data = Snapshots.of(zoo, snapshots)
-    names = list(dict.fromkeys([model.settings.emulation.divergence, *REPORTED]))
-    own = model.embed(data.population)
-    shuffled = own[derangement(snapshots["run"].to_numpy())]
-    parts: dict[tuple[str, str], list[Tensor]] = {}
+    known = suitable(run.task.interface.output)
+    names = list(dict.fromkeys([run.divergence, *reported(run.task.interface.output)]))
+    z = run.embed(data.population)
+    about = keys(data.task, snapshots)
+    held_out = about["split"][0].as_py() in HELD_OUT_TASKS
+    tasks = np.array(about["task"].to_pylist()) if held_out else None
+    shuffled = z[derangement(about["run"].to_numpy(), tasks)]
+    found: dict[tuple[str, str], list[Tensor]] = {}
     size = max(1, BATCH // len(data.stored[0, :rollouts]))
     for number, batch in enumerate(data.in_order(size, rollouts)):
         inputs, targets, mask = unpack(batch, data.task)
-        others = {
-            part: own_mask for part, own_mask in data.task.parts(batch["stored"]).items() if own_mask.any()
-        }
+        masks = {"": mask}
+        for part, positions in data.task.parts(batch["stored"]).items():
+            if positions.any():
+                masks[f"_{part}"] = positions
         rows = slice(number * size, number * size + len(inputs))
-        predictions = {
-            "own": model.emulate(own[rows], inputs),
-            "shuffled": model.emulate(shuffled[rows], inputs),
-        }
-        if model.zero is not None:
-            predictions["zero"] = model.emulate_untold(inputs)
-        for told, prediction in predictions.items():
+        systems = {"conditioned": run.emulation(z[rows]), "shuffled": run.emulation(shuffled[rows])}
+        if run.zero is not None:
+            systems["zero"] = run.unconditional(len(inputs))
+        for kind, emulation in systems.items():
+            outputs = emulation.run(inputs.to(run.device))[0].cpu()
+            pair = [run.standardise(values) for values in (targets, outputs)]
             for name in names:
-                values = divergences[name](targets, prediction)
-                parts.setdefault((told, name), []).append(masked_mean(values, mask))
-                for part, positions in others.items():
-                    parts.setdefault((f"{told}_{part}", name), []).append(masked_mean(values, positions))
-    about = keys(data.task, snapshots)
+                values = known[name](*pair)
+                for part, positions in masks.items():
+                    found.setdefault((kind + part, name), []).append(masked_mean(values, positions))
     tables = []
     for name in names:
-        table = about.append_column("divergence", pa.array([name] * len(own)))
-        for (told, other), values in parts.items():
+        table = about.append_column("divergence", pa.array([name] * len(z)))
+        for (column, other), values in found.items():
             if other == name:
-                table = table.append_column(told, pa.array(torch.cat(values).numpy()))
+                table = table.append_column(column, pa.array(torch.cat(values).numpy()))
         tables.append(table)
     return pa.concat_tables(tables)
 
 
 def keys(task: Task | None, snapshots: pa.Table) -> pa.Table:
-    """Which snapshots rows are of: id, run, step, split, and a text that tells the task from others."""
+    """Which snapshots rows are of: id, run, step, split, and a text that names the task."""
     assert task is not None, "evaluate refuses zoos without a task"
-    own = [str(task.key(instance)) for instance in snapshots["task"].to_pylist()]
-    return snapshots.select(["id", "run", "step", "split"]).append_column("task", pa.array(own, pa.string()))
+    names = [str(task.key(instance)) for instance in snapshots["task"].to_pylist()]
+    return snapshots.select(["id", "run", "step", "split"]).append_column(
+        "task", pa.array(names, pa.string())
+    )
 
 
-def derangement(runs: Shaped[np.ndarray, " rnn"]) -> Int[np.ndarray, " rnn"]:
-    """A fixed random reordering of snapshots that gives each one of another run.
+# --- the shuffled control ----------------------------------------------------------------------------
 
-    Snapshots lie in a circle, run by run, runs and the snapshots of each in random order; each gets what
-    lies as far ahead as the largest run is long. Where that has more than half of the snapshots, some must
-    keep one of their own run.
+
+def derangement(
+    runs: Shaped[np.ndarray, " rnn"], tasks: Shaped[np.ndarray, " rnn"] | None = None
+) -> Int[np.ndarray, " rnn"]:
+    """A fixed random reordering of snapshots that gives each one of another task, at least of another run.
+
+    Snapshots lie in a circle, group by group, groups and the snapshots of each in random order; each gets
+    what lies as far ahead as the largest group is long. Groups are tasks where none has more than half of
+    the snapshots; else runs; where one run has more than half, some must keep one of their own run.
+
+    Args:
+        runs: Which run each snapshot is of.
+        tasks: Which task each snapshot is of, on splits whose tasks were held out.
     """
+    groups = runs
+    if tasks is not None and 2 * np.unique(tasks, return_counts=True)[1].max() <= len(tasks):
+        groups = tasks
     random = seeds.stream(0, "shuffled embeddings")
-    _, membership, sizes = np.unique(runs, return_inverse=True, return_counts=True)
+    _, membership, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.lexsort((random.permutation(len(runs)), random.permutation(len(sizes))[membership]))
     reordered = np.empty_like(order)
     reordered[order] = np.roll(order, sizes.max())
     return reordered
 
 
+# --- performance --------------------------------------------------------------------------------------
+
+
 @torch.no_grad()
-def emulated_performance(model: Model, zoo: Zoo, snapshots: pa.Table, strings: int = 1000) -> pa.Table | None:
+def emulated_performance(run: TrainedRun, zoo: Zoo, snapshots: pa.Table, trials: int = 1000) -> pa.Table:
     """How well emulations perform beside their originals (Herrmann et al. 2024, figure 5).
 
-    Where RNNs write strings, strings sampled from the emulator, told an RNN's embedding, are scored as the
-    RNN's own were. Where rollouts can be got right, both are judged by all rollouts of the RNN.
+    Emulations are systems, so the task judges them as it judged their originals.
 
     Args:
-        model: A finished run.
+        run: A finished run.
         zoo: Where the snapshots are.
         snapshots: As `Zoo.snapshots` gives them.
-        strings: Strings sampled for each.
+        trials: Sequences that each emulation is judged by.
 
     Returns:
-        A row a snapshot: the columns of `keys`, `original` and `emulated` performance, and, where both are of
-        the same rollouts, which may be easier for some RNNs than for others, `zero`, that of the emulator
-        told nothing; None where the task says of neither strings nor rollouts how good they are.
+        A row a snapshot: the columns of `keys`, and performance of the `original`, as the zoo has it, of the
+        `emulated` one, and of the unconditional emulator, `zero`, where the run has one.
     """
-    if isinstance(zoo.task, WritesStrings):
-        original = snapshots["metrics"].combine_chunks().field("performance")
-        found = {"original": original, "emulated": _written(model, zoo, snapshots, strings)}
-    else:
-        found = {name: pa.array(share) for name, share in _solved(model, zoo, snapshots).items()}
-    if not found:
-        return None
     table = keys(zoo.task, snapshots)
-    for name, performance in found.items():
-        table = table.append_column(name, performance)
+    assert zoo.task is not None, "keys looked"
+    z = run.embed(zoo.population(snapshots))
+    systems: dict[str, Callable[[slice], System]] = {"emulated": lambda rows: run.emulation(z[rows])}
+    if run.zero is not None:
+        systems["zero"] = lambda rows: run.unconditional(len(z[rows]))
+    table = table.append_column("original", snapshots["metrics"].combine_chunks().field("performance"))
+    for name, system in systems.items():
+        performance = _performance(run, zoo.task, snapshots, trials, system)
+        table = table.append_column(name, pa.array(performance))
     return table
 
 
-def _written(model: Model, zoo: Zoo, snapshots: pa.Table, strings: int) -> pa.Array:
-    """Performance of strings that the emulator writes."""
-    task = zoo.task
-    assert isinstance(task, WritesStrings), "the caller looked"
-    z = model.embed(zoo.population(snapshots))
-    performance = []
-    for first in range(0, len(z), max(1, BATCH // strings)):
-        rows = snapshots.slice(first, max(1, BATCH // strings)).to_pylist()
-        uniforms = [
-            seeds.stream(model.settings.seed, "emulated", row["run"], row["step"]).random(
-                (strings, task.time), dtype=np.float32
-            )
-            for row in rows
-        ]
-        drawn = torch.from_numpy(np.stack(uniforms)).to(model.device)
-        told = z[first : first + len(rows)].to(model.device)
-        tokens, _ = model.emulator.sample(told, drawn, task.bos)
-        performance.append(task.score(tokens.cpu().numpy(), [row["task"] for row in rows])["performance"])
-    return pa.array(np.concatenate(performance))
-
-
-def _solved(model: Model, zoo: Zoo, snapshots: pa.Table) -> dict[str, np.ndarray]:
-    """Shares of rollouts that RNNs and their emulations get right; empty where nothing says what is right."""
-    data = Snapshots.of(zoo, snapshots)
-    z = model.embed(data.population)
-    size = max(1, BATCH // data.stored.shape[1])
-    shares: dict[str, list[Tensor]] = {}
-    for number, batch in enumerate(data.in_order(size)):
-        inputs, targets, _ = unpack(batch, data.task)
-        own = z[number * size : (number + 1) * size]
-        answers = {"original": targets, "emulated": model.emulate(own, inputs)}
-        if model.zero is not None:
-            answers["zero"] = model.emulate_untold(inputs)
-        for name, outputs in answers.items():
-            right = data.task.solved(batch["stored"], outputs)
-            if right is None:
-                return {}
-            shares.setdefault(name, []).append(right.mean(1))
-    return {name: torch.cat(found).double().numpy() for name, found in shares.items()}
+def _performance(
+    run: TrainedRun, task: Task, snapshots: pa.Table, trials: int, system: Callable[[slice], System]
+) -> Float[np.ndarray, " rnn"]:
+    """Performance of one system a snapshot, some at a time."""
+    size = max(1, BATCH // trials)
+    found = []
+    for first in range(0, snapshots.num_rows, size):
+        rows = snapshots.slice(first, size).to_pylist()
+        streams = [seeds.stream(run.settings.seed, "emulated", row["run"], row["step"]) for row in rows]
+        metrics = task.metrics(
+            system(slice(first, first + size)), [row["task"] for row in rows], streams, trials
+        )
+        found.append(metrics["performance"])
+    return np.concatenate(found).astype(np.float64)

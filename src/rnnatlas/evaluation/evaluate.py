@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnnatlas.devices import choose
-from rnnatlas.emulation.model import Model, read_metrics, write_metrics
+from rnnatlas.emulation.data import accepted
+from rnnatlas.emulation.model import TrainedRun, read_metrics, write_metrics
 from rnnatlas.encoders import controls
 from rnnatlas.encoders.cost import TOGETHER, cost, milliseconds
 from rnnatlas.errors import RunFormatError, ZooFormatError
 from rnnatlas.evaluation.emulations import emulated_performance, losses
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
-from rnnatlas.evaluation.model import PREDICTORS
 from rnnatlas.evaluation.pairs import numbers
 from rnnatlas.evaluation.predictions import asked_for, predictions
 from rnnatlas.evaluation.roles import HELD_OUT
@@ -36,8 +37,11 @@ LEVELS, NEAREST = 16, 15
 ROLLOUTS = 16
 """Rollouts of each RNN that losses are means over: RNNs differ far more than an RNN's rollouts do."""
 
-STRINGS = 100
-"""Strings sampled for each emulated RNN; their share's standard error is at most .05."""
+TRIALS = 100
+"""Sequences that each emulated RNN is judged by; the standard error of a share is at most .05."""
+
+PREDICTORS = "predictors.safetensors"
+"""Written last: a run that has it was evaluated."""
 
 
 def evaluate(
@@ -78,54 +82,54 @@ def evaluate(
             device.
     """
     device = choose(device)
-    model = Model.load(path)  # without predictors, which may be damaged or outdated
-    if model.settings.encoder in controls:
+    run = TrainedRun.load(path)  # without predictors, which may be damaged or outdated
+    if run.settings.encoder in controls:
         raise RunFormatError(
-            f"{path} is a control, which tells nothing of RNNs; expected the run of an encoder, such as the "
+            f"{path} is a control, which embeds all RNNs alike; expected the run of an encoder, such as the "
             "folder above a run's zero/"
         )
-    zoo = Zoo.open(model.settings.zoo) if zoo is None else zoo
+    zoo = Zoo.open(run.settings.zoo) if zoo is None else zoo
     if zoo.task is None:
         raise ZooFormatError(
             f"evaluating needs a zoo with a task and rollouts, but {zoo.path} was imported; "
             "use the zoo of the run"
         )
-    if zoo.identity != model.settings.zoo_identity:
+    if zoo.identity != run.settings.zoo_identity:
         raise ZooFormatError(
-            f"the run {path} was trained on the zoo {model.settings.zoo}, but {zoo.path} is another one (its "
+            f"the run {path} was trained on the zoo {run.settings.zoo}, but {zoo.path} is another one (its "
             "task, settings or seed differ), so its held-out RNNs may be of tasks that were trained on; "
             "give the same zoo"
         )
-    condition = model.settings.emulation.where
-    splits = [zoo.snapshots(split=split, where=condition) for split in HELD_OUT]
-    splits = [table for table in splits if table.num_rows]
+    snapshots, reasons = accepted(run.encoder, zoo.snapshots(where=run.settings.emulation.where))
+    for reason in reasons:
+        logging.getLogger("rnnatlas").warning("left out: %s", reason)
+    names = np.asarray(snapshots["split"].to_pylist())
+    splits = [snapshots.filter(pa.array(names == split)) for split in HELD_OUT if split in names]
     if not splits:
         raise ZooFormatError(
             f"{zoo.path} has no held-out snapshots; expected a split named {', '.join(HELD_OUT)}"
         )
-    snapshots = zoo.snapshots(where=condition)
     trained = asked_for(supervised, zoo, snapshots) if supervised else ()
-    spent = _cost(model, zoo, splits[0].slice(0, TOGETHER))  # of processor time
-    model.to(device)
-    lost = pa.concat_tables([losses(model, zoo, table, ROLLOUTS) for table in splits])
-    with _telling(progress, updates(supervised, model) * len(trained) if supervised else 0) as tell:
-        predicted, fitted = predictions(model, zoo, snapshots, settings, supervised, tell)
-    emulated = emulated_performance(model, zoo, by_performance(pa.concat_tables(splits)), STRINGS)
-    (model.path / PREDICTORS).unlink(missing_ok=True)  # it is written last: a run that has it was evaluated
-    _write(model.path / LOSSES, lost)
-    _write(model.path / PREDICTIONS, predicted)
-    if emulated is not None:
-        _write(model.path / EMULATED, emulated)
-    write_json(model.path / COST, spent)
+    spent = _cost(run, zoo, splits[0].slice(0, TOGETHER))  # of processor time
+    run.to(device)
+    lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS) for table in splits])
+    with _telling(progress, updates(supervised, run) * len(trained) if supervised else 0) as tell:
+        predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, tell)
+    emulated = emulated_performance(run, zoo, by_performance(pa.concat_tables(splits)), TRIALS)
+    (run.path / PREDICTORS).unlink(missing_ok=True)
+    _write(run.path / LOSSES, lost)
+    _write(run.path / PREDICTIONS, predicted)
+    _write(run.path / EMULATED, emulated)
+    write_json(run.path / COST, spent)
     kept = [
         {"n_drawn": None, **record}  # which runs of older versions lack
-        for record in read_metrics(model.path)
+        for record in read_metrics(run.path)
         if record["name"] == "best validation loss"
     ]
     figures = [*loss_figures([lost]), *property_figures([predicted])]
-    records = kept + [_record(figure, model.settings.seed) for figure in figures]
-    write_metrics(model.path, records)
-    predictors.save(model.path / PREDICTORS, fitted)
+    records = kept + [_record(figure, run.settings.seed) for figure in figures]
+    write_metrics(run.path, records)
+    predictors.save(run.path / PREDICTORS, fitted)
     return records
 
 
@@ -145,9 +149,14 @@ def _telling(progress: bool | Callable[[int], None], steps: int) -> Iterator[Cal
             yield lambda done: bar.advance(task, done)
 
 
-def _cost(model: Model, zoo: Zoo, snapshots: pa.Table) -> dict[str, int | float]:
-    found = cost(model.settings.encoder, model.spec, model.encoder.settings)
-    return {**vars(found), "milliseconds": milliseconds(model.encoder, zoo.population(snapshots))}
+def _cost(run: TrainedRun, zoo: Zoo, snapshots: pa.Table) -> dict[str, int | float]:
+    """Parameters, operations (mean over the architectures) and time to embed one RNN."""
+    found = [cost(run.settings.encoder, spec, run.encoder.settings) for spec in run.specs]
+    return {
+        "parameters": found[0].parameters,
+        "flops": round(np.mean([one.flops for one in found])),
+        "milliseconds": milliseconds(run.encoder, zoo.population(snapshots)),
+    }
 
 
 def read_cost(path: Path | str) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What a predictor may read: embeddings, and the trivial things that they must beat."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rnnatlas import seeds
-from rnnatlas.emulation.model import Model
-from rnnatlas.encoders.base import EMBED
-from rnnatlas.rnn import Population, canonical_bias
+from rnnatlas.emulation.model import TrainedRun
+from rnnatlas.rnn import Mixed, Population, canonical_bias, populations
 
 COMPONENTS = 64
 """Principal components of raw weights."""
@@ -36,65 +35,60 @@ DEFINITIONS: Mapping[str, str] = {
 TRIVIAL = ("pca", "nearest", "norms", "step", "architecture", "constant")
 """Features that need no encoder."""
 
-Groups = Sequence[tuple[np.ndarray, Population]]
-"""Populations of one architecture each, with their positions among the snapshots."""
+RNNs = Population | Mixed
+"""RNNs whose weights can be read."""
 
 
 def features(
-    model: Model, groups: Groups, snapshots: pa.Table, train: Bool[np.ndarray, " rnn"]
+    run: TrainedRun,
+    rnns: RNNs,
+    snapshots: pa.Table,
+    train: Bool[np.ndarray, " rnn"],
+    inputs: Float[Tensor, "sample input"],
 ) -> dict[str, Float[Tensor, "rnn feature"]]:
     """Features of some snapshots that a predictor can read, by name.
 
     Args:
-        model: The trained encoder.
-        groups: The snapshots' weights, as `Zoo.groups` gives them.
+        run: The trained encoder.
+        rnns: The snapshots' RNNs.
         snapshots: As `Zoo.snapshots` gives them.
         train: Those that set the scales of features.
+        inputs: Some of the inputs that training RNNs read in their rollouts.
     """
-    count = snapshots.num_rows
     found = {
-        "embedding": embed_groups(model, groups, count),
-        "untrained": embed_groups(untrained(model, groups, train), groups, count),
-        "pca": _pca(groups, count, train, model.settings.seed),
-        "norms": _norms(groups, count),
+        "embedding": run.embed(rnns),
+        "untrained": untrained(run, rnns, train, inputs).embed(rnns),
+        "pca": _pca(rnns, train, run.settings.seed),
+        "norms": _norms(rnns),
         "step": _one_hot(snapshots["step"].to_numpy()),
-        "constant": torch.ones(count, 1),
+        "constant": torch.ones(len(rnns), 1),
     }
-    if len(groups) > 1:
+    if len(rnns.specs) > 1:
         found["architecture"] = _one_hot(snapshots["spec"].to_numpy(zero_copy_only=False))
     return found
 
 
-def embed_groups(model: Model, groups: Groups, count: int) -> Float[Tensor, "rnn embed"]:
-    """Embeddings of all groups, in the order of the snapshots.
-
-    Raises:
-        RNNSpecMismatch: The encoder does not take one of the architectures.
-    """
-    vectors = torch.empty(count, EMBED)
-    for positions, population in groups:
-        vectors[torch.from_numpy(positions)] = model.embed(population)
-    return vectors
-
-
-def untrained(model: Model, groups: Groups, train: Bool[np.ndarray, " rnn"]) -> Model:
+def untrained(
+    run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], inputs: Float[Tensor, "sample input"]
+) -> TrainedRun:
     """The same encoder as it would start training under another seed."""
-    fresh = started(model, int(seeds.stream(model.settings.seed, "untrained").integers(1 << 31)))
-    fresh.to(model.device).encoder.eval().requires_grad_(False)
-    set_scales(fresh, groups, train)
+    fresh = started(run, int(seeds.stream(run.settings.seed, "untrained").integers(1 << 31)))
+    fresh.to(run.device).encoder.eval().requires_grad_(False)
+    set_scales(fresh, rnns, train, inputs)
     return fresh
 
 
-def started(model: Model, seed: int) -> Model:
-    """The model as training starts with it, before its scales are set."""
-    return Model(model.path, dataclasses.replace(model.settings, seed=seed))
+def started(run: TrainedRun, seed: int) -> TrainedRun:
+    """The run as training starts with it, before its scales are set."""
+    return TrainedRun(run.path, dataclasses.replace(run.settings, seed=seed))
 
 
-def set_scales(model: Model, groups: Groups, train: Bool[np.ndarray, " rnn"]) -> None:
+def set_scales(
+    run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], inputs: Float[Tensor, "sample input"]
+) -> None:
     """Does with the encoder what emulation does at its start, on training RNNs."""
-    for positions, population in groups:
-        if population.spec == model.spec:
-            model.encoder.calibrate(population.select(np.flatnonzero(train[positions]).tolist()))
+    chosen = rnns.select(np.flatnonzero(train).tolist())
+    run.encoder.calibrate(chosen, inputs.to(run.device))
 
 
 def raw_weights(population: Population) -> Float[Tensor, "rnn parameter"]:
@@ -102,34 +96,32 @@ def raw_weights(population: Population) -> Float[Tensor, "rnn parameter"]:
     return canonical_bias(population).flatten()
 
 
-def _pca(
-    groups: Groups, count: int, train: Bool[np.ndarray, " rnn"], seed: int
-) -> Float[Tensor, "rnn feature"]:
+def _pca(rnns: RNNs, train: Bool[np.ndarray, " rnn"], seed: int) -> Float[Tensor, "rnn feature"]:
     """One block of columns for each architecture that training RNNs have, zero for RNNs of the others."""
     from sklearn.decomposition import PCA
 
     blocks = []
-    for positions, population in groups:
-        known, vectors = train[positions], raw_weights(population).numpy()
+    for positions, population in populations(rnns):
+        known, vectors = train[positions.numpy()], raw_weights(population).numpy()
         size = min(COMPONENTS, known.sum() - 1, vectors.shape[1])
         if size < 1:
             continue
         state = int(seeds.stream(seed, "pca").integers(1 << 31))
         pca = PCA(size, svd_solver="randomized", random_state=state).fit(vectors[known])
-        block = torch.zeros(count, size)
-        block[torch.from_numpy(positions)] = torch.from_numpy(pca.transform(vectors)).float()
+        block = torch.zeros(len(rnns), size)
+        block[positions] = torch.from_numpy(pca.transform(vectors)).float()
         blocks.append(block)
-    return torch.cat(blocks, dim=1) if blocks else torch.zeros(count, 1)
+    return torch.cat(blocks, dim=1) if blocks else torch.zeros(len(rnns), 1)
 
 
-def _norms(groups: Groups, count: int) -> Float[Tensor, "rnn feature"]:
+def _norms(rnns: RNNs) -> Float[Tensor, "rnn feature"]:
     """One block of columns for each architecture, zero for RNNs of the others."""
     blocks = []
-    for positions, population in groups:
+    for positions, population in populations(rnns):
         weights = canonical_bias(population).weights.values()
         norms = torch.stack([weight.flatten(1).norm(dim=1) for weight in weights], dim=1)
-        block = torch.zeros(count, norms.shape[1])
-        block[torch.from_numpy(positions)] = norms.clamp_min(1e-6).log().float()
+        block = torch.zeros(len(rnns), norms.shape[1])
+        block[positions] = norms.clamp_min(1e-6).log().float()
         blocks.append(block)
     return torch.cat(blocks, dim=1)
 

@@ -16,11 +16,12 @@ from rnnatlas.properties.base import LOSS, Score
 from rnnatlas.properties.calibration import calibration_gaps
 
 EMULATED = {
-    "own": "each RNN's own embedding",
-    "shuffled": "the embedding of a snapshot of another RNN of the same split, chosen at random",
-    "zero": "an emulator that was trained with zeros for embeddings",
+    "conditioned": "an emulator conditioned on each RNN's own embedding",
+    "shuffled": "an emulator conditioned on the embedding of another RNN of the same split, of another task "
+    "where tasks were held out, chosen at random",
+    "zero": "an unconditional emulator, which was trained with zeros for embeddings",
 }
-"""What the emulator is told, and how the columns of losses are called."""
+"""Columns of losses: what emulators are conditioned on."""
 
 PARTS = {
     "unmasked": ALL,
@@ -78,7 +79,7 @@ class Figure:
     Attributes:
         name: What is measured: "emulation loss", "task accuracy".
         split: On which split.
-        of: Whose figure it is: what the emulator was told, or what the predictor read.
+        of: Whose figure it is: what the emulator was conditioned on, or what the predictor read.
         interval: The figure with its 95 % interval over RNNs, or over tasks where these were held out, and
             over seeds where there are several.
         runs: RNNs that it rests on.
@@ -113,7 +114,7 @@ def score_name(prop: str, score: str) -> str:
 
 
 def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
-    """Mean losses for each split, what the emulator was told, and over which positions.
+    """Mean losses for each split, kind of emulator, and over which positions.
 
     Args:
         tables: One a seed, of the same snapshots.
@@ -125,15 +126,13 @@ def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
             for table in tables
         ]
         for column in own[0].column_names:
-            told, _, part = column.partition("_")
-            if told in EMULATED:
+            kind, _, part = column.partition("_")
+            if kind in EMULATED:
                 name = loss_name(divergence, part)
-                masked = UP_TO_EOS if f"{told}_unmasked" in own[0].column_names else ALL
+                masked = UP_TO_EOS if f"{kind}_unmasked" in own[0].column_names else ALL
                 what = PARTS.get(part, f"positions of the kind {part!r}") if part else masked
-                definition = (
-                    f"mean over snapshots of the mean {divergence} over {what}, given {EMULATED[told]}"
-                )
-                figures += _means(own, column, name=name, of=told, definition=definition)
+                definition = f"mean over snapshots of the mean {divergence} over {what}, of {EMULATED[kind]}"
+                figures += _means(own, column, name=name, of=kind, definition=definition)
     return figures
 
 

@@ -1,28 +1,34 @@
-"""A trained run with its property predictors: what `rnnatlas.load` gives."""
+"""A trained run with its property predictors: what `rnnatlas.train` and `rnnatlas.load` give."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 
-from rnnatlas.emulation import model as emulation
+from rnnatlas.emulation import training
+from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.errors import RunFormatError
+from rnnatlas.evaluation.evaluate import PREDICTORS, evaluate
 from rnnatlas.properties import predictors
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.predictors import Predictor
-from rnnatlas.rnn import Population
+from rnnatlas.rnn import System
+from rnnatlas.zoo.store import Zoo
 
-PREDICTORS = "predictors.safetensors"
 
-
-class Model(emulation.Model):
-    """An encoder, its emulators, and what was learned to be read off its embeddings.
+class Model(TrainedRun):
+    """An encoder, its emulators, and predictors of properties from its embeddings.
 
     Attributes:
         predictors: Name of a property → the property and its predictor; empty before the run is evaluated.
     """
 
     predictors: dict[str, tuple[Property, Predictor]]
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.predictors = {}
 
     @classmethod
     def load(cls, path: Path | str) -> "Model":
@@ -32,29 +38,46 @@ class Model(emulation.Model):
             RunFormatError: It is missing, unfinished, damaged or of another format version.
         """
         model = super().load(path)
-        file = model.path / PREDICTORS
-        model.predictors = predictors.load(file) if file.is_file() else {}
+        model._read_predictors()
         return model
 
+    def _read_predictors(self) -> None:
+        file = self.path / PREDICTORS
+        self.predictors = predictors.load(file) if file.is_file() else {}
+
+    def evaluate(self, zoo: Zoo | None = None, **options: Any) -> list[dict[str, Any]]:
+        """Evaluates the run on held-out RNNs; `predict` works afterwards.
+
+        Args:
+            zoo: The run's zoo, where it has moved.
+            options: As `rnnatlas.evaluation.evaluate.evaluate` takes them, which also says what is raised.
+
+        Returns:
+            Every figure with its definition, split, interval and counts, as metrics.json has them.
+        """
+        records = evaluate(self.path, zoo, **options)
+        self._read_predictors()
+        return records
+
     @torch.no_grad()
-    def predict(self, population: Population) -> list[dict[str, Any]]:
+    def predict(self, system: System) -> list[dict[str, Any]]:
         """Every property that the run has a predictor for, for each RNN.
 
         Returns:
             For each RNN its properties by name, as plain values. `value` is the prediction. Classes
             come with the `probabilities` of their values under a temperature; numbers with `low` and
-            `high`, a 90 % split-conformal interval. Both were set on the validation split, whose tasks no
-            predictor knows, so they are cautious for RNNs of known tasks; metrics.json says how far they
+            `high`, a 90 % split-conformal interval. Both were calibrated on the validation split, whose tasks
+            no predictor knows, so they are cautious for RNNs of known tasks; metrics.json says how far they
             hold.
 
         Raises:
             RunFormatError: The run has no predictors yet.
             RNNSpecMismatch: The encoder does not take such RNNs.
         """
-        return self.read(self.embed(population))
+        return self.read(self.embed(system))
 
     @torch.no_grad()
-    def read(self, z: torch.Tensor) -> list[dict[str, Any]]:
+    def read(self, z: Float[torch.Tensor, "rnn embed"]) -> list[dict[str, Any]]:
         """The same for embeddings made before.
 
         Raises:
@@ -70,6 +93,26 @@ class Model(emulation.Model):
             for name, (prop, predictor) in self.predictors.items()
         }
         return [{name: column[i] for name, column in columns.items()} for i in range(len(z))]
+
+
+def train(zoo: Zoo | Path | str, encoder: str, out: Path | str, seed: int = 0, **options: Any) -> Model:
+    """Trains an encoder on a zoo by emulation.
+
+    Args:
+        zoo: A zoo, or where it is.
+        encoder: Name of the encoder; `rnnatlas.encoders` has them.
+        out: Folder of the run, made here.
+        seed: Of initial weights and batches.
+        options: As `rnnatlas.emulation.training.train` takes them, which also says what is raised.
+
+    Example:
+        >>> import rnnatlas as ra
+        >>> model = ra.train("zoo", encoder="noninteractive", out="run")  # doctest: +SKIP
+        >>> figures = model.evaluate()  # doctest: +SKIP
+    """
+    opened = zoo if isinstance(zoo, Zoo) else Zoo.open(zoo)
+    training.train(opened, encoder, out, seed, **options)
+    return Model.load(out)
 
 
 def load(path: Path | str) -> Model:

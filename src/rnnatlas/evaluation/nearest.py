@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from rnnatlas.evaluation.features import Groups, raw_weights
+from rnnatlas.evaluation.features import RNNs, raw_weights
 from rnnatlas.properties.base import Classes, Property
+from rnnatlas.rnn import populations
 
 MOST = 32
 """Neighbours at most; how many of them count is chosen for each property."""
@@ -28,7 +29,7 @@ class Neighbours:
     train: Bool[np.ndarray, " rnn"]
 
 
-def find(groups: Groups, train: Bool[np.ndarray, " rnn"]) -> Neighbours:
+def find(rnns: RNNs, train: Bool[np.ndarray, " rnn"]) -> Neighbours:
     """Nearest training RNNs by the cosine of raw weights, both biases of a gate as one, less their mean.
 
     By Euclidean distance the smallest weights, those of early snapshots, would be nearest to everyone's.
@@ -36,19 +37,20 @@ def find(groups: Groups, train: Bool[np.ndarray, " rnn"]) -> Neighbours:
     RNNs stand in.
 
     Args:
-        groups: Weights of all snapshots.
+        rnns: All snapshots' RNNs.
         train: The RNNs that may be neighbours.
     """
-    known = [np.flatnonzero(train[positions]) for positions, _ in groups]
+    groups = populations(rnns)
+    known = [np.flatnonzero(train[positions.numpy()]) for positions, _ in groups]
     most = min([MOST, *(len(own) for own in known if len(own))])
-    spread = np.linspace(0, train.sum() - 1, most).astype(np.int64)
-    rows = torch.from_numpy(np.flatnonzero(train)[spread]).repeat(len(train), 1)
+    spaced = np.linspace(0, train.sum() - 1, most).astype(np.int64)
+    rows = torch.from_numpy(np.flatnonzero(train)[spaced]).repeat(len(train), 1)
     for (positions, population), own in zip(groups, known, strict=True):
         if len(own):
             vectors = raw_weights(population)
             vectors = functional.normalize(vectors - vectors[own].mean(0))
             found = [(chunk @ vectors[own].T).topk(most).indices for chunk in vectors.split(1024)]
-            rows[torch.from_numpy(positions)] = torch.from_numpy(positions[own])[torch.cat(found)]
+            rows[positions] = positions[own][torch.cat(found)]
     return Neighbours(rows, train)
 
 

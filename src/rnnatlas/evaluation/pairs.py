@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rnnatlas import properties
 from rnnatlas.evaluation.figures import CLAIMED_OF_EACH, is_loss, loss_name, score_name
@@ -21,8 +22,8 @@ Values = dict[tuple[str, str, str], np.ndarray]
 
 CALIBRATED = "calibrated_loss"
 
-BESIDE = {"own": ("zero", "shuffled")}
-ALIKE = ("own", "embedding", "supervised")
+BESIDE = {"conditioned": ("zero", "shuffled")}
+ALIKE = ("conditioned", "embedding", "supervised")
 """Whose figures are compared between encoders."""
 
 
@@ -31,51 +32,74 @@ def comparisons(
 ) -> Iterator[dict[str, Any]]:
     """Records of differences and ratios, as `results.SCHEMA` has them.
 
+    Encoders that took different RNNs of the zoo are compared on those that both took.
+
     Args:
         runs: Label of an encoder → its seeds.
-        tables: Label → losses and predictions, one table a seed, all of the same snapshots.
+        tables: Label → losses and predictions, one table a seed, all of one zoo.
     """
-    values = {label: _values(*own) for label, own in tables.items()}
-    rows = _rows(*next(iter(tables.values())))
-    together = {key: clusters(own) for key, own in rows.items()}
-    lower = {name: better for own in tables.values() for name, better in _lower(*own).items()}
+    for label, own in tables.items():
+        side = _Side(label, list(runs[label]), own)
+        for name, split, of in side.values:
+            for other in _beside(side.values, name, split, of):
+                yield _record("difference", side, (name, split, of), side, (name, split, other))
+    for a, b in itertools.combinations(tables, 2):
+        pair = _shared(tables[a], tables[b])
+        left, right = (_Side(label, list(runs[label]), own) for label, own in zip((a, b), pair, strict=True))
+        for key in left.values:
+            if key[2] in ALIKE and key in right.values:
+                yield _record("difference", left, key, right, key)
+                if key[2] == "conditioned":
+                    yield _record("ratio", left, key, right, key)
 
-    def record(kind: str, a: tuple[str, tuple], b: tuple[str, tuple]) -> dict[str, Any]:
-        (label, key), (other, other_key) = a, b
-        name, split, of = key
-        own = is_loss(name), split
-        sides = values[label][key], values[other][other_key]
-        compare, sign = (difference, "less") if kind == "difference" else (ratio, "over")
-        same_seeds = list(runs[label]) == list(runs[other])  # which began alike and saw the same batches
-        found = compare(*sides, together[own], same_seeds=same_seeds)
-        return {
-            "kind": kind,
-            "name": name,
-            "split": split,
-            "encoder": label,
-            "of": of,
-            "versus": other,
-            "versus_of": other_key[2],
-            "seeds": list(runs[label]),
-            **numbers(found),
-            "n_runs": len(rows[own]["run"].unique()),
-            "n_snapshots": rows[own].num_rows,
-            "lower_is_better": lower[name],
-            "definition": f"mean {sign} that of the other side, paired by RNN and, where both sides have the "
-            "same, by seed (ratios of seeds by their geometric mean); one of many comparisons, for which the "
-            "interval is not corrected",
-        }
 
-    for label, own in values.items():
-        for name, split, of in own:
-            for other in _beside(own, name, split, of):
-                yield record("difference", (label, (name, split, of)), (label, (name, split, other)))
-    for a, b in itertools.combinations(values, 2):
-        for key in values[a]:
-            if key[2] in ALIKE and key in values[b]:
-                yield record("difference", (a, key), (b, key))
-                if key[2] == "own":
-                    yield record("ratio", (a, key), (b, key))
+class _Side:
+    """One encoder of a comparison, by name, split and whose figure it is."""
+
+    def __init__(self, label: str, seeds: list[int], tables: Tables):
+        self.label, self.seeds = label, seeds
+        self.values = _values(*tables)
+        self.rows = _rows(*tables)
+        self.lower = _lower(*tables)
+
+
+def _shared(a: Tables, b: Tables) -> tuple[Tables, Tables]:
+    """The rows of snapshots that both have."""
+    ids, others = (set(lost[0]["id"].to_pylist()) for lost, _ in (a, b))
+    if ids == others:
+        return a, b
+
+    def kept(tables: list[pa.Table]) -> list[pa.Table]:
+        return [table.filter(pc.field("id").isin(sorted(ids & others))) for table in tables]
+
+    return (kept(a[0]), kept(a[1])), (kept(b[0]), kept(b[1]))
+
+
+def _record(
+    kind: str, a: _Side, key: tuple[str, str, str], b: _Side, other: tuple[str, str, str]
+) -> dict[str, Any]:
+    name, split, of = key
+    rows = a.rows[is_loss(name), split]
+    compare, sign = (difference, "less") if kind == "difference" else (ratio, "over")
+    same_seeds = a.seeds == b.seeds  # which began alike and saw the same batches
+    found = compare(a.values[key], b.values[other], clusters(rows), same_seeds=same_seeds)
+    return {
+        "kind": kind,
+        "name": name,
+        "split": split,
+        "encoder": a.label,
+        "of": of,
+        "versus": b.label,
+        "versus_of": other[2],
+        "seeds": a.seeds,
+        **numbers(found),
+        "n_runs": len(rows["run"].unique()),
+        "n_snapshots": rows.num_rows,
+        "lower_is_better": {**b.lower, **a.lower}[name],
+        "definition": f"mean {sign} that of the other side, paired by RNN and, where both sides have the "
+        "same, by seed (ratios of seeds by their geometric mean); one of many comparisons, for which the "
+        "interval is not corrected",
+    }
 
 
 def _beside(own: Values, name: str, split: str, of: str) -> Sequence[str]:
@@ -87,9 +111,9 @@ def _beside(own: Values, name: str, split: str, of: str) -> Sequence[str]:
 def _values(lost: list[pa.Table], predicted: list[pa.Table]) -> Values:
     found: Values = {}
     for divergence, split, rows in _parts(lost[0], "divergence"):
-        for told in ("own", "zero", "shuffled"):
-            if told in lost[0].column_names:
-                found[loss_name(divergence), split, told] = _column(lost, told, rows)
+        for kind in ("conditioned", "zero", "shuffled"):
+            if kind in lost[0].column_names:
+                found[loss_name(divergence), split, kind] = _column(lost, kind, rows)
     reads = np.asarray(predicted[0]["predictor"].to_pylist())
     for prop, split, rows in _parts(predicted[0], "property"):
         for read in dict.fromkeys(reads[rows]):

@@ -1,4 +1,4 @@
-"""Predictions of every property from everything that may tell it, for RNNs held out."""
+"""Predictions of every property from everything that may predict it, for RNNs held out."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnatlas import properties
-from rnnatlas.emulation.model import Model
+from rnnatlas.emulation.data import Snapshots, spaced
+from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.errors import SettingsError
 from rnnatlas.evaluation import nearest, supervised
 from rnnatlas.evaluation.emulations import keys
@@ -18,7 +19,7 @@ from rnnatlas.evaluation.roles import Roles, assign
 from rnnatlas.evaluation.supervised import SupervisedSettings
 from rnnatlas.properties import predictors
 from rnnatlas.properties.base import Classes, Property
-from rnnatlas.properties.calibration import CLAIMS, Sureness, calibrate, statements
+from rnnatlas.properties.calibration import CLAIMS, Calibration, calibrate, statements
 from rnnatlas.properties.predictors import Predictor, PredictorSettings
 from rnnatlas.zoo.store import Zoo
 
@@ -27,7 +28,7 @@ Fitted = dict[str, tuple[Property, Predictor]]
 
 
 def predictions(
-    model: Model,
+    run: TrainedRun,
     zoo: Zoo,
     snapshots: pa.Table,
     settings: PredictorSettings | None = None,
@@ -37,7 +38,7 @@ def predictions(
     """Trains a predictor of every property on every kind of features; see `roles.assign` for on what.
 
     Args:
-        model: The run.
+        run: A finished run, whose encoder takes all snapshots.
         zoo: Has a task.
         snapshots: As `Zoo.snapshots` gives them.
         settings: How predictors are trained; the defaults without it.
@@ -52,28 +53,31 @@ def predictions(
         SettingsError: Training end to end is asked for of a property that these RNNs do not have.
     """
     trained = () if end_to_end is None else asked_for(end_to_end, zoo, snapshots)
-    groups = zoo.groups(snapshots)
-    roles = assign(zoo, snapshots, model.settings.seed)
-    found = features(model, groups, snapshots, roles.start)
-    near = nearest.find(groups, roles.train)
+    rnns = zoo.population(snapshots)
+    roles = assign(zoo, snapshots, run.settings.seed)
+    start = np.flatnonzero(roles.start)
+    some = snapshots.take(pa.array(start[spaced(len(start)).numpy()]))
+    inputs, _ = Snapshots.of(zoo, some).sample()
+    found = features(run, rnns, snapshots, roles.start, inputs)
+    near = nearest.find(rnns, roles.train)
     about = keys(zoo.task, snapshots)
     parts, fitted = [], {}
     for name, prop in known(zoo, snapshots).items():
         target = prop.target(zoo.task, snapshots)
-        made: dict[str, tuple[Tensor, Sureness]] = {}
+        made: dict[str, tuple[Tensor, Calibration]] = {}
         for reads, own in found.items():
-            if reads == name:  # the step tells the step
+            if reads == name:  # the step predicts the step
                 continue
-            predictor = predictors.fit(prop, own, target, roles, model.settings.seed, settings)
-            made[reads] = predictor(own), predictor.sure
+            predictor = predictors.fit(prop, own, target, roles, run.settings.seed, settings)
+            made[reads] = predictor(own), predictor.calibration
             if reads == "embedding":
                 fitted[name] = prop, predictor
         made["nearest"] = _nearest(prop, near, target, roles)
         if end_to_end is not None and name in trained:
-            whole = supervised.fit(model, prop, groups, target, roles, end_to_end, settings, tell)
-            made["supervised"] = whole(np.arange(len(target))), whole.predictor.sure
-        for reads, (outputs, sure) in made.items():
-            parts.append(_rows(prop, reads, outputs, target, sure, about, roles))
+            whole = supervised.fit(run, prop, rnns, target, roles, end_to_end, inputs, settings, tell)
+            made["supervised"] = whole(np.arange(len(target))), whole.predictor.calibration
+        for reads, (outputs, calibration) in made.items():
+            parts.append(_rows(prop, reads, outputs, target, calibration, about, roles))
     return pa.concat_tables(parts, promote_options="default"), fitted
 
 
@@ -101,7 +105,7 @@ def known(zoo: Zoo, snapshots: pa.Table) -> dict[str, Property]:
 
 def _nearest(
     prop: Property, near: nearest.Neighbours, target: Tensor, roles: Roles
-) -> tuple[Tensor, Sureness]:
+) -> tuple[Tensor, Calibration]:
     outputs = nearest.predict(prop, near, target, roles.stopping)
     kept = torch.from_numpy(roles.calibration)
     return outputs, calibrate(prop, outputs[kept], target[kept])
@@ -112,11 +116,11 @@ def _rows(
     reads: str,
     outputs: Float[Tensor, "rnn target"],
     target: Float[Tensor, "rnn target"],
-    sure: Sureness,
+    calibration: Calibration,
     about: pa.Table,
     roles: Roles,
 ) -> pa.Table:
-    """What was predicted of held-out snapshots, how good that was, and how sure it claimed to be."""
+    """What was predicted of held-out snapshots, how good that was, and what was claimed of it."""
     chosen = torch.from_numpy(roles.held_out)
     outputs, target = outputs[chosen], target[chosen]
     table = about.filter(pa.array(roles.held_out))
@@ -129,8 +133,8 @@ def _rows(
         columns[name] = pa.array(values.astype(np.float64))
     if isinstance(prop, Classes):
         columns["parts"] = pa.array([prop.parts] * count)
-    used = roles.calibration[roles.held_out]  # what set how sure they are cannot tell how well
-    for name, values in statements(prop, outputs, target, sure).items():
+    used = roles.calibration[roles.held_out]  # what calibrated predictions cannot test that
+    for name, values in statements(prop, outputs, target, calibration).items():
         hidden = used if name in CLAIMS else np.zeros_like(used)
         columns[name] = pa.array([None if own else one for own, one in zip(hidden, values.tolist())])
     for name, values in (("prediction", outputs), ("target", target)):

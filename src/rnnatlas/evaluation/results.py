@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 
 from rnnatlas.emulation.model import read_settings
 from rnnatlas.errors import RunFormatError
-from rnnatlas.evaluation.evaluate import COST, LOSSES, PREDICTIONS, read_cost
+from rnnatlas.evaluation.evaluate import COST, LOSSES, PREDICTIONS, PREDICTORS, read_cost
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
-from rnnatlas.evaluation.model import PREDICTORS
 from rnnatlas.evaluation.pairs import Tables, comparisons, numbers
 from rnnatlas.files import replacing, write_json
 from rnnatlas.intervals import Interval
@@ -29,7 +28,7 @@ SCHEMA = pa.schema(
         ("name", pa.string()),  # what is measured, as in metrics.json
         ("split", pa.string()),  # null for costs
         ("encoder", pa.string()),  # its label in the experiment
-        ("of", pa.string()),  # what the emulator was told, or what the predictor read
+        ("of", pa.string()),  # what the emulator was conditioned on, or the predictor read
         ("versus", pa.string()),  # for differences and ratios: the other side's encoder
         ("versus_of", pa.string()),
         ("seeds", pa.list_(pa.field("element", pa.int64()))),  # as Parquet calls it
@@ -65,7 +64,7 @@ def check_evaluated(run: Path | str) -> None:
 def collect(runs: Runs, since: int = 0) -> pa.Table:
     """Figures, paired differences, ratios and costs of several runs of one zoo; see `SCHEMA`.
 
-    Encoders are compared with one another by what was told or read alike (own and own, embedding and
+    Encoders are compared with one another by what was conditioned on or read alike (embedding and
     embedding), and each embedding with everything beside it.
 
     Args:
@@ -158,18 +157,19 @@ def _read(own: Mapping[int, Path | str], since: int) -> Tables:
 
 
 def _check_alike(runs: Runs, tables: Mapping[str, Tables]) -> None:
-    """Makes sure that rows of all runs are of the same RNNs, and within an encoder of the same predictions.
+    """Makes sure that all runs are of one zoo and divergence, and within an encoder of the same rows.
 
     Figures are put together row by row.
     """
-    first: tuple[str | Path, tuple[str, pa.Table]] | None = None
+    first: tuple[str | Path, Any] | None = None
     for label, (lost, predicted) in tables.items():
         paths = list(runs[label].values())
         for run, table in zip(paths, lost, strict=True):
             # zoos call their snapshots alike
-            about = read_settings(Path(run)).zoo_identity, table.select(["id", "divergence"])
+            about = read_settings(Path(run)).zoo_identity, table["divergence"].unique().to_pylist()
             first = first or (run, about)
-            if about != first[1]:
+            rows = table.select(["id", "divergence"])
+            if about != first[1] or not rows.equals(lost[0].select(["id", "divergence"])):
                 raise RunFormatError(
                     f"the runs {first[0]} and {run} were evaluated on other RNNs or trained on other "
                     "divergences, so they cannot be compared; train both on the same zoo and divergence"

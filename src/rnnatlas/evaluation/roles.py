@@ -14,14 +14,14 @@ HELD_OUT_TASKS = ("validation", "ood")
 """Those whose tasks were held out, not RNNs alone."""
 
 CALIBRATED_ON = "the split validation, whose tasks no predictor knows"
-"""What says how sure predictions are, in words."""
+"""What calibrates predictions, in words."""
 
 
 def assign(zoo: Zoo, snapshots: pa.Table, seed: int) -> Roles:
     """Training RNNs are those of the split "train" and of half of the OOD tasks (`ood_half`).
 
     Every sixth of their runs stays out and says when to stop. Most of these trained the encoder, so the
-    split "validation" says how sure predictions are (docs/decisions/0012-property-benchmark.md).
+    split "validation" calibrates predictions (docs/decisions/0012-property-benchmark.md).
 
     Args:
         zoo: Has a task.

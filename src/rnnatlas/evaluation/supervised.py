@@ -1,6 +1,5 @@
 """Encoder and predictor trained together on a property: what pre-training is compared with."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from rnnatlas import seeds
-from rnnatlas.emulation.model import Model
+from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.encoders.base import EMBED, TOGETHER
-from rnnatlas.evaluation.features import Groups, set_scales, started
+from rnnatlas.evaluation.features import RNNs, set_scales, started
 from rnnatlas.evaluation.roles import Roles
 from rnnatlas.properties import registry
 from rnnatlas.properties.base import Property
@@ -51,33 +50,39 @@ class SupervisedSettings:
         above_zero(self, "learning_rate")
 
 
-def updates(settings: SupervisedSettings, model: Model) -> int:
+def updates(settings: SupervisedSettings, run: TrainedRun) -> int:
     """How many updates training takes at most."""
-    return settings.steps or model.settings.emulation.steps
+    return settings.steps or run.settings.emulation.steps
 
 
 class Supervised(nn.Module):
     """An encoder with a predictor on top, over the snapshots of a zoo.
 
     Args:
-        model: A trained run, whose kind of encoder starts anew as that of the run did, on its device; the
+        run: A trained run, whose kind of encoder starts anew as that of the run did, on its device; the
             predictor stays on the CPU.
         prop: What is predicted.
-        groups: Weights of all snapshots.
+        rnns: All snapshots' RNNs.
         roles: What these serve for.
         head: How the predictor is built.
+        inputs: Some of the inputs that training RNNs read in their rollouts.
     """
 
-    def __init__(self, model: Model, prop: Property, groups: Groups, roles: Roles, head: PredictorSettings):
+    def __init__(
+        self,
+        run: TrainedRun,
+        prop: Property,
+        rnns: RNNs,
+        roles: Roles,
+        head: PredictorSettings,
+        inputs: Float[Tensor, "sample input"],
+    ):
         super().__init__()
-        fresh = started(model, model.settings.seed).to(model.device)
-        set_scales(fresh, groups, roles.start)
+        fresh = started(run, run.settings.seed).to(run.device)
+        set_scales(fresh, rnns, roles.start, inputs)
         self.encoder = fresh.encoder.eval()
         self.predictor = Predictor(EMBED, prop.width, head)
-        self._populations = [population.to(model.device) for _, population in groups]
-        self._where = np.zeros((len(roles.train), 2), dtype=np.int64)
-        for number, (positions, _) in enumerate(groups):
-            self._where[positions] = np.stack([np.full(len(positions), number), np.arange(len(positions))], 1)
+        self._rnns = rnns.to(run.device)
         with torch.no_grad():
             self.predictor.standardise(self._embed(np.flatnonzero(roles.train)))
 
@@ -86,46 +91,41 @@ class Supervised(nn.Module):
         return self.predictor(self._embed(rows))
 
     def _embed(self, rows: Int[np.ndarray, " row"]) -> Float[Tensor, "row embed"]:
-        vectors = torch.empty(len(rows), EMBED)
-        number, place = self._where[rows].T
-        for one in np.unique(number):
-            own = np.flatnonzero(number == one)
-            chunks = np.array_split(own, math.ceil(len(own) / TOGETHER))
-            population = self._populations[one]
-            parts = [self.encoder(population.select(place[chunk].tolist())).cpu() for chunk in chunks]
-            vectors = vectors.index_copy(0, torch.from_numpy(own), torch.cat(parts))
-        return vectors
+        chosen = torch.from_numpy(rows).to(self._rnns.device)
+        return torch.cat([self.encoder(self._rnns.select(some)).cpu() for some in chosen.split(TOGETHER)])
 
 
 def fit(
-    model: Model,
+    run: TrainedRun,
     prop: Property,
-    groups: Groups,
+    rnns: RNNs,
     target: Float[Tensor, "rnn target"],
     roles: Roles,
     settings: SupervisedSettings,
+    inputs: Float[Tensor, "sample input"],
     head: PredictorSettings | None = None,
     tell: Callable[[int], None] = lambda steps: None,
 ) -> Supervised:
     """Trains the kind of encoder that a run has, from where it started, together with a predictor.
 
     Args:
-        model: The run; it is not changed.
+        run: The run; it is not changed.
         prop: What is predicted.
-        groups: Weights of all snapshots.
+        rnns: All snapshots' RNNs.
         target: `prop.target` of them.
         roles: What they serve for.
         settings: How to train.
+        inputs: Some of the inputs that training RNNs read in their rollouts.
         head: How the predictor is built and trained; the defaults without it.
         tell: Called with the number of steps just made, and in the end with those that stopping saved.
     """
     head = head or PredictorSettings()
-    gpus = [model.device] if model.device.type == "cuda" else []
+    gpus = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(gpus), torch.enable_grad():
-        noise = int(seeds.stream(model.settings.seed, "predictor", prop.name).integers(1 << 62))
-        seeds.seed_torch(noise, model.device)
-        whole = Supervised(model, prop, groups, roles, head)
-        emulation = model.settings.emulation
+        noise = int(seeds.stream(run.settings.seed, "predictor", prop.name).integers(1 << 62))
+        seeds.seed_torch(noise, run.device)
+        whole = Supervised(run, prop, rnns, roles, head, inputs)
+        emulation = run.settings.emulation
         parts = [
             {
                 "params": list(whole.encoder.parameters()),
@@ -145,7 +145,7 @@ def fit(
             lambda: rows[torch.randint(len(rows), (settings.rnns,))],
             held_out,
             torch.optim.AdamW(parts, fused=True),
-            steps=updates(settings, model),
+            steps=updates(settings, run),
             every=settings.every,
             patience=settings.patience,
             clip=lambda: clip_grad_norm_(whole.encoder.parameters(), emulation.clip),
@@ -153,5 +153,5 @@ def fit(
         )
     whole.eval().requires_grad_(False)
     kept = np.flatnonzero(roles.calibration)
-    whole.predictor.sure = calibrate(prop, whole(kept), target[torch.from_numpy(kept)])
+    whole.predictor.calibration = calibrate(prop, whole(kept), target[torch.from_numpy(kept)])
     return whole

@@ -1,4 +1,4 @@
-"""What embeddings tell about RNNs: predictors of properties and the baselines they must beat."""
+"""What can be predicted of an RNN from its embedding."""
 
 from rnnatlas.registry import Registry, make_indexable
 

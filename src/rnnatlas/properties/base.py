@@ -70,7 +70,7 @@ class Property(ABC):
 
     @abstractmethod
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
-        """Predictions as plain values: `value`, and how sure it is.
+        """Predictions as plain values: `value`, and its uncertainty.
 
         Args:
             outputs: A predictor's, over its temperature.
@@ -91,9 +91,9 @@ class Classes(Property):
         """Names of the parts."""
 
     @abstractmethod
-    def shares(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
+    def probabilities(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
         """The probability of each value of each part."""
 
     @abstractmethod
-    def logits(self, shares: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
+    def logits(self, probabilities: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
         """Outputs that give these probabilities, all between 0 and 1."""

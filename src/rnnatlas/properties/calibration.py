@@ -1,4 +1,4 @@
-"""How sure predictions are: temperatures for classes, split-conformal intervals for numbers.
+"""Calibration of predictions: temperatures for classes, split-conformal intervals for numbers.
 
 Both rest on the validation split, which chose checkpoints but trained neither encoders nor predictors. Its
 tasks are unknown to predictors, so what is claimed of known tasks is claimed too cautiously; figures say by
@@ -16,7 +16,7 @@ from torch import Tensor
 from rnnatlas.properties.base import Classes, Property
 
 CLAIMS = ("confidence", "calibrated_loss", "covered", "half_width")
-"""Those of `statements` that rest on the RNNs that set how sure predictions are."""
+"""Those of `statements` that rest on the RNNs that calibrate predictions."""
 
 COVERAGE = 0.9
 """Share of RNNs whose number should lie within its interval."""
@@ -29,8 +29,8 @@ COLDEST, HOTTEST = 1 / 20, 20.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Sureness:
-    """What turns a predictor's outputs into statements of how sure they are.
+class Calibration:
+    """What turns a predictor's outputs into probabilities and intervals.
 
     Attributes:
         temperature: What logits of classes are divided by; 1 for numbers.
@@ -43,11 +43,11 @@ class Sureness:
 
 def calibrate(
     prop: Property, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
-) -> Sureness:
-    """How sure a predictor may be, from its outputs for RNNs kept for this."""
+) -> Calibration:
+    """The calibration of a predictor, from its outputs for RNNs kept for this."""
     if isinstance(prop, Classes):
-        return Sureness(temperature=_temperature(prop, outputs, target))
-    return Sureness(half_width=half_width(outputs - target))
+        return Calibration(temperature=_temperature(prop, outputs, target))
+    return Calibration(half_width=half_width(outputs - target))
 
 
 def _temperature(prop: Classes, outputs: Tensor, target: Tensor) -> float:
@@ -58,12 +58,12 @@ def _temperature(prop: Classes, outputs: Tensor, target: Tensor) -> float:
         return 1.0
     right = target.view(len(target), len(prop.parts), -1).double()
 
-    def surprise(log_temperature: float) -> float:
-        shares = prop.shares(outputs.double() / math.exp(log_temperature))
-        return -(right * shares.clamp_min(1e-300).log()).sum(2).mean().item()
+    def cross_entropy(log_temperature: float) -> float:
+        probabilities = prop.probabilities(outputs.double() / math.exp(log_temperature))
+        return -(right * probabilities.clamp_min(1e-300).log()).sum(2).mean().item()
 
     bounds = (math.log(COLDEST), math.log(HOTTEST))
-    found: Any = minimize_scalar(surprise, bounds=bounds, method="bounded")
+    found: Any = minimize_scalar(cross_entropy, bounds=bounds, method="bounded")
     return math.exp(found.x)
 
 
@@ -82,7 +82,7 @@ def statements(
     prop: Property,
     outputs: Float[Tensor, "rnn target"],
     target: Float[Tensor, "rnn target"],
-    sure: Sureness,
+    calibration: Calibration,
 ) -> dict[str, np.ndarray]:
     """What was claimed of each RNN and whether it held.
 
@@ -92,19 +92,19 @@ def statements(
         [rnn], whether the interval held the number, and `half_width` [rnn].
     """
     if isinstance(prop, Classes):
-        shares = prop.shares(outputs / sure.temperature)
-        chosen = outputs.view(shares.shape).argmax(2)  # shares of bold outputs may be equal by rounding
-        right = target.view(shares.shape).argmax(2) == chosen
-        loss = prop.loss(prop.logits(shares.flatten(1).clamp(LEAST, 1 - LEAST)), target)
+        probabilities = prop.probabilities(outputs / calibration.temperature)
+        chosen = outputs.view(probabilities.shape).argmax(2)  # bold ones may be equal by rounding
+        right = target.view(probabilities.shape).argmax(2) == chosen
+        loss = prop.loss(prop.logits(probabilities.flatten(1).clamp(LEAST, 1 - LEAST)), target)
         return {
-            "confidence": shares.gather(2, chosen.unsqueeze(2)).squeeze(2).numpy(),
+            "confidence": probabilities.gather(2, chosen.unsqueeze(2)).squeeze(2).numpy(),
             "right": right.numpy(),
             "calibrated_loss": loss.double().numpy(),
         }
-    inside = (outputs - target).abs().amax(1) <= sure.half_width
+    inside = (outputs - target).abs().amax(1) <= calibration.half_width
     return {
         "covered": inside.double().numpy(),
-        "half_width": np.full(len(outputs), sure.half_width),
+        "half_width": np.full(len(outputs), calibration.half_width),
     }
 
 

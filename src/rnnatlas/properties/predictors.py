@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
-from rnnatlas.encoders.base import mean_and_spread
+from rnnatlas.encoders.base import mean_and_sd
 from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.files import replacing
 from rnnatlas.properties.base import Property
-from rnnatlas.properties.calibration import Sureness, calibrate
+from rnnatlas.properties.calibration import Calibration, calibrate
 from rnnatlas.settings import above_zero, at_least_one, settings
 
 FORMAT = "2"
@@ -31,7 +31,7 @@ class Roles:
         start: Snapshots that set an encoder's scales before it is trained, as in emulation.
         train: Those that predictors learn from.
         stopping: Those that choose when they stop.
-        calibration: Those that say how sure their predictions are.
+        calibration: Those that calibrate predictions.
         held_out: Those that figures are of.
     """
 
@@ -108,18 +108,18 @@ class Predictor(nn.Module):
         return self.layers((features - self.mean) / self.scale)
 
     @property
-    def sure(self) -> Sureness:
-        """How sure its outputs are."""
-        return Sureness(self.temperature.item(), self.half_width.item())
+    def calibration(self) -> Calibration:
+        """Temperature and half-width of intervals."""
+        return Calibration(self.temperature.item(), self.half_width.item())
 
-    @sure.setter
-    def sure(self, found: Sureness) -> None:
+    @calibration.setter
+    def calibration(self, found: Calibration) -> None:
         self.temperature.fill_(found.temperature)
         self.half_width.fill_(found.half_width)
 
     def standardise(self, features: Float[Tensor, "rnn feature"]) -> None:
-        """Takes mean and spread of each feature from those of training RNNs."""
-        mean, scale = mean_and_spread(features, 0)
+        """Takes mean and standard deviation of each feature from those of training RNNs."""
+        mean, scale = mean_and_sd(features, 0)
         self.mean.copy_(mean)
         self.scale.copy_(scale)
 
@@ -167,7 +167,7 @@ def fit(
         )
     predictor.eval().requires_grad_(False)
     kept = torch.from_numpy(roles.calibration)
-    predictor.sure = calibrate(prop, predictor(features[kept]), target[kept])
+    predictor.calibration = calibrate(prop, predictor(features[kept]), target[kept])
     return predictor
 
 

@@ -47,13 +47,13 @@ class TrainingStep(Classes):
         """One."""
         return ["step"]
 
-    def shares(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
+    def probabilities(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
         """The softmax."""
         return outputs.softmax(1)[:, None]
 
-    def logits(self, shares: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
+    def logits(self, probabilities: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
         """See `Classes.logits`."""
-        return shares.log()
+        return probabilities.log()
 
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
         """One-hot."""
@@ -82,7 +82,7 @@ class TrainingStep(Classes):
                     str(step): round(share, 4) for step, share in zip(self.steps, row, strict=True)
                 },
             }
-            for (row,) in self.shares(outputs).tolist()
+            for (row,) in self.probabilities(outputs).tolist()
         ]
 
     def as_dict(self) -> dict[str, Any]:

@@ -60,13 +60,13 @@ class TaskProperty(Classes):
         """The numbers that name the task."""
         return list(self.values)
 
-    def shares(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
+    def probabilities(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
         """The sigmoids, scaled to sum to one for each number."""
         return self._groups(functional.logsigmoid(outputs)).softmax(2)
 
-    def logits(self, shares: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
+    def logits(self, probabilities: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
         """See `Classes.logits`."""
-        return shares.logit()
+        return probabilities.logit()
 
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
         """One-hot vectors side by side."""
@@ -96,17 +96,18 @@ class TaskProperty(Classes):
         outputs = outputs.masked_fill(~seen.flatten(), -math.inf)
         best = self._groups(outputs).argmax(2)
         return [
-            self._describe(*rnn) for rnn in zip(self.shares(outputs).tolist(), best.tolist(), strict=True)
+            self._describe(*rnn)
+            for rnn in zip(self.probabilities(outputs).tolist(), best.tolist(), strict=True)
         ]
 
-    def _describe(self, shares: list[list[float]], places: list[int]) -> dict[str, Any]:
+    def _describe(self, probabilities: list[list[float]], places: list[int]) -> dict[str, Any]:
         tables = {
             field: {
                 str(value): round(share, 4)
                 for value, share in zip(values, row, strict=True)
                 if value is not None
             }
-            for (field, values), row in zip(self.values.items(), shares, strict=True)
+            for (field, values), row in zip(self.values.items(), probabilities, strict=True)
         }
         best = {
             field: values[place] for (field, values), place in zip(self.values.items(), places, strict=True)

@@ -83,7 +83,7 @@ def dots(panels: Mapping[str, Rows], axis: str, start_at_zero: bool = False) -> 
     places, ticks, encoders = _places(first)
     for column, rows in enumerate(panels.values(), start=1):
         for kind in dict.fromkeys(of for row in rows.values() for of in row):
-            for encoder in encoders if kind in ("own", "embedding") else [None]:
+            for encoder in encoders if kind in ("conditioned", "embedding") else [None]:
                 points = [
                     (places[own, kind], row[kind])
                     for own, row in rows.items()
@@ -108,7 +108,7 @@ def _places(rows: Rows) -> tuple[dict[tuple[str, str], float], dict[float, str],
     for encoder, row in rows.items():
         for kind in row:
             places[encoder, kind] = height
-            own = kind in ("own", "embedding")
+            own = kind in ("conditioned", "embedding")
             ticks[height] = f"<b>{name(encoder)}</b>" if own else name(kind)
             height += 1
         height += 0.6

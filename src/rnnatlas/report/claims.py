@@ -96,20 +96,20 @@ def claims(table: pa.Table, task: str) -> list[Claim]:
 
 def _emulation(records: Records, published: Published) -> Iterable[Claim | None]:
     lower = functools.partial(_lower, records, records.loss, "validation")
-    mechanistic, probing = ([(one, "own") for one in group] for group in (MECHANISTIC, PROBING))
+    mechanistic, probing = ([(one, "conditioned") for one in group] for group in (MECHANISTIC, PROBING))
     yield lower(
         "emulation of unseen tasks is better with {a} than with {b}",
         [(a, b) for a in probing for b in mechanistic],
     )
     yield lower(
         "emulation of unseen tasks is better with {a} than with {b}",
-        [(("interactive", "own"), ("noninteractive", "own"))],
+        [(("interactive", "conditioned"), ("noninteractive", "conditioned"))],
         published=published.emulation["interactive"] < published.emulation["noninteractive"],
     )
     yield lower(
         "emulation of unseen tasks is better with {a} than with the same encoder whose questions do not "
         "depend on answers",
-        [(("interactive", "own"), (CUT, "own"))],
+        [(("interactive", "conditioned"), (CUT, "conditioned"))],
         published=False,
     )
 
@@ -195,7 +195,7 @@ def orders(table: pa.Table, task: str) -> list[str]:
     if published is None or min(records.seeds.values()) < ENOUGH_SEEDS:
         return []
     told = (
-        ("emulation loss on validation", records.loss, "validation", "own", published.emulation),
+        ("emulation loss on validation", records.loss, "validation", "conditioned", published.emulation),
         (f"{published.score} on OOD of frozen embeddings", published.score, "ood", "embedding",
          published.pretrained),
         (f"{published.score} on OOD, trained end to end", published.score, "ood", "supervised",
@@ -228,13 +228,13 @@ def _ratio(records: Records, published: Published) -> list[str]:
     losses = {
         one: own.mean
         for one in MECHANISTIC
-        if (own := records.figure(records.loss, "validation", (one, "own"))) is not None
+        if (own := records.figure(records.loss, "validation", (one, "conditioned"))) is not None
     }
     if not losses:
         return []
     best = min(losses, key=lambda one: losses[one])
     theirs = published.emulation["interactive"] / min(published.emulation[one] for one in MECHANISTIC)
-    ours = records.over(records.loss, "validation", ("interactive", "own"), (best, "own"))
+    ours = records.over(records.loss, "validation", ("interactive", "conditioned"), (best, "conditioned"))
     if ours is None:
         return []
     return [

@@ -20,7 +20,7 @@ def intervals(figures: Sequence[Figure], name: str, split: str) -> dict[str, Int
 
 def loss_rows(results: Results, name: str, split: str) -> dict[str, dict[str, Interval]]:
     """Emulation losses of every encoder, told its own and others' embeddings, and of z = 0."""
-    return _rows(results, results.losses, name, split, ("own", "shuffled"), "control", ("zero",))
+    return _rows(results, results.losses, name, split, ("conditioned", "shuffled"), "control", ("zero",))
 
 
 def property_rows(results: Results, name: str, split: str) -> dict[str, dict[str, Interval]]:
@@ -106,7 +106,7 @@ def _cell(rows: Any, encoder: str, kind: str, lower: bool | None, beaten: Sequen
     interval = rows.get(encoder, {}).get(kind)
     if interval is None:
         return "–", False
-    if lower is None or kind not in ("own", "embedding"):
+    if lower is None or kind not in ("conditioned", "embedding"):
         return str(interval), False
     beside = [*rows[encoder].items(), *rows.get("control", {}).items(), *rows.get("trivial", {}).items()]
     controls = [own for of, own in beside if of in beaten and np.isfinite(own.mean)]

@@ -1,5 +1,6 @@
 """A closer look at embeddings: do questions depend on answers, do neighbours do the same task."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,22 +14,23 @@ from rnnatlas.atlas.index import Atlas
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.evaluation.roles import HELD_OUT, clusters
 from rnnatlas.intervals import Interval, bootstrap
-from rnnatlas.tasks.base import Signal, Values
+from rnnatlas.rnn import Signal
 
 
-def question_differences(asked: Probing, signal: Signal = "tokens") -> Float[Tensor, "probe time"]:
+def input_differences(probing: Probing, signal: Signal) -> Float[Tensor, "probe time"]:
     """How much the probing inputs differ between RNNs, mean over pairs of RNNs.
 
-    Of tokens this is the total variation: 0 where all RNNs are asked the same, 1 where no two questions
-    share a token. Of numbers it is the mean difference as a share of their range.
+    Of tokens this is the total variation: 0 where all RNNs are shown the same, 1 where no two inputs share a
+    token. Of numbers it is the mean difference as a share of their range, or of the largest difference where
+    they have none.
     """
-    inputs = asked.inputs.permute(1, 2, 0, 3)
+    inputs = probing.inputs.permute(1, 2, 0, 3)
     count = inputs.shape[2]
     if count < 2:
         return torch.zeros(inputs.shape[:2])
-    spread = signal.high - signal.low if isinstance(signal, Values) else 1.0
-    most = 2.0 if signal == "tokens" else inputs.shape[3] * spread
-    return torch.cdist(inputs, inputs, p=1.0).sum((2, 3)) / (most * count * (count - 1))
+    distances = torch.cdist(inputs, inputs, p=1.0)
+    most = signal.width if math.isfinite(signal.width) else distances.max().clamp_min(1e-12)
+    return distances.sum((2, 3)) / (most * count * (count - 1))
 
 
 def same_task(atlas: Atlas, split: str) -> tuple[Interval, float] | None:

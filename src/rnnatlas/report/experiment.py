@@ -169,7 +169,7 @@ class Results:
     def divergence(self) -> str:
         """What the runs were trained on."""
         run = next(iter(next(iter(self.experiment.runs.values())).values()))
-        return read_settings(self.folder / run).emulation.divergence
+        return str(read_settings(self.folder / run).emulation.divergence)
 
     @property
     def splits(self) -> list[str]:

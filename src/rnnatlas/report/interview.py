@@ -11,8 +11,9 @@ from torch import Tensor
 from rnnatlas import seeds
 from rnnatlas.encoders.probing import Probing, ProbingEncoder
 from rnnatlas.report import charts, words
-from rnnatlas.report.diagnostics import question_differences
+from rnnatlas.report.diagnostics import input_differences
 from rnnatlas.report.experiment import Results
+from rnnatlas.rnn import Tokens
 from rnnatlas.tasks.base import Task
 
 SHOWN = 4
@@ -47,7 +48,7 @@ def interview(results: Results, made: MutableMapping[str, charts.Chart]) -> dict
     some = seeds.stream(0, "interview").permutation(table.num_rows)[:ENOUGH]
     population = results.zoo.population(table.take(some))
     differ = {
-        seed: question_differences(encoder.probe(population), task.signal)
+        seed: input_differences(encoder.probe(population), task.interface.input)
         for seed, encoder in encoders.items()
     }
     seed = next(iter(own))
@@ -65,7 +66,7 @@ def interview(results: Results, made: MutableMapping[str, charts.Chart]) -> dict
         "sequence": order[0] + 1,
         "pictured": min(PICTURED, len(order)),
         "sequences": asked.inputs.shape[1],
-        "tokens": task.signal == "tokens",
+        "tokens": isinstance(task.interface.input, Tokens),
         "differences": [(seed, values.mean().item(), values.max().item()) for seed, values in differ.items()],
     }
 

@@ -184,7 +184,7 @@ def _ranking(results: Results, split: str) -> list[str]:
     if min(map(len, results.experiment.runs.values())) < words.ENOUGH_SEEDS:
         return [f"Fewer than {words.ENOUGH_SEEDS} seeds: not ranked."]
     losses = {
-        encoder: comparison.intervals(own, loss_name(results.divergence), split)["own"]
+        encoder: comparison.intervals(own, loss_name(results.divergence), split)["conditioned"]
         for encoder, own in results.losses.items()
     }
     sentences, score = words.ranking(losses, "emulation loss"), words.task_score(results.properties)
@@ -203,7 +203,7 @@ def _ranking(results: Results, split: str) -> list[str]:
 def _differences(results: Results, split: str) -> dict[str, Interval]:
     """For each encoder its emulation loss less that of z = 0."""
     records, name = claims.Records(results.table), loss_name(results.divergence)
-    found = {one: records.less(name, split, (one, "own"), (one, "zero")) for one in results.encoders}
+    found = {one: records.less(name, split, (one, "conditioned"), (one, "zero")) for one in results.encoders}
     return {one: less for one, less in found.items() if less is not None}
 
 

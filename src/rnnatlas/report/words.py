@@ -33,7 +33,7 @@ NAMES = {
     "step": "training step",
     "architecture": "architecture",
     "constant": "constant guess",
-    "own": "own embedding",
+    "conditioned": "own embedding",
     "shuffled": "another RNN's embedding",
     "zero": "no embedding (z = 0)",
     "direction degrees": "angle error in degrees",
@@ -138,7 +138,7 @@ def _beside_zero(outcome: Outcome, zero: Interval) -> str:
 
 def _told(figures: Sequence[Figure], divergence: str, split: str) -> tuple[Interval, Interval, Interval]:
     found = find(figures, loss_name(divergence), split)
-    return found["own"].interval, found["zero"].interval, found["shuffled"].interval
+    return found["conditioned"].interval, found["zero"].interval, found["shuffled"].interval
 
 
 def _paired(difference: Interval | None) -> str:

@@ -1,8 +1,11 @@
-"""RNNs as data: architectures, populations, running them, and what leaves their function unchanged."""
+"""RNNs as data: systems, their architectures, running them, and what leaves their function unchanged."""
 
+from rnnatlas.rnn.blackbox import BlackBox
+from rnnatlas.rnn.mixed import Mixed, groups, populations
 from rnnatlas.rnn.population import Population, RecurrentNetwork
 from rnnatlas.rnn.recognise import FoundRNN, find_rnn, find_rnns
-from rnnatlas.rnn.running import State, backend, draw, run, run_lstm, sample, step
+from rnnatlas.rnn.running import State, backend
+from rnnatlas.rnn.signals import Interface, Signal, Tokens, Values
 from rnnatlas.rnn.spec import GATES, RNNSpec
 from rnnatlas.rnn.symmetry import (
     SYMMETRIES,
@@ -14,26 +17,35 @@ from rnnatlas.rnn.symmetry import (
     scale_units,
     shift_biases,
 )
+from rnnatlas.rnn.system import Index, System, run, sample, step
 
 __all__ = [
     "GATES",
     "SYMMETRIES",
+    "BlackBox",
     "FoundRNN",
+    "Index",
+    "Interface",
+    "Mixed",
     "Population",
     "RNNSpec",
     "RecurrentNetwork",
+    "Signal",
     "State",
     "Symmetry",
+    "System",
+    "Tokens",
+    "Values",
     "backend",
     "canonical_bias",
-    "draw",
     "find_rnn",
     "find_rnns",
     "flip_signs",
+    "groups",
     "permute_hidden",
+    "populations",
     "random_permutations",
     "run",
-    "run_lstm",
     "sample",
     "scale_units",
     "shift_biases",

@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.rnn import running
 from rnnatlas.rnn.recognise import find_rnn
+from rnnatlas.rnn.signals import Interface
 from rnnatlas.rnn.spec import RNNSpec
+from rnnatlas.rnn.system import Index, positions
 
 
 class Population:
-    """N RNNs of one architecture, each parameter stacked along a leading `rnn` axis.
+    """N RNNs of one architecture, each parameter stacked along a leading `rnn` axis: a `System`.
 
     Plain data: indexing, moving and reshaping give new populations and change nothing; gradients flow
     through all of it.
@@ -21,16 +24,31 @@ class Population:
     Args:
         spec: The architecture.
         weights: Parameter name → [rnn, …], with the names and shapes of `spec.shapes`.
+        interface: What the RNNs read and give out; unbounded numbers without it.
 
     Raises:
         RNNSpecMismatch: Names or shapes are not those of `spec`, or the numbers of RNNs differ.
+
+    Example:
+        >>> import rnnatlas as ra, torch
+        >>> population = ra.Population.from_modules([torch.nn.LSTM(5, 16), torch.nn.LSTM(5, 16)])
+        >>> population
+        Population(2 × LSTM 5→16, torch.float32, cpu)
+        >>> population[1]
+        Population(1 × LSTM 5→16, torch.float32, cpu)
     """
 
-    def __init__(self, spec: RNNSpec, weights: Mapping[str, Tensor]):
-        if list(weights) != list(spec.shapes):
+    def __init__(self, spec: RNNSpec, weights: Mapping[str, Tensor], interface: Interface | None = None):
+        if set(weights) != set(spec.shapes):
             raise RNNSpecMismatch(
                 f"the parameters of {spec} should be {', '.join(spec.shapes)}, found {', '.join(weights)}"
             )
+        if interface is not None and interface.sizes != (spec.input, spec.output_size):
+            raise RNNSpecMismatch(
+                f"{spec} reads {spec.input} numbers a step and gives out {spec.output_size}, which does not "
+                f"fit {interface}"
+            )
+        weights = {name: weights[name] for name in spec.shapes}
         count = len(next(iter(weights.values())))
         for name, shape in spec.shapes.items():
             if tuple(weights[name].shape) != (count, *shape):
@@ -39,13 +57,23 @@ class Population:
                     f"found {tuple(weights[name].shape)}"
                 )
         self.spec = spec
-        self.weights = dict(weights)
+        self.weights = weights
+        self.interface = interface or Interface.of(spec)
 
     def __len__(self) -> int:
         return len(next(iter(self.weights.values())))
 
     def __repr__(self) -> str:
         return f"Population({len(self)} × {self.spec}, {self.dtype}, {self.device})"
+
+    def __getitem__(self, index: int | Index) -> "Population":
+        """Some of the RNNs, a single one by its position."""
+        return self.select([index] if isinstance(index, int) else index)
+
+    @property
+    def specs(self) -> tuple[RNNSpec, ...]:
+        """The one architecture."""
+        return (self.spec,)
 
     @property
     def device(self) -> torch.device:
@@ -87,8 +115,7 @@ class Population:
         Raises:
             RNNSpecMismatch: The modules differ in architecture, or one cannot be read.
         """
-        found = [_read_module(module) for module in modules]
-        return cls._stack(found)
+        return cls._stack([read_module(module) for module in modules])
 
     @classmethod
     def from_state_dicts(
@@ -144,7 +171,9 @@ class Population:
         return torch.cat([stacked.flatten(1) for stacked in self.weights.values()], dim=1)
 
     @classmethod
-    def unflatten(cls, spec: RNNSpec, vectors: Float[Tensor, "rnn parameter"]) -> "Population":
+    def unflatten(
+        cls, spec: RNNSpec, vectors: Float[Tensor, "rnn parameter"], interface: Interface | None = None
+    ) -> "Population":
         """The reverse of `flatten`; the weights are views of `vectors`.
 
         Raises:
@@ -155,22 +184,33 @@ class Population:
                 f"{spec} has {spec.parameters} parameters, found vectors of {vectors.shape[1]}"
             )
         sizes = [torch.Size(shape).numel() for shape in spec.shapes.values()]
-        parts = vectors.split(sizes, dim=1)
-        return cls(
-            spec,
-            {
-                name: part.unflatten(1, shape)
-                for (name, shape), part in zip(spec.shapes.items(), parts, strict=True)
-            },
-        )
+        parts = zip(spec.shapes.items(), vectors.split(sizes, dim=1), strict=True)
+        return cls(spec, {name: part.unflatten(1, shape) for (name, shape), part in parts}, interface)
+
+    # --- running -------------------------------------------------------------------------------
+
+    def run(
+        self,
+        inputs: Float[Tensor, "rnn batch time input"] | Float[Tensor, "batch time input"],
+        state: running.State | None = None,
+    ) -> tuple[Float[Tensor, "rnn batch time output"], running.State]:
+        """See `rnnatlas.run`."""
+        return running.run(self, inputs, state)
+
+    def step(
+        self,
+        inputs: Float[Tensor, "rnn batch input"] | Float[Tensor, "batch input"],
+        state: running.State | None = None,
+    ) -> tuple[Float[Tensor, "rnn batch output"], running.State]:
+        """See `rnnatlas.step`."""
+        return running.step(self, inputs, state)
 
     # --- choosing and moving -------------------------------------------------------------------
 
-    def select(self, index: Int[Tensor, " chosen"] | Sequence[int] | slice) -> "Population":
+    def select(self, index: Index) -> "Population":
         """The RNNs at the positions given, in that order."""
-        if not isinstance(index, slice):
-            index = torch.as_tensor(index, dtype=torch.long, device=self.device)
-        return self._map(lambda weight: weight[index])
+        chosen = index if isinstance(index, slice) else positions(index, len(self), self.device)
+        return self._map(lambda weight: weight[chosen])
 
     @classmethod
     def concat(cls, populations: Sequence["Population"]) -> "Population":
@@ -186,13 +226,8 @@ class Population:
                 + (", ".join(sorted(map(str, specs))) or "none")
             )
         first = populations[0]
-        return cls(
-            first.spec,
-            {
-                name: torch.cat([population.weights[name] for population in populations])
-                for name in first.weights
-            },
-        )
+        weights = {name: torch.cat([each.weights[name] for each in populations]) for name in first.weights}
+        return cls(first.spec, weights, first.interface)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Population":
         """The same RNNs on another device or in another precision."""
@@ -217,7 +252,8 @@ class Population:
         return list(self.weights.values())
 
     def _map(self, function: Any) -> "Population":
-        return Population(self.spec, {name: function(weight) for name, weight in self.weights.items()})
+        weights = {name: function(weight) for name, weight in self.weights.items()}
+        return Population(self.spec, weights, self.interface)
 
 
 class RecurrentNetwork(nn.Module):
@@ -246,7 +282,7 @@ class RecurrentNetwork(nn.Module):
         return (hidden if self.head is None else self.head(hidden)), state
 
 
-def _read_module(module: nn.Module | tuple[nn.Module, nn.Linear]) -> tuple[RNNSpec, dict[str, Tensor]]:
+def read_module(module: nn.Module | tuple[nn.Module, nn.Linear]) -> tuple[RNNSpec, dict[str, Tensor]]:
     """The architecture and the weights, which stay connected to the module's parameters."""
     if isinstance(module, tuple):
         rnn, head = module
@@ -255,8 +291,13 @@ def _read_module(module: nn.Module | tuple[nn.Module, nn.Linear]) -> tuple[RNNSp
                 "a pair should be (nn.LSTM, GRU or RNN, nn.Linear), "
                 f"found ({type(rnn).__name__}, {type(head).__name__})"
             )
-    else:
+    elif isinstance(module, nn.Module):
         rnn, head = _parts(module)
+    else:
+        raise RNNSpecMismatch(
+            "expected torch modules that hold an nn.LSTM, nn.GRU or nn.RNN, or pairs (RNN, linear head), "
+            f"found {type(module).__name__}"
+        )
     if getattr(rnn, "proj_size", 0):
         raise RNNSpecMismatch(f"LSTMs with a projection are not supported, found proj_size={rnn.proj_size}")
     cell = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "elman-tanh", "RNN_RELU": "elman-relu"}[rnn.mode]

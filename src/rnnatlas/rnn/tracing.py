@@ -10,13 +10,5 @@ def traced() -> bool:
     True inside `torch.compile`, `torch.func` transforms, dispatch modes and forward-mode derivatives; the
     graph of reverse-mode gradients is what a tensor's own `requires_grad` tells of.
     """
-    return torch.compiler.is_compiling() or _transformed() or torch._C._len_torch_dispatch_stack() > 0
-
-
-def compiled() -> bool:
-    """Whether `torch.compile` or `torch.export` writes a graph that may hold operators of ours."""
-    return torch.compiler.is_compiling() and not _transformed()
-
-
-def _transformed() -> bool:
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return torch.compiler.is_compiling() or transformed or torch._C._len_torch_dispatch_stack() > 0

@@ -4,16 +4,16 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn import functional
 
 from rnnatlas.errors import SettingsError
-from rnnatlas.rnn import Population, run
+from rnnatlas.rnn import Interface, System, run
 from rnnatlas.settings import build
 
 Instance = Mapping[str, Any]
@@ -21,30 +21,19 @@ Instance = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Values:
-    """Numbers of a known range, such as normalised pixels."""
-
-    low: float
-    high: float
-
-
-Signal = Literal["tokens", "values"] | Values
-"""What an RNN reads or gives out: distributions over tokens, numbers from 0 to 1, or those of a range."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Rollouts:
-    """What RNNs read and answered.
+    """What RNNs read and gave out.
 
-    `inputs` is stored compactly (token numbers); `Task.encode_inputs` makes what the RNN reads of it.
+    `inputs` are stored compactly (token numbers, numbers with the mask beside them); `Task.encode_inputs`
+    makes what the RNN reads of them.
     """
 
-    inputs: UInt8[np.ndarray, "rnn rollout stored"]
+    inputs: Shaped[np.ndarray, "rnn rollout *stored"]
     outputs: Float[np.ndarray, "rnn rollout time output"]
 
 
 class Task(ABC):
-    """A family of instances, how to train RNNs on them, and how well a trained RNN does.
+    """A family of instances, how to train RNNs on them, and how well a system does.
 
     Everything random is drawn from the streams given, one an RNN, so an RNN's data do not depend on
     which other RNNs are handled with it.
@@ -88,14 +77,10 @@ class Task(ABC):
             raise SettingsError(f"the task {self.name} brings its own data; leave out --data {data}")
 
     # --- shape of the data -------------------------------------------------------------------
-    input: int
-    output: int
+    interface: Interface
+    """What RNNs read and give out."""
     time: int
     """Time steps that an RNN is run for (rollouts and training alike)."""
-    stored: int
-    """Numbers that one rollout's inputs are stored as."""
-    signal: Signal
-    outcome: Signal
 
     # --- instances ---------------------------------------------------------------------------
     @property
@@ -135,14 +120,14 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def loss(self, population: Population, batch: Any) -> Float[Tensor, " rnn"]:
+    def loss(self, system: System, batch: Any) -> Float[Tensor, " rnn"]:
         """Mean training loss of each RNN on one step's data."""
 
     # --- what a trained RNN does ---------------------------------------------------------------
     @abstractmethod
     def rollouts(
         self,
-        population: Population,
+        system: System,
         instances: Sequence[Instance],
         streams: Sequence[np.random.Generator],
         count: int,
@@ -151,34 +136,39 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(
-        self, population: Population, instances: Sequence[Instance], streams: Sequence[np.random.Generator]
+        self,
+        system: System,
+        instances: Sequence[Instance],
+        streams: Sequence[np.random.Generator],
+        trials: int | None = None,
     ) -> dict[str, Float[np.ndarray, " rnn"]]:
-        """How well each RNN does; "performance" is always among them."""
+        """How well each RNN does; "performance" is always among them.
+
+        Args:
+            system: The RNNs, or emulations of them.
+            instances: What each RNN was trained on.
+            streams: One an RNN.
+            trials: Sequences that each RNN is judged by at most; as the task's settings say without it.
+        """
 
     @abstractmethod
-    def encode_inputs(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time input"]:
+    def encode_inputs(self, stored: Shaped[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time input"]:
         """Stored rollout inputs as what the RNN reads."""
 
-    def answers(
-        self, population: Population, stored: UInt8[Tensor, "rnn rollout stored"]
+    def outputs(
+        self, system: System, stored: Shaped[Tensor, "rnn rollout *stored"]
     ) -> Float[Tensor, "rnn rollout time output"]:
-        """What RNNs give out on stored inputs: log-probabilities where the outcome is tokens."""
-        outputs, _ = run(population, self.encode_inputs(stored).to(population.dtype))
-        return outputs.log_softmax(-1) if self.outcome == "tokens" else outputs
+        """What RNNs give out on stored inputs, as rollouts keep it: of tokens, log-probabilities."""
+        outputs, _ = run(system, self.encode_inputs(stored).to(system.device, system.dtype))
+        return self.interface.output.interpret(outputs)
 
     @abstractmethod
-    def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
-        """1 where a rollout's output carries information, 0 for padding (after the first EOS)."""
+    def mask(self, stored: Shaped[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
+        """1 where a rollout's output carries information, 0 elsewhere, such as after the first EOS."""
 
-    def parts(self, stored: UInt8[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
+    def parts(self, stored: Shaped[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
         """Other masks than `mask`, by name, under which emulation losses are reported as well."""
         return {}
-
-    def solved(
-        self, stored: UInt8[Tensor, "*batch stored"], outputs: Float[Tensor, "*batch time output"]
-    ) -> Float[Tensor, "*batch"] | None:
-        """1 where outputs get a rollout right, 0 elsewhere; None where rollouts do not say what is right."""
-        return None
 
     def picture(
         self, inputs: Float[Tensor, "*batch time input"]
@@ -190,14 +180,15 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:
+    def show(self, stored: Shaped[np.ndarray, "rollout *stored"]) -> list[str]:
         """Rollouts for people, e.g. "aabbcc⏎" or "abca…" for one that never ended."""
 
 
-def surprise(
+def cross_entropy(
     outputs: Float[Tensor, "*batch class"], targets: Int[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch"]:
     """Cross-entropy of each target under logits."""
     # classes first: torch's loops over a last axis as short as ours take four times as long
     logits = outputs.flatten(0, -2).T.contiguous().unsqueeze(0)
-    return cross_entropy(logits, targets.flatten().unsqueeze(0), reduction="none").view(targets.shape)
+    losses = functional.cross_entropy(logits, targets.flatten().unsqueeze(0), reduction="none")
+    return losses.view(targets.shape)

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from rnnatlas.errors import SettingsError
-from rnnatlas.rnn import Population, run, sample
+from rnnatlas.rnn import Interface, System, Tokens, run, sample
 from rnnatlas.seeds import stream
 from rnnatlas.settings import at_least_one, settings
-from rnnatlas.tasks.base import Instance, Rollouts, Task, surprise
+from rnnatlas.tasks.base import Instance, Rollouts, Task, cross_entropy
 
 BLOCK = 512
 """Training steps whose strings are drawn at once; part of what a seed means, like the streams' names."""
@@ -117,20 +117,18 @@ class FormalLanguages(Task):
     noun: ClassVar[str] = "language"
     reads: ClassVar[str] = (
         "strings that it wrote itself. Such strings give the language away as they unfold, so even an "
-        "emulator that is told nothing does fairly well."
+        "unconditional emulator does fairly well."
     )
     performs: ClassVar[str] = "Share of strings written that belong to the language"
     Settings: ClassVar[type] = FormalLanguagesSettings
     settings: FormalLanguagesSettings
-    signal = "tokens"
-    outcome = "tokens"
 
     def __init__(self, settings: FormalLanguagesSettings | None = None):
         super().__init__(settings or FormalLanguagesSettings())
         self.bos = self.settings.tokens
         self.eos = self.settings.tokens + 1
-        self.input = self.output = self.settings.tokens + 2
-        self.stored = self.settings.length
+        tokens = Tokens(self.settings.tokens + 2)
+        self.interface = Interface(tokens, tokens)
         self.time = self.settings.length - 1
         self.letters = string.ascii_lowercase[: self.settings.tokens]
 
@@ -246,55 +244,59 @@ class FormalLanguages(Task):
         self, instances: Sequence[Instance]
     ) -> tuple[list[np.ndarray], Float[Tensor, "rnn batch time input"], Int[Tensor, "rnn batch time"]]:
         tables = [self.strings(instance) for instance in instances]
-        shape = (len(tables), self.settings.largest_n + 1, self.stored)
+        shape = (len(tables), self.settings.largest_n + 1, self.settings.length)
         padded = np.full(shape, self.eos, dtype=np.uint8)
         for own, table in zip(padded, tables, strict=True):
             own[: len(table)] = table
         stored = torch.from_numpy(padded)
         return tables, self.encode_inputs(stored), stored[..., 1:].long()
 
-    def loss(self, population: Population, batch: Strings) -> Float[Tensor, " rnn"]:
+    def loss(self, system: System, batch: Strings) -> Float[Tensor, " rnn"]:
         """Next-token cross-entropy with the true tokens fed; mean over strings and positions, padding too."""
-        outputs, _ = run(population, batch.inputs.to(population.device, population.dtype))
-        each = surprise(outputs, batch.targets.to(population.device))
+        outputs, _ = run(system, batch.inputs.to(system.device, system.dtype))
+        each = cross_entropy(outputs, batch.targets.to(system.device))
         return (each.mean(-1) * batch.weights.to(each)).sum(-1)
 
     # --- what a trained RNN does ---------------------------------------------------------------
     @torch.no_grad()
     def rollouts(
         self,
-        population: Population,
+        system: System,
         instances: Sequence[Instance],
         streams: Sequence[np.random.Generator],
         count: int,
     ) -> Rollouts:
         """Sequences sampled from the RNN itself, with the log-probabilities that it gave each next token."""
-        tokens, log_probs = self._sample(population, streams, count)
+        tokens, log_probs = self._sample(system, streams, count)
         inputs = np.pad(tokens.cpu().numpy(), ((0, 0), (0, 0), (1, 0)), constant_values=self.bos)
         return Rollouts(inputs=inputs, outputs=log_probs.cpu().numpy().astype(np.float16))
 
     @torch.no_grad()
     def metrics(
-        self, population: Population, instances: Sequence[Instance], streams: Sequence[np.random.Generator]
+        self,
+        system: System,
+        instances: Sequence[Instance],
+        streams: Sequence[np.random.Generator],
+        trials: int | None = None,
     ) -> dict[str, Float[np.ndarray, " rnn"]]:
         """Shares "performance" and "finished" of sampled strings, and the expected training "loss"."""
-        tokens, _ = self._sample(population, streams, self.settings.performance_samples)
+        tokens, _ = self._sample(system, streams, trials or self.settings.performance_samples)
         tables, inputs, targets = self._tables(instances)
         weights = torch.zeros(inputs.shape[:2])
         for own, table in zip(weights, tables, strict=True):
             own[: len(table)] = 1 / len(table)
-        loss = self.loss(population, Strings(inputs, targets, weights))
+        loss = self.loss(system, Strings(inputs, targets, weights))
         return {**self.score(tokens.cpu().numpy(), instances), "loss": loss.cpu().numpy()}
 
     def _sample(
-        self, population: Population, streams: Sequence[np.random.Generator], count: int
+        self, system: System, streams: Sequence[np.random.Generator], count: int
     ) -> tuple[UInt8[Tensor, "rnn batch time"], Float[Tensor, "rnn batch time output"]]:
         uniforms = np.stack([own.random((count, self.time), dtype=np.float32) for own in streams])
-        return sample(population, torch.from_numpy(uniforms).to(population.device), self.bos)
+        return sample(system, torch.from_numpy(uniforms).to(system.device), self.bos)
 
     def encode_inputs(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time input"]:
         """One-hot tokens, all but the last, which nothing is predicted from."""
-        return one_hot(stored[..., :-1].long(), self.input).float()
+        return self.interface.input.encode(stored[..., :-1])
 
     def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
         """1 up to the output that should say EOS, 0 from the first EOS read on."""

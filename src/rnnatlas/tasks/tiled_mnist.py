@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rnnatlas.errors import SettingsError
-from rnnatlas.rnn import Population, run
+from rnnatlas.rnn import Interface, System, Tokens, Values, run
 from rnnatlas.seeds import stream
 from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks import digits
-from rnnatlas.tasks.base import Instance, Rollouts, Task, Values, surprise
+from rnnatlas.tasks.base import Instance, Rollouts, Task, cross_entropy
 from rnnatlas.tasks.digits import Digits
 from rnnatlas.tasks.tiles import Images, draws, rotation, tiled, untiled
 
@@ -89,7 +89,7 @@ class TiledMNIST(Task):
         "images that it was not trained on, every other one rotated by its own angle. A rotated image gives "
         "the angle away; unrotated ones, drawn from a set that all RNNs share, do not."
     )
-    performs: ClassVar[str] = "Share of the images in an RNN's rollouts whose digit is told right"
+    performs: ClassVar[str] = "Share of rotated validation images that are classified right"
     Settings: ClassVar[type] = TiledMNISTSettings
     settings: TiledMNISTSettings
     side: ClassVar[int] = 28
@@ -98,9 +98,6 @@ class TiledMNIST(Task):
     """Mean of all pixels of all images, black 0 and white 1."""
     sd: ClassVar[float] = 0.3081
     """Their standard deviation."""
-    signal: Values
-    outcome = "tokens"
-    output = CLASSES
 
     def __init__(self, settings: TiledMNISTSettings | None = None):
         super().__init__(settings or self.Settings())
@@ -109,10 +106,9 @@ class TiledMNIST(Task):
             raise SettingsError(
                 f"task: tile should divide {self.side}, the side of the images of {self.name}, found {tile}"
             )
-        self.input = tile**2
+        pixels = Values(tile**2, low=-self.mean / self.sd, high=(1 - self.mean) / self.sd)
+        self.interface = Interface(pixels, Tokens(CLASSES))
         self.time = (self.side // tile) ** 2 + 1
-        self.stored = PIXELS + self.side**2
-        self.signal = Values(low=-self.mean / self.sd, high=(1 - self.mean) / self.sd)
 
     def prepare(self, data: Path | None = None, progress: bool = False) -> None:
         """See `Task.prepare`."""
@@ -197,26 +193,24 @@ class TiledMNIST(Task):
             chosen=torch.empty(len(instances), 0, dtype=torch.int64),
         )
 
-    def loss(self, population: Population, batch: Images) -> Float[Tensor, " rnn"]:
+    def loss(self, system: System, batch: Images) -> Float[Tensor, " rnn"]:
         """Cross-entropy, mean over images and all time steps."""
-        return self._losses(population, batch)[0]
+        return self._losses(system, batch)[0]
 
-    def _losses(
-        self, population: Population, batch: Images
-    ) -> tuple[Float[Tensor, " rnn"], Float[Tensor, " rnn"]]:
+    def _losses(self, system: System, batch: Images) -> tuple[Float[Tensor, " rnn"], Float[Tensor, " rnn"]]:
         """Mean loss, and the share of images whose digit is the most probable one at the last step."""
-        batch = batch.to(population.device)
+        batch = batch.to(system.device)
         inputs = self._show(batch.images[batch.chosen], batch.grid)
-        outputs, _ = run(population, inputs.to(population.dtype))
+        outputs, _ = run(system, inputs.to(system.dtype))
         labels = batch.labels[batch.chosen]
-        loss = surprise(outputs, labels.unsqueeze(-1).expand(outputs.shape[:-1])).flatten(1).mean(1)
+        loss = cross_entropy(outputs, labels.unsqueeze(-1).expand(outputs.shape[:-1])).flatten(1).mean(1)
         return loss, (outputs[:, :, -1].argmax(-1) == labels).to(loss).mean(1)
 
     # --- what a trained RNN does ---------------------------------------------------------------
     @torch.no_grad()
     def rollouts(
         self,
-        population: Population,
+        system: System,
         instances: Sequence[Instance],
         streams: Sequence[np.random.Generator],
         count: int,
@@ -232,21 +226,25 @@ class TiledMNIST(Task):
         grid = rotation(_angles(instances), self.side)
         rotated = F.grid_sample(images[:, ::2].float(), grid, align_corners=False)
         images[:, ::2] = rotated.round().byte()
-        stored = np.empty((*drawn.shape, self.stored), dtype=np.uint8)
+        stored = np.empty((*drawn.shape, PIXELS + self.side**2), dtype=np.uint8)
         stored[..., ROTATED] = np.arange(count) % 2 == 0
         stored[..., LABEL] = part.labels[drawn]
         stored[..., PIXELS:] = images.flatten(2).numpy()
-        outputs = self.answers(population, torch.from_numpy(stored).to(population.device))
+        outputs = self.outputs(system, torch.from_numpy(stored).to(system.device))
         return Rollouts(inputs=stored, outputs=outputs.cpu().numpy().astype(np.float16))
 
     @torch.no_grad()
     def metrics(
-        self, population: Population, instances: Sequence[Instance], streams: Sequence[np.random.Generator]
+        self,
+        system: System,
+        instances: Sequence[Instance],
+        streams: Sequence[np.random.Generator],
+        trials: int | None = None,
     ) -> dict[str, Float[np.ndarray, " rnn"]]:
         """Losses and accuracies ("performance" is that of validation) on rotated images, the same for all."""
         loss, accuracy = {}, {}
         for name in ("training", "validation"):
-            loss[name], accuracy[name] = self._measure(population, self._images(name, instances))
+            loss[name], accuracy[name] = self._measure(system, self._images(name, instances), trials)
         return {
             "performance": accuracy["validation"],
             "validation_loss": loss["validation"],
@@ -255,14 +253,14 @@ class TiledMNIST(Task):
             "generalisation_gap": loss["validation"] - loss["training"],
         }
 
-    def _measure(self, population: Population, part: Images) -> Float[np.ndarray, "figure rnn"]:
+    def _measure(self, system: System, part: Images, trials: int | None) -> Float[np.ndarray, "figure rnn"]:
         """Mean loss and accuracy over the first images of a part."""
-        part = part.to(population.device)
-        count = min(self.settings.metric_images, len(part.labels))
-        places = torch.arange(count, device=population.device).expand(len(population), -1)
-        total = np.zeros((2, len(population)))
-        for chosen in places.split(max(1, AT_ONCE // len(population)), dim=1):
-            figures = self._losses(population, dataclasses.replace(part, chosen=chosen))
+        part = part.to(system.device)
+        count = min(trials or self.settings.metric_images, len(part.labels))
+        places = torch.arange(count, device=system.device).expand(len(system), -1)
+        total = np.zeros((2, len(system)))
+        for chosen in places.split(max(1, AT_ONCE // len(system)), dim=1):
+            figures = self._losses(system, dataclasses.replace(part, chosen=chosen))
             total += torch.stack(figures).cpu().numpy() * chosen.shape[1]
         return total / count
 
@@ -270,7 +268,7 @@ class TiledMNIST(Task):
         """The stored image, normalised and cut into tiles, after zeros for BOS."""
         places = torch.arange(self.side**2).float().view(1, self.side, self.side, 1)
         order = PIXELS + tiled(places, self.settings.tile).long().flatten(1)[0]
-        tiles = stored[..., order.to(stored.device)].unflatten(-1, (self.time - 1, self.input))
+        tiles = stored[..., order.to(stored.device)].unflatten(-1, (self.time - 1, self.interface.input.size))
         return F.pad(self._normalise(tiles.float()), (0, 0, 1, 0))
 
     def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
@@ -282,12 +280,6 @@ class TiledMNIST(Task):
         everything = self.mask(stored)
         rotated = everything * stored[..., ROTATED, None]
         return {"rotated": rotated, "unrotated": everything - rotated}
-
-    def solved(
-        self, stored: UInt8[Tensor, "*batch stored"], outputs: Float[Tensor, "*batch time output"]
-    ) -> Float[Tensor, "*batch"]:
-        """Whether the digit is the most probable one at the last step."""
-        return (outputs[..., -1, :].argmax(-1) == stored[..., LABEL]).float()
 
     def picture(self, inputs: Float[Tensor, "*batch time input"]) -> Float[Tensor, "*batch height width"]:
         """Tiles where an RNN takes them to be: the first step, where it expects BOS, shows nothing."""

@@ -13,7 +13,7 @@ import torch
 
 from rnnatlas import tasks
 from rnnatlas.errors import RNNSpecMismatch, ZooFormatError
-from rnnatlas.rnn import Population, RNNSpec
+from rnnatlas.rnn import Mixed, Population, RNNSpec
 from rnnatlas.tables import rows_where
 from rnnatlas.tasks.base import Rollouts, Task
 from rnnatlas.zoo.format import BULK, Folder, Shard, column_shape, read_card
@@ -118,32 +118,32 @@ class Zoo:
 
     # --- weights and rollouts ----------------------------------------------------------------
 
-    def population(self, rows: Rows) -> Population:
-        """The RNNs of the snapshots given, in that order.
+    def population(self, rows: Rows) -> Population | Mixed:
+        """The RNNs of the snapshots given, in that order: a population, or `Mixed` of several architectures.
 
         Raises:
-            RNNSpecMismatch: They are of more than one architecture; see `groups`.
+            RNNSpecMismatch: There is no snapshot among them.
             ZooFormatError: A weight is not finite, or a shard is damaged.
         """
         groups = self.groups(rows)
-        if len(groups) != 1:
-            names = ", ".join(str(population.spec) for _, population in groups)
-            raise RNNSpecMismatch(
-                f"these snapshots should share one architecture, found {names or 'no snapshot at all'}; "
-                "choose those of one, or use groups()"
-            )
-        return groups[0][1]
+        if not groups:
+            raise RNNSpecMismatch("expected at least one snapshot, found none; choose others")
+        return (
+            groups[0][1] if len(groups) == 1 else Mixed([(index.tolist(), group) for index, group in groups])
+        )
 
     def groups(self, rows: Rows) -> list[tuple[np.ndarray, Population]]:
         """The RNNs of the snapshots given, one population a spec, each with positions among `rows`."""
         index = self._index(rows)
+        interface = self.task.interface if self.task is not None else None
         groups = []
         for number, spec in enumerate(self.specs):
             positions = np.flatnonzero(self._spec_of_row[index] == number)
             if len(positions):
                 vectors = self._take(index[positions], spec, "weights")
                 self._check_finite(index[positions], vectors)
-                groups.append((positions, Population.unflatten(spec, torch.from_numpy(vectors))))
+                population = Population.unflatten(spec, torch.from_numpy(vectors), interface)
+                groups.append((positions, population))
         return groups
 
     def rollouts(self, rows: Rows) -> Rollouts:
@@ -152,22 +152,26 @@ class Zoo:
         Raises:
             ZooFormatError: The zoo holds none (imported RNNs), or a shard is damaged.
         """
+        return Rollouts(inputs=self.rollout_inputs(rows), outputs=self._rollouts(rows, "rollout_outputs"))
+
+    def rollout_inputs(self, rows: Rows) -> np.ndarray:
+        """The stored inputs of rollouts alone, which leaves outputs unread; errors as `rollouts`."""
+        return self._rollouts(rows, "rollout_inputs")
+
+    def _rollouts(self, rows: Rows, column: str) -> np.ndarray:
+        """An array column of the snapshots given, of whichever architecture."""
         index = self._index(rows)
-        parts = {}
+        whole = None
         for number, spec in enumerate(self.specs):
             positions = np.flatnonzero(self._spec_of_row[index] == number)
-            if len(positions):
-                columns = BULK[1:]
-                parts[number] = positions, [self._take(index[positions], spec, name) for name in columns]
-        arrays = []
-        for place in range(2):
-            first = next(iter(parts.values()))[1][place]
-            whole = np.empty((len(index), *first.shape[1:]), first.dtype) if len(parts) > 1 else first
-            if len(parts) > 1:
-                for positions, columns in parts.values():
-                    whole[positions] = columns[place]
-            arrays.append(whole)
-        return Rollouts(inputs=arrays[0], outputs=arrays[1])
+            if len(positions) or (whole is None and spec == self.specs[-1]):  # of no rows, an empty array
+                values = self._take(index[positions], spec, column)
+                if len(positions) == len(index):
+                    return values
+                whole = np.empty((len(index), *values.shape[1:]), values.dtype) if whole is None else whole
+                whole[positions] = values
+        assert whole is not None, "a zoo has at least one architecture"
+        return whole
 
     def finite(self, rows: Rows) -> np.ndarray:
         """Which of the snapshots given have finite weights throughout."""

@@ -13,8 +13,7 @@ from torch import Tensor
 from rnnatlas.captured import Captured
 from rnnatlas.errors import SettingsError
 from rnnatlas.registry import nearest
-from rnnatlas.rnn import Population, RNNSpec
-from rnnatlas.rnn.spec import GATES
+from rnnatlas.rnn import GATES, Population, RNNSpec
 from rnnatlas.seeds import stream, torch_generator
 from rnnatlas.settings import at_least_one, settings
 from rnnatlas.tasks.base import Instance, Task
@@ -24,14 +23,43 @@ from rnnatlas.zoo.store import DIVERGED
 
 
 @settings
+class Range:
+    """Whole numbers from `low` to `high`, both included, of which each run draws one."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.low <= self.high:
+            raise SettingsError(f"a range should have 1 <= low <= high, found {self.low} to {self.high}")
+
+
+@settings
+class Architecture:
+    """What an architecture has of its own; None for what the zoo's settings say.
+
+    Args:
+        cell: As in `ZooSettings`; so are the others.
+        hidden: Hidden units a layer.
+        layers: Stacked layers.
+    """
+
+    cell: str | tuple[str, ...] | None = None
+    hidden: int | Range | tuple[int, ...] | None = None
+    layers: int | Range | tuple[int, ...] | None = None
+
+
+@settings
 class ZooSettings:
     """How many RNNs a zoo holds and how they are trained; the defaults are the paper's.
 
     Args:
         runs: RNNs, each trained once from its own initialisation.
-        cell: "lstm", "gru", "elman-tanh" or "elman-relu".
-        hidden: Hidden units a layer.
-        layers: Stacked layers.
+        cell: "lstm", "gru", "elman-tanh" or "elman-relu", or a list from which each run draws one.
+        hidden: Hidden units a layer: a number, or a list or a range from which each run draws one.
+        layers: Stacked layers: a number, a list or a range.
+        architectures: Architectures of which each run draws one; none where `cell`, `hidden` and `layers`
+            say all.
         batch: Training sequences a step.
         learning_rate: Pairs (step, rate), between which the rate is linear; constant before and after.
         weight_decay: Decoupled from the gradient, as AdamW has it; for tasks whose instances name none.
@@ -43,9 +71,10 @@ class ZooSettings:
     """
 
     runs: int = 1000
-    cell: str = "lstm"
-    hidden: int = 32
-    layers: int = 2
+    cell: str | tuple[str, ...] = "lstm"
+    hidden: int | Range | tuple[int, ...] = 32
+    layers: int | Range | tuple[int, ...] = 2
+    architectures: tuple[Architecture, ...] = ()
     batch: int = 32
     learning_rate: tuple[tuple[int, float], ...] = ((0, 0.01), (10_000, 0.003), (20_000, 0.0003))
     weight_decay: float = 1e-4
@@ -55,9 +84,15 @@ class ZooSettings:
     split: SplitSettings = SplitSettings()
 
     def __post_init__(self) -> None:
-        if self.cell not in GATES:
-            raise SettingsError(f"cell {self.cell!r} is unknown; {nearest(self.cell, GATES)}")
-        at_least_one(self, "runs", "hidden", "layers", "batch", "rollouts", "runs_per_shard")
+        for architecture in self._architectures:
+            for cell in _choices(architecture["cell"]):
+                if cell not in GATES:
+                    raise SettingsError(f"cell {cell!r} is unknown; {nearest(cell, GATES)}")
+            for name in ("hidden", "layers"):
+                choices = _choices(architecture[name])
+                if not choices or min(choices) < 1:
+                    raise SettingsError(f"{name} should be 1 or more, found {architecture[name]}")
+        at_least_one(self, "runs", "batch", "rollouts", "runs_per_shard")
         for name, steps in (
             ("snapshots", self.snapshots),
             ("learning_rate", [s for s, _ in self.learning_rate]),
@@ -71,11 +106,20 @@ class ZooSettings:
             if not all(0 <= value < np.inf for value in values):
                 raise SettingsError(f"{name} should be finite and not negative, found {values}")
 
-    def spec(self, task: Task) -> RNNSpec:
-        """The RNNs' architecture."""
-        return RNNSpec(
-            cell=self.cell, input=task.input, hidden=self.hidden, layers=self.layers, output=task.output
-        )
+    @property
+    def _architectures(self) -> list[dict[str, Any]]:
+        """Cell, hidden and layers of each architecture, as far as they are not drawn."""
+        zoo = {name: getattr(self, name) for name in ("cell", "hidden", "layers")}
+        own = [{name: value for name, value in vars(one).items() if value} for one in self.architectures]
+        return [{**zoo, **one} for one in own] or [zoo]
+
+    def spec(self, task: Task, run: int = 0, seed: int = 0) -> RNNSpec:
+        """A run's architecture; what is left open is drawn from the run's own stream."""
+        random = stream(seed, "architecture", run)
+        drawn = _draw(random, self._architectures)
+        values = {name: _draw(random, _choices(value)) for name, value in drawn.items()}
+        inputs, outputs = task.interface.sizes
+        return RNNSpec(input=inputs, output=outputs, **values)
 
     @property
     def steps(self) -> int:
@@ -88,9 +132,20 @@ class ZooSettings:
         return float(np.interp(step, steps, rates))
 
 
+def _choices(value: Any) -> Sequence[Any]:
+    """What a setting leaves open."""
+    if isinstance(value, Range):
+        return range(value.low, value.high + 1)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _draw(random: np.random.Generator, choices: Sequence[Any]) -> Any:
+    return choices[int(random.integers(len(choices)))]
+
+
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Some runs of a zoo, to be trained side by side.
+    """Some runs of a zoo, all of one architecture, to be trained side by side.
 
     Everything random about a run comes from streams named by (zoo seed, run), so it does not matter
     which runs share a chunk or which process trains it.
@@ -101,6 +156,13 @@ class Chunk:
     seed: int
     runs: Sequence[int]
     splits: Sequence[str]
+
+    @property
+    def spec(self) -> RNNSpec:
+        """The architecture of all runs."""
+        specs = {self.settings.spec(self.task, run, self.seed) for run in self.runs}
+        assert len(specs) == 1, "who makes chunks puts runs of one architecture together"
+        return specs.pop()
 
     @property
     def instances(self) -> list[Instance]:
@@ -115,7 +177,7 @@ class Chunk:
 def initialise(chunk: Chunk) -> Population:
     """The runs' RNNs before training."""
     generators = [torch_generator(chunk.seed, "init", run) for run in chunk.runs]
-    return Population.initialise(chunk.settings.spec(chunk.task), generators)
+    return Population.initialise(chunk.spec, generators)
 
 
 def train(
@@ -194,8 +256,10 @@ def snapshots_table(
     splits = [split for split in chunk.splits for _ in parts]
     run, step, weights = rows.pop("run"), rows.pop("step"), rows.pop("weights")
     rollouts = {name: rows.pop(name) for name in ("rollout_inputs", "rollout_outputs")}
-    finite = np.isfinite(weights).all(axis=1)
     metrics = {name: values.astype(np.float32) for name, values in rows.items()}
+    # a finite RNN may give out what half precision calls infinite, and its loss would be NaN
+    parts_of_a_snapshot = (weights, rollouts["rollout_outputs"], *metrics.values())
+    finite = np.logical_and.reduce([_finite(values) for values in parts_of_a_snapshot])
     return pa.table(
         {
             "id": [f"run-{a:05d}-step-{b:05d}" for a, b in zip(run, step, strict=True)],
@@ -210,6 +274,10 @@ def snapshots_table(
             **{name: as_column(values) for name, values in rollouts.items()},
         }
     )
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
 
 
 def _snapshot(chunk: Chunk, step: int, population: Population) -> Mapping[str, np.ndarray]:

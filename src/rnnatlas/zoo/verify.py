@@ -105,7 +105,7 @@ def _compare_outputs(zoo: Zoo, rows: np.ndarray, population: Population) -> tupl
     """Each RNN's largest difference of an output, and whether all of them are within the tolerance."""
     assert zoo.task is not None
     stored = zoo.rollouts(rows)
-    outputs = zoo.task.answers(population, torch.from_numpy(stored.inputs)).numpy()
+    outputs = zoo.task.outputs(population, torch.from_numpy(stored.inputs)).numpy()
     expected = stored.outputs.astype(np.float32)
     differences = np.abs(outputs - expected).reshape(len(rows), -1)
     within = differences <= ATOL + RTOL * np.abs(expected).reshape(len(rows), -1)

@@ -4,17 +4,15 @@ Every RNN of the population has its own weights, so a matrix product over the po
 one: [rnn, batch, in] × [rnn, in, out].
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnatlas.rnn.population import Population
+from rnnatlas.rnn.backends import Stacked
 
 
 def run(
-    population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
+    population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """`rnnatlas.rnn.running` on inputs that are known to fit."""
     spec, weights = population.spec, population.weights
@@ -35,9 +33,9 @@ def run(
 
 
 def step(
-    population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
+    population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """`rnnatlas.rnn.step` on inputs that are known to fit."""
+    """`rnnatlas.rnn.running.step` on inputs that are known to fit."""
     signal = inputs if inputs.ndim == 3 else inputs.expand(len(population), *inputs.shape)
     layers = _unstack(population, signal.shape[1], state)
     last = []
@@ -52,28 +50,36 @@ def step(
 
 
 def _cell(
-    population: Population, suffix: str, projected: Tensor, state: tuple[Tensor, ...]
+    population: Stacked, suffix: str, projected: Tensor, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
     """The next (h, c) or (h,), all [rnn, batch, …]; equations as in torch.nn.LSTM, GRU and RNN."""
-    recurrent = population.weights[f"weight_hh_{suffix}"].mT
-    cell, h = population.spec.cell, state[0]
+    weight, cell, h = population.weights[f"weight_hh_{suffix}"], population.spec.cell, state[0]
     if cell == "gru":
-        bias = population.weights.get(f"bias_hh_{suffix}")
-        r_x, z_x, n_x = projected.chunk(3, -1)
-        r_h, z_h, n_h = _linear(h, recurrent.mT, bias).chunk(3, -1)
-        reset, update = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
-        candidate = torch.tanh(n_x + reset * n_h)
-        return (torch.lerp(candidate, h, update),)
-    gates = torch.baddbmm(projected, h, recurrent)
+        return (gru(projected, _linear(h, weight, population.weights.get(f"bias_hh_{suffix}")), h),)
+    gates = torch.baddbmm(projected, h, weight.mT)
     if cell == "lstm":
-        i, f, g, o = gates.chunk(4, -1)
-        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c
+        return lstm(gates, state[1])
     return (torch.tanh(gates) if cell == "elman-tanh" else torch.relu(gates),)
 
 
+def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The next (h, c) of an LSTM from its gates' summed inputs [..., gate·hidden]."""
+    i, f, g, o = gates.chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def gru(projected: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
+    """The next h of a GRU; the reset gate scales what the recurrence adds to the candidate."""
+    r_x, z_x, n_x = projected.chunk(3, -1)
+    r_h, z_h, n_h = recurrent.chunk(3, -1)
+    reset, update = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    candidate = torch.tanh(n_x + reset * n_h)
+    return torch.lerp(candidate, h, update)
+
+
 def _scan(
-    population: Population, suffix: str, steps: list[Tensor], state: tuple[Tensor, ...], backwards: bool
+    population: Stacked, suffix: str, steps: list[Tensor], state: tuple[Tensor, ...], backwards: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer and direction over time: hidden states [rnn, batch, time, hidden] and the last state."""
     hidden = []
@@ -96,7 +102,7 @@ def _project(signal: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor
     return list(projected.view(time, batch, rnn, rows).transpose(1, 2).unbind(0))
 
 
-def _input_bias(population: Population, suffix: str) -> Tensor | None:
+def _input_bias(population: Stacked, suffix: str) -> Tensor | None:
     """The biases that join the projected input; the GRU keeps `bias_hh` inside its reset gate's reach."""
     if not population.spec.bias:
         return None
@@ -104,21 +110,7 @@ def _input_bias(population: Population, suffix: str) -> Tensor | None:
     return bias if population.spec.cell == "gru" else bias + population.weights[f"bias_hh_{suffix}"]
 
 
-def differentiable_gradients(
-    outputs: Sequence[Tensor],
-    gradients: Sequence[Tensor | None],
-    arguments: Sequence[Tensor | None],
-    wanted: Sequence[bool],
-) -> list[Tensor | None]:
-    """Gradients in the arguments wanted that have gradients themselves, for the other backends."""
-    given = [(y, d_y) for y, d_y in zip(outputs, gradients) if d_y is not None]
-    leaves = [part for part, want in zip(arguments, wanted) if want and part is not None]
-    ends, d_ends = zip(*given)
-    found = iter(torch.autograd.grad(ends, leaves, d_ends, create_graph=True, allow_unused=True))
-    return [next(found) if want else None for want in wanted]
-
-
-def _head(population: Population, hidden: Tensor) -> Tensor:
+def _head(population: Stacked, hidden: Tensor) -> Tensor:
     if population.spec.output is None:
         return hidden
     outputs = _linear(
@@ -134,9 +126,7 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), inputs, weight.mT)
 
 
-def _unstack(
-    population: Population, batch: int, state: tuple[Tensor, ...] | None
-) -> list[tuple[Tensor, ...]]:
+def _unstack(population: Stacked, batch: int, state: tuple[Tensor, ...] | None) -> list[tuple[Tensor, ...]]:
     """The state by layer and direction; zeros where there is none."""
     spec = population.spec
     if state is not None:

@@ -1,36 +1,35 @@
 """The compiled CPU backend: float32 RNNs, forward and backward, threads over RNNs.
 
-`kernels.py` calls the compiled code; this is how torch's autograd and `torch.compile` see it.
+`kernels.py` calls the compiled code; this is how torch's autograd sees it.
 `docs/decisions/0003-cpu-backend.md` has the reasons.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from rnnatlas.rnn.backends import eager, kernels, operator
-from rnnatlas.rnn.backends.kernels import Part, Starts
-from rnnatlas.rnn.population import Population
+from rnnatlas.rnn.backends import Stacked, eager, kernels
+from rnnatlas.rnn.backends.kernels import Part
 from rnnatlas.rnn.spec import RNNSpec
-from rnnatlas.rnn.tracing import compiled, traced
+from rnnatlas.rnn.tracing import traced
 
 _MOST_LAYERS = 64  # of kernels.cpp
 
 
-def applies(population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None) -> bool:
+def applies(population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None) -> bool:
     """Whether the kernels can run this; what they cannot, `eager` can."""
     tensors = (inputs, *(state or ()), *population.weights.values())
     return (
         population.spec.layers <= _MOST_LAYERS
         and all(tensor.dtype is torch.float32 and tensor.is_cpu for tensor in tensors)
-        and (compiled() or not traced())
+        and not traced()
     )
 
 
 def run(
-    population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
+    population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """`rnnatlas.rnn.running` on inputs that are known to fit."""
     if population.spec.bidirectional:
@@ -39,14 +38,14 @@ def run(
 
 
 def step(
-    population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
+    population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """`rnnatlas.rnn.step` on inputs that are known to fit."""
+    """`rnnatlas.rnn.running.step` on inputs that are known to fit."""
     return _one_way(population.spec, True, tuple(population.weights.values()), inputs, state)
 
 
 def _both_ways(
-    population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
+    population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Each layer and direction is an RNN of its own, which reads the sequences or their mirror images."""
     spec, signal, ends = population.spec, inputs, []
@@ -76,9 +75,7 @@ def _one_way(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     h, c = (None, None) if state is None else (state[0], state[1] if len(state) == 2 else None)
     results: Any
-    if compiled():
-        results = operator.run(spec.slug, stepping, inputs, h, c, list(weights))
-    elif not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():
         results, _ = kernels.forward(spec, stepping, weights, (inputs, h, c), save=False)
     elif any(weight.requires_grad for weight in weights):
         results = _Run.apply(spec, stepping, None, inputs, h, c, *weights)
@@ -113,31 +110,9 @@ class _Run(torch.autograd.Function):
         return results
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Part):
         inputs, h, c, *weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled():
-            found = _differentiable_backward(
-                ctx.spec, ctx.stepping, weights, (inputs, h, c), wanted, gradients
-            )
-        else:
-            found = kernels.backward(
-                ctx.spec, ctx.stepping, weights, (inputs, h, c), ctx.kept, wanted, gradients
-            )
+        found = kernels.backward(ctx.spec, ctx.stepping, weights, (inputs, h, c), ctx.kept, wanted, gradients)
         return None, None, None, *found
-
-
-def _differentiable_backward(
-    spec: RNNSpec,
-    stepping: bool,
-    weights: Sequence[Tensor],
-    starts: Starts,
-    wanted: Sequence[bool],
-    gradients: Any,
-) -> list[Part]:
-    """Gradients that have gradients themselves: runs again in plain torch."""
-    inputs, *state = starts
-    population = Population(spec, dict(zip(spec.shapes, weights, strict=True)))
-    end = tuple(part for part in state if part is not None)
-    results, end = (eager.step if stepping else eager.run)(population, inputs, end or None)
-    return eager.differentiable_gradients((results, *end), gradients, (*starts, *weights), wanted)

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rnnatlas.rnn.backends import eager
-from rnnatlas.rnn.population import Population
-from rnnatlas.rnn.spec import RNNSpec
+from rnnatlas.rnn.backends import Stacked, eager
 from rnnatlas.rnn.tracing import traced
 
 Part = Tensor | None
@@ -32,7 +31,7 @@ def installed() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def applies(population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None) -> bool:
+def applies(population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None) -> bool:
     """Whether the kernels can run this; what they cannot, `eager` can."""
     tensors = (inputs, *(state or ()), *population.weights.values())
     return (
@@ -46,9 +45,9 @@ def applies(population: Population, inputs: Tensor, state: tuple[Tensor, ...] | 
 
 
 def run(
-    population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
+    population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """`rnnatlas.rnn.running` on inputs that are known to fit."""
+    """`rnnatlas.rnn.running.run` on inputs that are known to fit."""
     spec, signal, last = population.spec, inputs, []
     starts = eager._unstack(population, inputs.shape[-3], state)
     for layer in range(spec.layers):
@@ -63,15 +62,15 @@ def run(
 
 
 def step(
-    population: Population, inputs: Tensor, state: tuple[Tensor, ...] | None
+    population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """`rnnatlas.rnn.step` on inputs that are known to fit."""
+    """`rnnatlas.rnn.running.step` on inputs that are known to fit."""
     outputs, end = run(population, inputs.unsqueeze(-2), state)
     return outputs.squeeze(-2), end
 
 
 def _layer(
-    population: Population, suffix: str, signal: Tensor, start: tuple[Tensor, ...], backwards: bool
+    population: Stacked, suffix: str, signal: Tensor, start: tuple[Tensor, ...], backwards: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer and direction: hidden states [rnn, batch, time, hidden] and the last state."""
     spec, weights = population.spec, population.weights
@@ -110,18 +109,15 @@ class _Recurrence(torch.autograd.Function):
     def forward(ctx: Any, cell: str, backwards: bool, *arguments: Any):
         hidden, c_end, *kept = _forward(cell, backwards, arguments, keep=True)
         ctx.cell, ctx.backwards, ctx.kept = cell, backwards, kept
-        # `projected` is for gradients of gradients alone
         ctx.save_for_backward(*arguments, hidden)
         return hidden, c_end
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Part):
         *arguments, hidden = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled():
-            found = _differentiable_backward(ctx.cell, ctx.backwards, arguments, wanted, gradients)
-        else:
-            found = _backward(ctx.cell, ctx.backwards, arguments, (hidden, *ctx.kept), gradients)
+        found = _backward(ctx.cell, ctx.backwards, arguments, (hidden, *ctx.kept), gradients)
         return None, None, *(gradient if want else None for gradient, want in zip(found, wanted))
 
 
@@ -170,23 +166,6 @@ def _backward(
     parts = [d_projected] if d_n is None else [d_projected[..., : 2 * units], d_n]
     d_weight = torch.cat([part.flatten(1, 2).mT @ before for part in parts], 1)
     return d_projected, d_weight, None if d_n is None else d_n.sum((1, 2)), d_h, d_c
-
-
-def _differentiable_backward(
-    cell: str, backwards: bool, arguments: Arguments, wanted: Sequence[bool], gradients: Sequence[Part]
-) -> list[Part]:
-    """Gradients that have gradients themselves: runs again in plain torch."""
-    projected, weight, bias_n, h, c = arguments
-    rnn, _, _, rows = projected.shape
-    spec = RNNSpec(cell=cell, input=1, hidden=weight.shape[-1], bias=bias_n is not None)
-    weights = {"weight_ih_l0": weight.new_zeros(rnn, rows, 1), "weight_hh_l0": weight}
-    if bias_n is not None:
-        bias = F.pad(bias_n, (rows - spec.hidden, 0))
-        weights |= {"bias_ih_l0": torch.zeros_like(bias), "bias_hh_l0": bias}
-    start = (h,) if c is None else (h, c)
-    steps = list(projected.unbind(2))
-    hidden, end = eager._scan(Population(spec, weights), "l0", steps, start, backwards)
-    return eager.differentiable_gradients((hidden, end[-1]), gradients, arguments, wanted)
 
 
 def _laid_out(arguments: Arguments) -> Arguments:
