@@ -1,7 +1,7 @@
 """What is embedded, run and emulated: anything that reads a sequence and gives one out, many side by side."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ Index = Int[Tensor, " chosen"] | Sequence[int] | slice
 """Which of the RNNs: positions in any order, or a slice."""
 
 
+@runtime_checkable
 class System(Protocol):
     """RNNs, or whatever behaves like them, run side by side.
 
@@ -59,7 +60,7 @@ class System(Protocol):
         """The RNNs at the positions given, in that order."""
         ...
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "System":
         """The same on another device or in another precision."""
         ...
 

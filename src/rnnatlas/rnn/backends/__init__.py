@@ -1,13 +1,14 @@
 """Ways of running stacked RNNs: a readable one, one compiled for the CPU, one for GPUs."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from rnnatlas.rnn.spec import RNNSpec
 
 
+@runtime_checkable
 class Stacked(Protocol):
     """What a backend reads of a population: the architecture, and each parameter stacked over the RNNs."""
 
