@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rnnatlas import emulation, encoders, properties, tasks, zoo
+    from rnnatlas.atlas.embed import embed
     from rnnatlas.atlas.index import Atlas
-    from rnnatlas.evaluation.model import Model, load
+    from rnnatlas.evaluation.model import Model, load, train
+    from rnnatlas.registry import register
     from rnnatlas.rnn import (
         BlackBox,
         Interface,
@@ -31,18 +33,21 @@ _HOMES = {
     "BlackBox": "rnnatlas.rnn",
     "Interface": "rnnatlas.rnn",
     "Mixed": "rnnatlas.rnn",
-    "Tokens": "rnnatlas.rnn",
-    "Values": "rnnatlas.rnn",
     "Model": "rnnatlas.evaluation.model",
     "Population": "rnnatlas.rnn",
     "RNNSpec": "rnnatlas.rnn",
+    "Tokens": "rnnatlas.rnn",
+    "Values": "rnnatlas.rnn",
     "Zoo": "rnnatlas.zoo.store",
+    "embed": "rnnatlas.atlas.embed",
     "load": "rnnatlas.evaluation.model",
+    "register": "rnnatlas.registry",
     "run": "rnnatlas.rnn",
     "sample": "rnnatlas.rnn",
     "step": "rnnatlas.rnn",
+    "train": "rnnatlas.evaluation.model",
 }
-_PACKAGES = ("emulation", "encoders", "properties", "tasks", "zoo")
+_PACKAGES = ("emulation", "encoders", "importers", "properties", "tasks", "zoo")
 
 __all__ = [
     "Atlas",
@@ -56,14 +61,17 @@ __all__ = [
     "Values",
     "Zoo",
     "__version__",
+    "embed",
     "emulation",
     "encoders",
     "load",
     "properties",
+    "register",
     "run",
     "sample",
     "step",
     "tasks",
+    "train",
     "zoo",
 ]
 

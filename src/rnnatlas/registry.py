@@ -1,13 +1,21 @@
-"""Named parts that load when they are first used."""
+"""Named parts that load when they are first used, and parts of the user's own beside them."""
 
 import difflib
+import functools
 import importlib
+import importlib.metadata
+import inspect
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
-from rnnatlas.errors import UnknownName
+from rnnatlas.errors import SettingsError, UnknownName
+
+PLUGINS = "RNNATLAS_PLUGINS"
+"""Environment variable with modules that register parts, separated by commas; child processes inherit it."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -20,36 +28,141 @@ def nearest(name: str, known: Iterable[str]) -> str:
 class Registry(Mapping[str, Any]):
     """Names with a one-line description each; what a name stands for is imported on first use.
 
+    Names from outside come from `register`, from entry points, and from modules that `--plugin` names.
+
     Args:
         kind: What the names name, for error sentences ("encoder").
         entries: name → (import path "module:attribute", description in one line).
+        base: Import path of the class that parts from outside subclass; None where there are none.
+        group: Entry point group of installed packages that bring such parts.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, tuple[str, str]]):
+    open: ClassVar[list["Registry"]] = []
+    """Those that parts can be added to from outside."""
+
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, tuple[str, str]],
+        base: str | None = None,
+        group: str | None = None,
+    ):
         self.kind = kind
+        self.base = base
         self._entries = dict(entries)
+        self._added: dict[str, Any] = {}
+        self._group = group
+        if base is not None:
+            self.open.append(self)
+
+    def add(self, name: str, part: Any) -> None:
+        """Adds a part of the user's own; a name can be given anew, but not one of this package.
+
+        Raises:
+            SettingsError: This package has a part of that name.
+        """
+        if name in self._entries and name not in self._added:
+            raise SettingsError(f"{name!r} is the name of a {self.kind} of rnnatlas; choose another one")
+        line = (inspect.getdoc(part) or part.__name__).strip().splitlines()[0]
+        self._added[name] = part
+        self._entries[name] = (f"{part.__module__}:{part.__qualname__}", line)
+
+    @functools.cached_property
+    def _from_outside(self) -> None:
+        """Looks once for entry points and plugins."""
+        if self._group is not None:
+            for entry in importlib.metadata.entry_points(group=self._group):
+                self._entries.setdefault(entry.name, (entry.value, f"from the module {entry.module}"))
+        for module in filter(None, os.environ.get(PLUGINS, "").split(",")):
+            load_plugin(module)
 
     def _entry(self, name: str) -> tuple[str, str]:
-        if name not in self._entries:
+        if name not in self:
             raise UnknownName(f"no {self.kind} is called {name!r}; {nearest(name, self._entries)}")
         return self._entries[name]
 
     def __getitem__(self, name: str) -> Any:
-        module, _, attribute = self._entry(name)[0].partition(":")
+        path = self._entry(name)[0]
+        if name in self._added:
+            return self._added[name]
+        module, _, attribute = path.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
     def __contains__(self, name: object) -> bool:
+        if name not in self._entries:
+            self._from_outside  # noqa: B018
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
+        self._from_outside  # noqa: B018
         return iter(self._entries)
 
     def __len__(self) -> int:
+        self._from_outside  # noqa: B018
         return len(self._entries)
 
     def description(self, name: str) -> str:
         """What `name` stands for, in one line; imports nothing."""
         return self._entry(name)[1]
+
+
+def register(part: type, name: str | None = None) -> type:
+    """Adds a task, encoder, importer or property of the user's own; works as a decorator, too.
+
+    Args:
+        part: A subclass of `Task`, `Encoder`, `Importer` or `Property`.
+        name: What it is called; its attribute `name` without it.
+
+    Raises:
+        SettingsError: It is a subclass of none of these, has no name, or one that this package uses.
+
+    Example:
+        >>> import rnnatlas as ra
+        >>> from rnnatlas.properties.scalar import Performance
+        >>> @ra.register
+        ... class Twice(Performance):
+        ...     \"\"\"Performance under another name.\"\"\"
+        ...     name = "twice"
+        >>> ra.properties["twice"].__name__
+        'Twice'
+    """
+    for registry in Registry.open:
+        module, _, attribute = (registry.base or "").partition(":")
+        base = getattr(sys.modules.get(module), attribute, None)  # which who subclasses it has imported
+        if base is not None and isinstance(part, type) and issubclass(part, base):
+            chosen = name or getattr(part, "name", None)
+            if not isinstance(chosen, str):
+                raise SettingsError(
+                    f"{part.__name__} has no name; give it an attribute `name`, or register(part, name)"
+                )
+            registry.add(chosen, part)
+            return part
+    kinds = ", ".join(registry.kind for registry in Registry.open)
+    raise SettingsError(
+        f"expected a class that is a {kinds}, found {part!r}; subclass the base of one of them"
+    )
+
+
+def load_plugin(module: str) -> None:
+    """Imports a module that registers parts, from the current folder or anywhere Python finds it.
+
+    Child processes load it as well.
+
+    Raises:
+        SettingsError: There is no such module, or it cannot be imported.
+    """
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    known = list(filter(None, os.environ.get(PLUGINS, "").split(",")))
+    if module not in known:
+        os.environ[PLUGINS] = ",".join([*known, module])
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise SettingsError(
+            f"the plugin {module} cannot be imported ({error}); give the name of a module, such as my_tasks "
+            "for my_tasks.py in this folder"
+        ) from None
 
 
 class _RegistryPackage(ModuleType):

@@ -17,7 +17,7 @@ from rnnatlas.atlas.layouts import place
 from rnnatlas.emulation.data import accepted
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
-from rnnatlas.rnn import FoundRNN, Interface, Mixed, Population, RNNSpec, Tokens, populations
+from rnnatlas.rnn import FoundRNN, Interface, Mixed, Population, RNNSpec, System, Tokens, populations
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.imports import Checkpoint, checkpoints
 from rnnatlas.zoo.store import Zoo
@@ -60,13 +60,18 @@ class Found:
         return groups[0][1] if len(groups) == 1 else Mixed(groups)
 
 
-def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed: int = 0) -> Atlas:
-    """Embeds all RNNs found at some paths.
+Thing = Path | str | Zoo | System
+"""What can be embedded: a zoo or where it is, checkpoint files, folders of them, or RNNs in memory."""
+
+
+def embed(model: Model, things: Thing | Sequence[Thing], layout: str = LAYOUT, seed: int = 0) -> Atlas:
+    """Embeds all RNNs of zoos, checkpoint files and systems.
 
     Args:
         model: The encoder, with its predictors where the run was evaluated.
-        paths: Zoos, checkpoint files, and folders of them. Snapshots of a zoo that diverged are left out;
-            ids of several zoos begin with the zoo's name.
+        things: Zoos or where they are, checkpoint files, folders of them, and systems. Snapshots of a zoo
+            that diverged are left out; ids of several zoos begin with the zoo's name, those of RNNs in memory
+            are numbers.
         layout: How places on the map are found.
         seed: Of the layout.
 
@@ -75,6 +80,9 @@ def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed:
         ZooFormatError: A zoo is incomplete, damaged or of another format version.
         RNNSpecMismatch: The encoder does not take an RNN's architecture.
     """
+    things = [things] if isinstance(things, (Path, str, Zoo, System)) else list(things)
+    systems = [thing for thing in things if isinstance(thing, System)]
+    paths = [thing for thing in things if not isinstance(thing, System)]
     zoos, files = _sort(paths)
     tables, left_out = [], []
     for zoo, name in zip(zoos, _names(zoos), strict=True):
@@ -87,6 +95,8 @@ def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed:
         found = read(files, model)
         tables.append(_from_files(model, found))
         left_out += found.left_out
+    if systems:
+        tables.append(_from_systems(model, systems))
     table = pa.concat_tables(tables, promote_options="permissive")
     repeated = _repeated(table["id"].to_pylist())
     if repeated:
@@ -105,7 +115,7 @@ def embed(model: Model, paths: Sequence[Path | str], layout: str = LAYOUT, seed:
         "model": digest(model),
         "encoder": model.settings.encoder,
         "seed": model.settings.seed,
-        "sources": [str(path) for path in paths],
+        "sources": [str(thing.path if isinstance(thing, Zoo) else thing) for thing in things],
         "left_out": left_out,
         "layout": layout,
         "layout_seed": seed,
@@ -165,10 +175,17 @@ def digest(model: Model) -> str:
 # --- where RNNs come from --------------------------------------------------------------------------
 
 
-def _sort(paths: Sequence[Path | str]) -> tuple[list[Zoo], list[Path | str]]:
+def _sort(things: Sequence[Path | str | Zoo]) -> tuple[list[Zoo], list[Path | str]]:
     """Zoos, and all else."""
-    zoos = [path for path in paths if "://" in str(path) or (Path(path) / "zoo.json").is_file()]
-    return [Zoo.open(path) for path in zoos], [path for path in paths if path not in zoos]
+    zoos, files = [], []
+    for thing in things:
+        if isinstance(thing, Zoo):
+            zoos.append(thing)
+        elif "://" in str(thing) or (Path(thing) / "zoo.json").is_file():
+            zoos.append(Zoo.open(thing))
+        else:
+            files.append(thing)
+    return zoos, files
 
 
 def _names(zoos: Sequence[Zoo]) -> list[str]:
@@ -258,6 +275,28 @@ def _from_files(model: Model, found: Found) -> pa.Table:
     return _finish(model, table, model.embed(rnns), _written(model, rnns, found.ids))
 
 
+def _from_systems(model: Model, systems: Sequence[System]) -> pa.Table:
+    """RNNs in memory, numbered in their order."""
+    vectors = torch.cat([model.embed(system) for system in systems])
+    ids = [f"rnn-{number:05d}" for number in range(len(vectors))]
+    specs = [spec for system in systems for spec in _slugs(system)]
+    written: list[list[str]] = []
+    for system in systems:
+        own = ids[len(written) : len(written) + len(system)]
+        written += _written(model, system, own)
+    table = pa.table({"id": ids, "spec": pa.array(specs, pa.string()), "source": ["memory"] * len(ids)})
+    return _finish(model, table, vectors, written)
+
+
+def _slugs(system: System) -> list[str | None]:
+    """The architecture of each RNN; None for those whose weights cannot be read."""
+    slugs: list[str | None] = [None] * len(system)
+    for positions, population in populations(system):
+        for position in positions.tolist():
+            slugs[position] = population.spec.slug
+    return slugs
+
+
 def _misfit(model: Model, specs: Sequence[RNNSpec]) -> str | None:
     """Why the encoder does not take one of the architectures, if it does not."""
     reasons = (model.encoder.accepts(Interface.of(spec), spec) for spec in specs)
@@ -293,7 +332,7 @@ def _stored(zoo: Zoo, task: Task, snapshots: pa.Table) -> list[list[str]]:
     return strings
 
 
-def _written(model: Model, rnns: Population | Mixed, ids: list[str]) -> list[list[str]]:
+def _written(model: Model, rnns: System, ids: list[str]) -> list[list[str]]:
     """A few strings that RNNs without rollouts write, where they read and write the task's tokens."""
     task = model.task
     written: list[list[str]] = [[] for _ in ids]

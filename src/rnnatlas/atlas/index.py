@@ -12,15 +12,16 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from rnnatlas.atlas.layouts import place
-from rnnatlas.errors import AtlasFormatError, UnknownName
+from rnnatlas.atlas.map import write_map
+from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName
 from rnnatlas.files import making, write_json
-from rnnatlas.tables import rows_where
+from rnnatlas.tables import flat, rows_where
 
 FORMAT = 1
 CARD, ENTRIES = "atlas.json", "entries.parquet"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Atlas:
     """Embedded RNNs, one row each.
 
@@ -36,6 +37,10 @@ class Atlas:
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    def __repr__(self) -> str:
+        encoder = self.card.get("encoder", "an encoder")
+        return f"Atlas({len(self)} RNNs, embedded by {encoder}; {', '.join(self.table.column_names)})"
 
     @property
     def ids(self) -> list[str]:
@@ -147,6 +152,35 @@ class Atlas:
     def _with_similarity(self, rows: np.ndarray, similarity: np.ndarray) -> pa.Table:
         chosen = self.table.take(pa.array(rows, pa.int64()))
         return chosen.append_column("similarity", pa.array(similarity, pa.float64()))
+
+    # --- looking -------------------------------------------------------------------------------
+    def map(self, out: Path | str, color: str | None = None, layout: str | None = None) -> None:
+        """Writes the map as one HTML file.
+
+        Args:
+            out: The file.
+            color: Column that colours the points at first; the task where known.
+            layout: Places by this layout instead of the atlas's own.
+
+        Raises:
+            OutputExists: The file is there already.
+            UnknownName: No such column or layout.
+        """
+        write_map(self if layout is None else self.placed(layout), out, color)
+
+    def to_pandas(self) -> Any:
+        """All entries as a pandas data frame, structs spread out into columns such as `metrics.performance`.
+
+        Raises:
+            SettingsError: pandas is not installed.
+        """
+        try:
+            return flat(self.table).to_pandas()
+        except ImportError:
+            raise SettingsError(
+                "a data frame needs the package pandas, which is not installed; pip install pandas, or use "
+                "atlas.table"
+            ) from None
 
     def placed(self, layout: str, seed: int = 0) -> "Atlas":
         """The same atlas with places by another layout.

@@ -4,13 +4,12 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from rnnatlas.atlas import colours
-from rnnatlas.atlas.index import Atlas
 from rnnatlas.errors import OutputExists, UnknownName
 from rnnatlas.files import write_text
 from rnnatlas.registry import nearest
@@ -25,26 +24,38 @@ HIDDEN = {"id", "x", "y", "embedding", "samples", "run", "seed"}
 SAMPLES = 5
 
 
-def write_map(atlas: Atlas, out: Path | str, color: str | None = None, layout: str | None = None) -> None:
+class Entries(Protocol):
+    """What a map shows of an atlas."""
+
+    @property
+    def card(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def table(self) -> pa.Table: ...  # noqa: D102
+    @property
+    def ids(self) -> list[str]: ...  # noqa: D102
+    @property
+    def embeddings(self) -> np.ndarray: ...  # noqa: D102
+
+
+def write_map(atlas: Entries, out: Path | str, color: str | None = None) -> None:
     """Writes the map as one HTML file.
 
     Args:
         atlas: What to show.
         out: The file.
         color: Column that colours the points at first; the task where known.
-        layout: Places by this layout instead of the atlas's own.
 
     Raises:
         OutputExists: The file is there already.
-        UnknownName: No such column or layout.
+        UnknownName: No such column.
     """
     out = Path(out)
     if out.exists():
         raise OutputExists(f"{out} exists already; choose another --out, or remove it first")
-    write_text(out, document(atlas if layout is None else atlas.placed(layout), color))
+    write_text(out, document(atlas, color))
 
 
-def document(atlas: Atlas, color: str | None = None) -> str:
+def document(atlas: Entries, color: str | None = None) -> str:
     """The map as HTML text.
 
     Raises:
@@ -57,7 +68,7 @@ def document(atlas: Atlas, color: str | None = None) -> str:
     return render("rnnatlas.atlas", "map.html", data=_data(atlas, color), plotly=get_plotlyjs())
 
 
-def _data(atlas: Atlas, color: str | None) -> dict[str, Any]:
+def _data(atlas: Entries, color: str | None) -> dict[str, Any]:
     table = atlas.table
     columns = colour_columns(table)
     keys = [column["key"] for column in columns]
@@ -67,12 +78,14 @@ def _data(atlas: Atlas, color: str | None) -> dict[str, Any]:
     )
     encoder = atlas.card.get("encoder", "an encoder")
     return {
-        "title": f"Atlas of {len(atlas):,} RNNs",
+        "title": f"Atlas of {atlas.table.num_rows:,} RNNs",
         "subtitle": f"Embedded by the {encoder} encoder, placed by {layout}",
         "note": f"Places come from {layout} and keep neighbourhoods only roughly; the list of nearest RNNs "
         "is computed from the embeddings themselves.",
         "ids": atlas.ids,
-        "labels": table["label"].to_pylist() if "label" in table.column_names else [None] * len(atlas),
+        "labels": table["label"].to_pylist()
+        if "label" in table.column_names
+        else [None] * atlas.table.num_rows,
         "x": _rounded(table["x"]),
         "y": _rounded(table["y"]),
         "embedding": base64.b64encode(atlas.embeddings.astype("<f4").tobytes()).decode("ascii"),

@@ -31,8 +31,7 @@ def map_(
             installed.
     """
     from rnnatlas.atlas.index import Atlas
-    from rnnatlas.atlas.map import write_map
 
     common = common or Common()
-    write_map(Atlas.open(atlas), out, color, layout)
+    Atlas.open(atlas).map(out, color, layout)
     common.say(f"open {out.resolve()} in a browser")

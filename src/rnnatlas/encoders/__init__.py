@@ -30,6 +30,8 @@ registry = Registry(
             "functionalist: each probing input depends on the responses before it",
         ),
     },
+    base="rnnatlas.encoders.base:Encoder",
+    group="rnnatlas.encoders",
 )
 
 CONTROL = "zero"

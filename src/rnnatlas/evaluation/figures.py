@@ -26,6 +26,7 @@ EMULATED = {
 PARTS = {
     "unmasked": ALL,
     "rotated": "all positions of images rotated by the RNN's own angle",
+    "silent": "positions outside of the response period, where nothing was asked of RNNs",
     "unrotated": "all positions of unrotated images, of a set that all RNNs share",
 }
 """Positions that losses are means over besides those that the task's mask leaves, by name."""

@@ -11,6 +11,8 @@ registry = Registry(
         ),
         "safetensors": ("rnnatlas.importers.safetensors:Safetensors", "safetensors (.safetensors)"),
     },
+    base="rnnatlas.importers.base:Importer",
+    group="rnnatlas.importers",
 )
 
 make_indexable(__name__)

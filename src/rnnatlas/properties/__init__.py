@@ -15,6 +15,8 @@ registry = Registry(
         ),
         "step": ("rnnatlas.properties.step:TrainingStep", "how many updates the RNN was trained for"),
     },
+    base="rnnatlas.properties.base:Property",
+    group="rnnatlas.properties",
 )
 
 make_indexable(__name__)

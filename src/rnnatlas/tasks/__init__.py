@@ -17,7 +17,13 @@ registry = Registry(
             "rnnatlas.tasks.tiled_mnist:TiledDigits",
             "the same with small images that come with scikit-learn",
         ),
+        "integrator": (
+            "rnnatlas.tasks.integrator:Integrator",
+            "integrate a noisy stimulus and answer with a number when a cue asks for it",
+        ),
     },
+    base="rnnatlas.tasks.base:Task",
+    group="rnnatlas.tasks",
 )
 
 make_indexable(__name__)
