@@ -35,7 +35,8 @@ def main() -> None:
         print(f"| {words.capital(claim.text)}{note} | {claim.verdict} | {claim.evidence} |")
     for seed, mean, highest in (found["probing"] or {}).get("differences", []):
         print(
-            f"\nQuestions differ by {mean:.3f} on average with seed {seed}, at most {highest:.3f} at a step."
+            f"\nProbing inputs differ by {mean:.3f} on average with seed {seed}, "
+            f"at most {highest:.3f} at a step."
         )
 
 
@@ -52,7 +53,7 @@ def as_markdown(table: dict[str, Any], costs: dict[str, str]) -> str:
     ]
     for encoder, rows in table["groups"]:
         for kind, cells in rows:
-            own = kind in ("own", "embedding")
+            own = kind in ("conditioned", "embedding")
             alone = encoder in ("control", "trivial")
             title = words.name(encoder) if own else words.name(kind) if alone else f"… {words.name(kind)}"
             figures = [text + (" ▴" if clear else "") for text, clear in cells]

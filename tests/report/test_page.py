@@ -11,21 +11,22 @@ import pytest
 import torch
 
 from rnnatlas.atlas.index import Atlas
+from rnnatlas.atlas.pages import render
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.errors import RunFormatError
 from rnnatlas.intervals import Interval
-from rnnatlas.report import comparison
-from rnnatlas.report.diagnostics import degrees_apart, examples, question_differences, same_task
+from rnnatlas.report import comparison, page
+from rnnatlas.report.diagnostics import degrees_apart, examples, input_differences, same_task
 from rnnatlas.report.experiment import Experiment, Results
 from rnnatlas.report.page import contents, write_report
-from rnnatlas.tasks.base import Values
+from rnnatlas.rnn import RNNSpec, Tokens, Values
 
 
 def test_report_of_a_tiny_experiment(experiment):
     out = write_report(experiment)
     text = out.read_text()
-    for heading in ("In short", "What was done", "Emulation", "The interview", "What embeddings tell",
-                    "Neighbours", "How long it took", "How to read this"):  # fmt: skip
+    for heading in ("Results", "Map", "Emulation", "Prediction of properties", "Probing inputs and responses",
+                    "Nearest neighbours", "Methods", "Definitions"):  # fmt: skip
         assert f"<h2>{heading}</h2>" in text
     match = re.search(r'<script type="application/json" id="charts">(.*?)</script>', text, re.S)
     assert match
@@ -46,14 +47,14 @@ def test_sentences_follow_the_intervals(experiment):
     for finding in emulated:
         figures = {f.of: f.interval for f in results.losses[finding.encoder]
                    if (f.name, f.split) == (f"emulation loss, {results.divergence}", split)}  # fmt: skip
-        clearly = figures["own"].high < min(figures["zero"].low, figures["shuffled"].low)
+        clearly = figures["conditioned"].high < min(figures["zero"].low, figures["shuffled"].low)
         assert (finding.outcome == "yes") == clearly
-        assert str(figures["own"]) in finding.text
+        assert str(figures["conditioned"]) in finding.text
 
 
 def test_two_seeds_do_not_rank_and_three_do(experiment):
     results = Results(experiment, Experiment.load(experiment))
-    assert contents(results)["ranking"] == ["Fewer than 3 seeds: not ranked."]
+    assert contents(results)["ranking"] == ["Encoders with fewer than 3 seeds are not ranked."]
     runs = {name: {**own, 2: own[0]} for name, own in results.experiment.runs.items()}
     three = contents(Results(experiment, dataclasses.replace(results.experiment, runs=runs)))
     assert three["ranking"]
@@ -76,7 +77,7 @@ def test_no_headline_where_only_validation_is_held_out(experiment, monkeypatch):
     assert shown["headline"] is None
     assert shown["findings"] == shown["ranking"] == []
     text = write_report(experiment).read_text()
-    assert "which chose nothing" not in text
+    assert "was used to choose checkpoints" not in text
     assert "there is no headline" in text
 
 
@@ -84,8 +85,8 @@ def test_mark_stands_where_all_that_it_names_is_beaten():
     low, high = Interval(0.1, 0.09, 0.11, 9), Interval(0.2, 0.19, 0.21, 9)
 
     def marked(zero, shuffled, lower=True):
-        rows = {"statistics": {"own": low, "shuffled": shuffled}, "control": {"zero": zero}}
-        return comparison._cell(rows, "statistics", "own", lower, ("zero", "shuffled"))[1]
+        rows = {"statistics": {"conditioned": low, "shuffled": shuffled}, "control": {"zero": zero}}
+        return comparison._cell(rows, "statistics", "conditioned", lower, ("zero", "shuffled"))[1]
 
     assert marked(high, high)
     assert not marked(high, low)
@@ -109,12 +110,12 @@ def test_missing_or_damaged_experiment(tmp_path):
         write_report(tmp_path)
 
 
-def test_question_differences_are_mean_total_variations():
+def test_input_differences_are_mean_total_variations():
     same = torch.full((3, 1, 2, 4), 0.25)
-    assert question_differences(Probing(inputs=same, outputs=same)).abs().max() == 0
+    assert input_differences(Probing(inputs=same, outputs=same), Tokens(4)).abs().max() == 0
     opposed = torch.zeros(2, 1, 1, 4)
     opposed[0, ..., 0] = opposed[1, ..., 1] = 1
-    assert question_differences(Probing(inputs=opposed, outputs=opposed)).item() == pytest.approx(1)
+    assert input_differences(Probing(inputs=opposed, outputs=opposed), Tokens(4)).item() == pytest.approx(1)
 
 
 def test_nearest_of_the_same_task_counts_other_runs_only(atlas):
@@ -150,10 +151,10 @@ def test_atlas_of_checkpoints_has_no_examples(atlas):
     assert np.isfinite(bare.embeddings).all()
 
 
-def test_question_differences_of_numbers_are_shares_of_their_range():
+def test_input_differences_of_numbers_are_shares_of_their_range():
     inputs = torch.full((2, 1, 3, 4), -1.0)
     inputs[1, 0, 0], inputs[1, 0, 1] = 3.0, 1.0
-    found = question_differences(Probing(inputs=inputs, outputs=inputs), Values(low=-1.0, high=3.0))
+    found = input_differences(Probing(inputs=inputs, outputs=inputs), Values(4, low=-1.0, high=3.0))
     assert found.tolist() == [[pytest.approx(1), pytest.approx(0.5), 0]]
 
 
@@ -173,3 +174,30 @@ def test_angles_of_nearest_are_the_shorter_way_apart(atlas):
     assert found[0].mean == pytest.approx(30)
     assert found[1] == pytest.approx(((30 + 110 + 150) / 3 + (30 + 80 + 180) / 3) / 2)
     assert degrees_apart(atlas, "ood") is None
+
+
+def test_all_architectures_are_listed_and_colour_a_map(experiment, monkeypatch, atlas):
+    specs = [RNNSpec(cell=cell, input=5, hidden=16, output=5) for cell in ("lstm", "gru")]
+    column = atlas.table.column_names.index("spec")
+    slugs = pa.array([specs[run % 2].slug for run in atlas.table["run"].to_pylist()])
+    mixed = Atlas(atlas.card, atlas.table.set_column(column, "spec", slugs))
+    monkeypatch.setattr(Results, "atlas", mixed)
+    results = Results(experiment, Experiment.load(experiment))
+    shown = contents(results)
+    assert shown["charts"]["map"]["layout"]["meta"]["titles"][-1] == "by architecture"
+    assert [title for _, title in shown["atlas"]["architectures"]] == sorted(map(str, specs))
+    assert len(shown["about"]["architectures"]) == 1
+    monkeypatch.setattr(results.zoo, "specs", [*results.zoo.specs, specs[1]])
+    table = results.zoo.table
+    other = pa.array([specs[1].slug if run < 5 else slug for run, slug in
+                      zip(table["run"].to_pylist(), table["spec"].to_pylist(), strict=True)])  # fmt: skip
+    monkeypatch.setattr(
+        results.zoo, "table", table.set_column(table.column_names.index("spec"), "spec", other)
+    )
+    about = page._about(results)
+    assert [row[2:] for row in about["architectures"]] == [(15, 30), (5, 10)]
+    text = render("rnnatlas.report", "report.html", plotly="", **{**shown, "about": about})
+    assert "RNNs of 2 architectures" in text
+    assert all(
+        f"{title} ({parameters:,} parameters" in text for title, parameters, *_ in about["architectures"]
+    )

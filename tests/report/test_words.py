@@ -4,7 +4,18 @@ import pytest
 
 from rnnatlas.evaluation.figures import Figure
 from rnnatlas.intervals import Interval
-from rnnatlas.report.words import compare, cost, emulation, headline, prediction, ranking, task_score
+from rnnatlas.report.words import (
+    Finding,
+    compare,
+    cost,
+    emulation,
+    headline,
+    name,
+    prediction,
+    ranking,
+    summary,
+    task_score,
+)
 
 
 def interval(mean: float, half: float = 0.01) -> Interval:
@@ -29,7 +40,10 @@ def figures(name: str, split: str = "new-runs", **values: Interval) -> list[Figu
 
 def loss(own: float, zero: float, shuffled: float) -> dict[str, list[Figure]]:
     found = figures(
-        "emulation loss, total-variation", own=interval(own), zero=interval(zero), shuffled=interval(shuffled)
+        "emulation loss, total-variation",
+        conditioned=interval(own),
+        zero=interval(zero),
+        shuffled=interval(shuffled),
     )
     return {"interactive": found}
 
@@ -42,25 +56,27 @@ def say(losses, **extra) -> tuple[str, str]:
 def test_encoder_that_wins():
     outcome, text = say(loss(0.12, 0.18, 0.24))
     assert outcome == "yes"
-    assert text.startswith("emulation loss 0.120 (0.110–0.130), clearly below 0.180 (0.170–0.190)")
-    assert "embedding: 0.240 (0.230–0.250), clearly higher, so it is used." in text
+    assert text.startswith(
+        "emulation loss 0.120 (0.110–0.130), lower than that of the unconditional emulator, 0.180 ("
+    )
+    assert "embedding: 0.240 (0.230–0.250), higher, so the emulator uses the embedding." in text
 
 
 def test_encoder_that_loses():
     outcome, text = say(loss(0.20, 0.17, 0.24))
     assert outcome == "no"
-    assert "clearly above" in text
+    assert "higher than that of the unconditional emulator" in text
     assert "did not help" in text
-    assert "clearly below" not in text
+    assert "lower" not in text
 
 
 @pytest.mark.parametrize("shuffled", [0.12, 0.125, 0.05])
 def test_beating_zero_does_not_help_where_anothers_embedding_does_as_well(shuffled):
     outcome, text = say(loss(0.12, 0.18, shuffled))
     assert outcome == "open"
-    assert "clearly below 0.180" in text
-    assert "cannot be told" in text or "should not happen" in text
-    assert "so it is used" not in text
+    assert "lower than that of the unconditional emulator, 0.180" in text
+    assert "it is open whether" in text or "should not happen" in text
+    assert "so the emulator uses" not in text
 
 
 @pytest.mark.parametrize(
@@ -78,13 +94,13 @@ def test_headline_is_of_a_split_that_chose_nothing(splits, expected):
 def test_tie_says_so_and_mentions_the_paired_difference():
     outcome, text = say(loss(0.17, 0.18, 0.175))
     assert outcome == "open"
-    assert "not apart from 0.180" in text
-    assert "not apart, so whether it is used cannot be told" in text
+    assert "overlaps with that of the unconditional emulator, 0.180" in text
+    assert "the intervals overlap, so it is open whether the emulator uses the embedding" in text
     lower = say(loss(0.17, 0.18, 0.175), differences={"interactive": Interval(-0.01, -0.015, -0.005, 20)})
     assert lower[0] == "open"
-    assert "though lower RNN by RNN (difference −0.010 (−0.015 to −0.005))" in lower[1]
+    assert "the paired difference is below 0, −0.010 (−0.015 to −0.005)" in lower[1]
     neither = say(loss(0.17, 0.18, 0.175), differences={"interactive": Interval(-0.01, -0.02, 0.005, 20)})
-    assert "nor RNN by RNN" in neither[1]
+    assert "the interval of the paired difference includes 0" in neither[1]
 
 
 def test_touching_intervals_are_a_tie():
@@ -106,8 +122,8 @@ def test_prediction_must_beat_every_trivial_predictor():
     )
     (better,) = prediction({"interactive": wins}, "new-runs")
     assert better.outcome == "yes"
-    assert "clearly above every trivial predictor (the best: weight norms, 0.250" in better.text
-    assert "Clearly above the same encoder untrained, 0.300" in better.text
+    assert "higher than every baseline (the best: weight norms, 0.250" in better.text
+    assert "Same encoder untrained: 0.300 (0.250–0.350), lower." in better.text
 
 
 @pytest.mark.parametrize(("untrained", "outcome"), [(0.63, "open"), (0.9, "no")])
@@ -120,7 +136,7 @@ def test_prediction_must_beat_the_untrained_encoder(untrained, outcome):
     )
     (better,) = prediction({"interactive": wins}, "new-runs")
     assert better.outcome == outcome
-    assert "clearly above every trivial predictor" in better.text
+    assert "higher than every baseline" in better.text
 
 
 def test_costs_are_plain_numbers():
@@ -138,9 +154,9 @@ def test_prediction_that_one_baseline_matches_is_open():
     )
     (better,) = prediction({"statistics": ties}, "new-runs")
     assert better.outcome == "open"
-    assert "not apart from weight norms, 0.250 (0.200–0.300)." in better.text
+    assert "overlaps with weight norms, 0.250 (0.200–0.300)." in better.text
     assert "constant" not in better.text
-    assert "Not apart from the same encoder untrained" in better.text
+    assert "Same encoder untrained: 0.330 (0.280–0.380); the intervals overlap." in better.text
 
 
 def test_prediction_below_a_baseline_says_so():
@@ -153,8 +169,8 @@ def test_prediction_below_a_baseline_says_so():
     )
     (better,) = prediction({"statistics": loses}, "new-runs")
     assert better.outcome == "no"
-    assert "clearly below weight norms, 0.300 (0.290–0.310)." in better.text
-    assert "Clearly below the same encoder untrained" in better.text
+    assert "lower than weight norms, 0.300 (0.290–0.310)." in better.text
+    assert "Same encoder untrained: 0.400 (0.390–0.410), higher." in better.text
 
 
 @pytest.mark.parametrize("lower", [True, False])
@@ -164,8 +180,8 @@ def test_ranks_only_where_intervals_part(lower):
         values = {key: 1 - value for key, value in values.items()}
     parted, open_ = ranking({key: interval(value) for key, value in values.items()}, "loss", lower)
     assert parted == (
-        "By loss: interactive probing before layer-wise statistics; "
-        "non-interactive probing before layer-wise statistics."
+        "By loss, interactive probing is better than layer-wise statistics; "
+        "non-interactive probing is better than layer-wise statistics."
     )
     assert open_.startswith("Not ranked")
     assert open_.endswith("interactive probing and non-interactive probing.")
@@ -174,14 +190,14 @@ def test_ranks_only_where_intervals_part(lower):
 def test_many_pairs_are_told_in_few_words():
     values = {"interactive": 0.1, "noninteractive": 0.105, "dws": 0.107, "flat": 0.109, "statistics": 0.2}
     parted, open_ = ranking({key: interval(value) for key, value in values.items()}, "loss")
-    assert parted.count("before") == 4
-    assert open_ == "The intervals of the 6 other pairs overlap, so these are not ranked."
+    assert parted.count("better") == 4
+    assert open_ == "The intervals of the 6 other pairs overlap: not ranked."
 
 
 def test_all_tied_ranks_nothing():
     sentences = ranking({"interactive": interval(0.1), "statistics": interval(0.1)}, "loss")
     assert len(sentences) == 1
-    assert "before" not in sentences[0]
+    assert "better" not in sentences[0]
 
 
 def test_errors_of_angles_are_better_below():
@@ -190,12 +206,12 @@ def test_errors_of_angles_are_better_below():
     )
     (better,) = prediction({"interactive": wins}, "new-runs", "direction degrees")
     assert better.outcome == "yes"
-    assert better.text.startswith("angle error in degrees 20.0 (20.0–20.0), clearly below every trivial")
-    assert "Clearly below the same encoder untrained" in better.text
+    assert better.text.startswith("angle error in degrees 20.0 (20.0–20.0), lower than every baseline")
+    assert "Same encoder untrained: 60.0 (60.0–60.0), higher." in better.text
     (worse,) = prediction({"interactive": figures("direction degrees", embedding=interval(70.0),
                            norms=interval(50.0))}, "new-runs", "direction degrees")  # fmt: skip
     assert worse.outcome == "no"
-    assert "clearly above weight norms" in worse.text
+    assert "higher than weight norms" in worse.text
 
 
 def test_score_of_the_task_is_that_which_the_zoo_has():
@@ -203,3 +219,43 @@ def test_score_of_the_task_is_that_which_the_zoo_has():
         "direction degrees"
     )
     assert task_score({"a": figures("step accuracy", own=interval(1.0))}) is None
+
+
+def test_summary_names_every_encoder_once_by_outcome():
+    def said(**outcomes):
+        return summary([Finding(encoder, outcome, "") for encoder, outcome in outcomes.items()], "It helps")
+
+    assert said(flat="yes", dws="no", statistics="open") == (
+        "It helps for flattened weights, not for equivariant network (DWS); "
+        "for layer-wise statistics it is open."
+    )
+    assert said(flat="no") == "It helps for no encoder; it does not for flattened weights."
+
+
+def test_encoders_from_outside_have_names_and_colours(monkeypatch):
+    from rnnatlas import encoders
+    from rnnatlas.atlas.colours import SPARE, encoder_colour
+    from rnnatlas.encoders.zero import Zero
+
+    class Titled(Zero):
+        title = "an encoder of mine"
+        colour = None
+
+    class Untitled(Zero):
+        title = colour = None
+
+    mine = {"titled": Titled, "untitled": Untitled}
+    monkeypatch.setattr(encoders, "find", lambda key: mine.get(key) or encoders.registry.get(key))
+    assert [name(key) for key in mine] == ["an encoder of mine", "untitled"]
+    shown = ["flat", *mine]
+    found = [encoder_colour(key, shown) for key in shown]
+    assert found == [encoders.registry["flat"].colour, *SPARE[:2]]
+
+
+def test_every_encoder_has_a_name_and_a_colour_of_its_own():
+    from rnnatlas import encoders
+    from rnnatlas.atlas.colours import SPARE
+
+    kinds = [encoders.find(key) for key in (*encoders.registry, encoders.CONTROL)]
+    assert len({kind.title for kind in kinds}) == len({kind.colour for kind in kinds}) == len(kinds)
+    assert not {kind.colour for kind in kinds} & set(SPARE)

@@ -3,15 +3,14 @@
 import math
 from collections.abc import Sequence
 
-ENCODERS = {
-    "statistics": "#b5651d",
-    "noninteractive": "#0072b2",
-    "interactive": "#009e73",
-}
-"""One colour an encoder, the same in every figure."""
+from rnnatlas import encoders
 
-CONTROLS = {"zero": "#6e7781", "shuffled": "#b0b7bf", "untrained": "#c77cb0"}
-SPARE = ("#cc79a7", "#e69f00", "#56b4e9", "#d55e00", "#8c6bb1", "#999933")
+CONTROLS = {"shuffled": "#b0b7bf", "untrained": "#6e7781"}
+BASELINE = "#b0b7bf"
+"""Of trivial predictors, and whatever else is neither an encoder nor a control."""
+
+SPARE = ("#56b4e9", "#d55e00", "#999933", "#44aa99", "#aa4499", "#88776f")
+"""For encoders that have no colour of their own."""
 
 QUALITATIVE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6bb1", "#999933")
 """Okabe and Ito's colours without black, and without their yellow, which vanishes on white."""
@@ -39,11 +38,15 @@ CYCLIC = (
 
 
 def encoder_colour(name: str, among: Sequence[str]) -> str:
-    """An encoder's own colour, or a spare one by its place among those shown."""
-    if name in ENCODERS:
-        return ENCODERS[name]
-    others = [other for other in among if other not in ENCODERS]
-    return SPARE[others.index(name) % len(SPARE)]
+    """An encoder's own colour, or a spare one by its place among those shown that have none either."""
+    own = {other: getattr(encoders.find(other), "colour", None) for other in among}
+    without = [other for other in among if own[other] is None]
+    return own[name] or SPARE[without.index(name) % len(SPARE)]
+
+
+def control_colour(name: str) -> str:
+    """The colour of a control or baseline."""
+    return getattr(encoders.find(name), "colour", None) or CONTROLS.get(name, BASELINE)
 
 
 def categorical(count: int) -> list[str]:
@@ -96,3 +99,7 @@ def _gamma(channel: float) -> float:
 def _scaled(column: Sequence[float | int]) -> list[float]:
     low, high = min(column), max(column)
     return [2 * (value - low) / (high - low) - 1 if high > low else 0.0 for value in column]
+
+
+CYCLIC_DARK = tuple(oklch(0.72, 0.13, 2 * math.pi * place / 10) for place in range(11))
+"""All hues at one lightness: on a dark page twilight's ends vanish."""

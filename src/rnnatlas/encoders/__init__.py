@@ -1,5 +1,7 @@
 """Encoders: from the weights of an RNN to its embedding."""
 
+from typing import Any
+
 from rnnatlas.registry import Registry, make_indexable
 
 registry = Registry(
@@ -41,5 +43,11 @@ controls = Registry(
     "control encoder",
     {CONTROL: ("rnnatlas.encoders.zero:Zero", "leaves the emulator unconditional: every embedding is zero")},
 )
+
+
+def find(name: str) -> Any:
+    """The class of an encoder or control; None for other names, as experiments may give them."""
+    return next((known[name] for known in (registry, controls) if name in known), None)
+
 
 make_indexable(__name__)

@@ -33,6 +33,9 @@ class Encoder(nn.Module, ABC):
     `symmetries` names those of `rnnatlas.rnn.SYMMETRIES` that leave the embedding, too, as it is, for RNNs
     with a head and outside training, where an encoder may draw some of the others at random.
 
+    `title` and `colour` (#rrggbb) are its name for people and its colour in figures; without them it goes by
+    its name in the registry and gets a spare colour.
+
     On a GPU, a training step is a CUDA graph, which repeats what the GPU did once: `read` may not depend on
     numbers that the CPU draws or reads off tensors (`.item()`, masks as indices), nor copy lists or numbers
     to the GPU at each call.
@@ -44,6 +47,8 @@ class Encoder(nn.Module, ABC):
     """
 
     Settings: ClassVar[type]
+    title: ClassVar[str | None] = None
+    colour: ClassVar[str | None] = None
     reads_weights: ClassVar[bool]
     symmetries: ClassVar[frozenset[str]]
 

@@ -46,6 +46,8 @@ class DWS(Encoder):
     """
 
     Settings = DWSSettings
+    title: ClassVar[str | None] = "equivariant network (DWS)"
+    colour: ClassVar[str | None] = "#8c6bb1"
     reads_weights = True
     symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
     mean: Tensor

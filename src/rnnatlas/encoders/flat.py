@@ -1,6 +1,6 @@
 """Flattened weights: all of them as one vector."""
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -38,6 +38,8 @@ class Flat(RowEncoder):
     """
 
     Settings = FlatSettings
+    title: ClassVar[str | None] = "flattened weights"
+    colour: ClassVar[str | None] = "#e69f00"
 
     def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
         super().__init__(interface, spec, settings)

@@ -1,6 +1,6 @@
 """Probing with inputs that depend on the responses so far."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,8 @@ class InteractiveProbing(ProbingEncoder):
     """
 
     Settings = InteractiveSettings
+    title: ClassVar[str | None] = "interactive probing"
+    colour: ClassVar[str | None] = "#009e73"
 
     def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
         super().__init__(interface, spec, settings)

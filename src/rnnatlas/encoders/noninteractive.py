@@ -1,6 +1,6 @@
 """Probing with inputs that are the same for every RNN."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,8 @@ class NonInteractiveProbing(ProbingEncoder):
     """
 
     Settings = ProbingSettings
+    title: ClassVar[str | None] = "non-interactive probing"
+    colour: ClassVar[str | None] = "#0072b2"
 
     def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
         super().__init__(interface, spec, settings)

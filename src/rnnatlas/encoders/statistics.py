@@ -44,6 +44,8 @@ class Statistics(Encoder):
     """
 
     Settings = StatisticsSettings
+    title: ClassVar[str | None] = "layer-wise statistics"
+    colour: ClassVar[str | None] = "#b5651d"
     reads_weights = True
     symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
     mean: Tensor

@@ -1,6 +1,6 @@
 """Parameter transformer: each row of weights is a token."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -49,6 +49,8 @@ class Transformer(RowEncoder):
     """
 
     Settings = TransformerSettings
+    title: ClassVar[str | None] = "parameter transformer"
+    colour: ClassVar[str | None] = "#cc79a7"
 
     def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
         super().__init__(interface, spec, settings)

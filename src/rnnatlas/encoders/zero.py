@@ -24,6 +24,8 @@ class Zero(Encoder):
     """
 
     Settings = ZeroSettings
+    title: ClassVar[str | None] = "unconditional (z = 0)"
+    colour: ClassVar[str | None] = "#6e7781"
     reads_weights = False
     symmetries: ClassVar[frozenset[str]] = frozenset(SYMMETRIES)
 

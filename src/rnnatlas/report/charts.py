@@ -1,6 +1,6 @@
-"""The report's figures, as plotly draws them."""
+"""The report's figures, as plotly draws them; templates/report.js lays out their panels."""
 
-import math
+import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +12,9 @@ from rnnatlas.intervals import Interval
 from rnnatlas.report.words import name
 
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
-INK, QUIET, LINE = "#1f2328", "#656c76", "#e3e1dc"
+INK, QUIET, LINE, FAINT = "var(--ink)", "var(--quiet)", "var(--line)", "var(--faint)"
+"""Colours that the page's style sheet sets, light or dark; the page puts them in."""
+
 AXIS: dict[str, Any] = {
     "gridcolor": LINE,
     "zeroline": False,
@@ -20,54 +22,88 @@ AXIS: dict[str, Any] = {
     "ticks": "",
     "title": {"font": {"size": 12.5, "color": QUIET}, "standoff": 8},
     "tickfont": {"size": 12, "color": QUIET},
-    "automargin": True,
 }
+SCALES = {
+    "sequential": (colours.SEQUENTIAL, colours.DARK),
+    "cyclic": (colours.CYCLIC, colours.CYCLIC_DARK),
+    "heat": (("#f7f5f0", "#9ad2bd", "#2b8f7d", "#0b3d4f"), ("#22262b", "#1f6f66", "#4fb59b", "#d8f3e6")),
+}
+"""Colour scales on a light and on a dark page."""
 
-ABREAST = 4
-"""Panels side by side at most, so that their titles stay apart."""
+OF_THE_ENCODER = ("conditioned", "embedding", "supervised")
+"""Figures in the encoder's colour; the first two stand for the encoder itself."""
 
 Chart = dict[str, Any]
-"""A figure as plotly.js takes it: `data` and `layout`."""
+"""A figure as plotly.js takes it, `data` and `layout`; how its panels are arranged is in `layout.meta`."""
 
 Rows = Mapping[str, Mapping[str, Interval]]
 """Rows of a dot plot: for each encoder, whose figure it is → the interval."""
 
 
-def canvas(rows: int = 1, columns: int = 1, titles: Sequence[str] = (), **options: Any) -> Any:
-    """An empty plotly figure of several panels in the report's style."""
+def canvas(
+    rows: int,
+    columns: int,
+    titles: Sequence[str],
+    *,
+    height: int,
+    narrowest: int,
+    shared: bool = True,
+    **arranged: Any,
+) -> Any:
+    """An empty plotly figure of panels in the report's style.
+
+    Args:
+        rows: Rows of panels.
+        columns: Columns of panels; a page too narrow for all shows some below the others.
+        titles: Of the panels, row by row; of some rows, or none.
+        height: Of a panel, in pixels.
+        narrowest: Least width of a panel.
+        shared: Whether panels of a row have one y axis, and those of a column one x axis.
+        arranged: `most`, columns side by side at most; `square`, whether panels are no higher than wide;
+            `side`, whether the colour bar stands beside all panels, not beside its own.
+    """
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows, columns, subplot_titles=list(titles) or None, **options)
+    figure = make_subplots(rows, columns, shared_xaxes=shared and rows > 1, shared_yaxes=shared)
+    size = {"rows": rows, "columns": columns, "height": height, "narrowest": narrowest}
     figure.update_layout(
         template="none",
         font={"family": FONT, "size": 12.5, "color": INK},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 8, "r": 12, "t": 34 if titles else 10, "b": 8},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.08, "x": 0, "font": {"size": 12.5}},
+        showlegend=False,
         hoverlabel={"font": {"family": FONT}},
+        meta={"titles": escaped(titles), **size, **arranged},
     )
-    figure.update_annotations(font={"size": 13, "color": INK})
     figure.update_xaxes(AXIS)
     figure.update_yaxes(AXIS)
     return figure
 
 
-def small_panels(titles: Sequence[str]) -> tuple[Any, list[dict[str, int]]]:
-    """An empty figure of alike panels, at most `ABREAST` side by side; and where each panel is."""
-    rows, columns = math.ceil(len(titles) / ABREAST), min(len(titles), ABREAST)
-    spacing = {"horizontal_spacing": 0.03, "vertical_spacing": 0.3 / rows}
-    figure = canvas(rows, columns, titles, shared_yaxes=True, **spacing)
-    places = [{"row": number // columns + 1, "col": number % columns + 1} for number in range(len(titles))]
-    return figure, places
+def small_panels(titles: Sequence[str], height: int) -> Any:
+    """An empty figure of alike panels in one row, which the page breaks into several."""
+    return canvas(1, len(titles), titles, height=height, narrowest=205, most=4)
 
 
-def finished(figure: Any, height: int) -> Chart:
+def finished(figure: Any) -> Chart:
     """A figure as the report's page draws it."""
     import json
 
-    figure.update_layout(height=height)
     return json.loads(figure.to_json())
+
+
+def scale(which: str) -> list[list[Any]]:
+    """One of `SCALES`, in the page's colours."""
+    last = len(SCALES[which][0]) - 1
+    return [[place / last, f"var(--{which}-{place})"] for place in range(last + 1)]
+
+
+def escaped(texts: Iterable[Any]) -> list[str]:
+    """Texts that figures show as they are, not as HTML."""
+    return [html.escape(str(text), quote=False) for text in texts]
+
+
+# --- intervals ---------------------------------------------------------------------------------------
 
 
 def dots(panels: Mapping[str, Rows], axis: str, start_at_zero: bool = False) -> Chart:
@@ -78,20 +114,14 @@ def dots(panels: Mapping[str, Rows], axis: str, start_at_zero: bool = False) -> 
         axis: What the dots measure.
         start_at_zero: Whether the axis includes zero.
     """
-    figure = canvas(1, len(panels), list(panels), shared_yaxes=True, horizontal_spacing=0.035)
-    first = next(iter(panels.values()))
-    places, ticks, encoders = _places(first)
+    places, ticks = _places(next(iter(panels.values())))
+    figure = canvas(1, len(panels), list(panels), height=30 + 25 * len(ticks), narrowest=165)
     for column, rows in enumerate(panels.values(), start=1):
-        for kind in dict.fromkeys(of for row in rows.values() for of in row):
-            for encoder in encoders if kind in ("conditioned", "embedding") else [None]:
-                points = [
-                    (places[own, kind], row[kind])
-                    for own, row in rows.items()
-                    if kind in row and encoder in (None, own) and np.isfinite(row[kind].mean)
-                ]
-                _whiskers(
-                    figure, points, _colour(kind, encoder, encoders), column, strong=encoder is not None
-                )
+        for encoder, intervals in rows.items():
+            for of, interval in intervals.items():
+                if np.isfinite(interval.mean):
+                    colour = _colour(of, encoder, list(rows))
+                    _whisker(figure, column, places[encoder, of], interval, colour, of)
     figure.update_xaxes(title_text=axis, range=_range(panels.values(), start_at_zero))
     figure.update_yaxes(
         showgrid=False,
@@ -99,34 +129,34 @@ def dots(panels: Mapping[str, Rows], axis: str, start_at_zero: bool = False) -> 
         ticktext=list(ticks.values()),
         range=[max(ticks) + 0.7, min(ticks) - 0.7],
     )
-    figure.update_layout(showlegend=False)
-    return finished(figure, 90 + 25 * len(ticks) + 8 * len(encoders))
+    return finished(figure)
 
 
-def _places(rows: Rows) -> tuple[dict[tuple[str, str], float], dict[float, str], list[str]]:
-    places, ticks, height = {}, {}, 0.0
-    for encoder, row in rows.items():
-        for kind in row:
-            places[encoder, kind] = height
-            own = kind in ("conditioned", "embedding")
-            ticks[height] = f"<b>{name(encoder)}</b>" if own else name(kind)
-            height += 1
-        height += 0.6
-    return places, ticks, list(rows)
+def _places(rows: Rows) -> tuple[dict[tuple[str, str], float], dict[float, str]]:
+    """How far down each row stands, and what is written beside it."""
+    places, ticks, down = {}, {}, 0.0
+    for encoder, intervals in rows.items():
+        for of in intervals:
+            places[encoder, of] = down
+            [title] = escaped([name(encoder if of in OF_THE_ENCODER[:2] else of)])
+            ticks[down] = f"<b>{title}</b>" if of in OF_THE_ENCODER[:2] else title
+            down += 1
+        down += 0.6
+    return places, ticks
 
 
-def _colour(kind: str, encoder: str | None, encoders: Sequence[str]) -> str:
-    if encoder is not None:
-        return colours.encoder_colour(encoder, encoders)
-    return colours.CONTROLS.get(kind, "#b0b7bf")
+def _colour(of: str, encoder: str, groups: Sequence[str]) -> str:
+    if of in OF_THE_ENCODER:
+        return colours.encoder_colour(encoder, groups)
+    return colours.control_colour(of)
 
 
 def _range(panels: Iterable[Rows], start_at_zero: bool) -> list[float]:
     ends = [
         end
         for rows in panels
-        for row in rows.values()
-        for interval in row.values()
+        for intervals in rows.values()
+        for interval in intervals.values()
         for end in (interval.mean, interval.low, interval.high)
         if np.isfinite(end)
     ]
@@ -135,37 +165,47 @@ def _range(panels: Iterable[Rows], start_at_zero: bool) -> list[float]:
     return [low - pad, high + pad]
 
 
-def _whiskers(
-    figure: Any, points: Sequence[tuple[float, Interval]], colour: str, column: int, strong: bool
-) -> None:
-    where = {"row": 1, "col": column}
-    lines: dict[str, list[float | None]] = {"x": [], "y": []}
-    for place, interval in points:
-        if np.isfinite(interval.low):
-            lines["x"] += [interval.low, interval.high, None]
-            lines["y"] += [place, place, None]
-    line = {"color": colour, "width": 2.6 if strong else 1.8}
-    figure.add_scatter(**lines, mode="lines", line=line, hoverinfo="skip", **where)
+def _whisker(figure: Any, column: int, down: float, interval: Interval, colour: str, of: str) -> None:
+    strong = of in OF_THE_ENCODER
+    if np.isfinite(interval.low):
+        figure.add_scatter(
+            x=[interval.low, interval.high],
+            y=[down, down],
+            mode="lines",
+            line={"color": colour, "width": 2.6 if strong else 1.8},
+            hoverinfo="skip",
+            row=1,
+            col=column,
+        )
+    hollow = of == OF_THE_ENCODER[2]
     figure.add_scatter(
-        x=[interval.mean for _, interval in points],
-        y=[place for place, _ in points],
+        x=[interval.mean],
+        y=[down],
         mode="markers",
-        marker={"color": colour, "size": 10 if strong else 7.5},
-        text=[str(interval) for _, interval in points],
+        marker={
+            "color": "var(--paper)" if hollow else colour,
+            "size": 9 if strong else 7.5,
+            "line": {"color": colour, "width": 2 if hollow else 0},
+        },
+        text=[str(interval)],
         hovertemplate="%{text}<extra></extra>",
-        **where,
+        row=1,
+        col=column,
     )
+
+
+# --- curves and points -------------------------------------------------------------------------------
 
 
 def learning_curves(histories: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]], axis: str) -> Chart:
     """Training and validation loss of every seed, a panel an encoder."""
-    figure, places = small_panels([name(key) for key in histories])
+    figure = small_panels([name(encoder) for encoder in histories], height=210)
     highest = 0.0
-    for place, (encoder, seeds) in zip(places, histories.items(), strict=True):
+    for column, (encoder, seeds) in enumerate(histories.items(), start=1):
         colour = colours.encoder_colour(encoder, list(histories))
         for seed, history in seeds.items():
             for curve, label, line in (
-                ("train_loss", "training", {"color": "#b0b7bf", "width": 1.2}),
+                ("train_loss", "training", {"color": FAINT, "width": 1.2}),
                 ("validation_loss", "validation", {"color": colour, "width": 2}),
             ):
                 if curve not in history:
@@ -179,91 +219,89 @@ def learning_curves(histories: Mapping[str, Mapping[int, Mapping[str, np.ndarray
                     line=line,
                     name=label,
                     hovertemplate=f"{label}, seed {seed}: %{{y:.3f}} at step %{{x}}<extra></extra>",
-                    **place,
+                    row=1,
+                    col=column,
                 )
-    figure.update_xaxes(title_text="training step", rangemode="tozero")
+    figure.update_xaxes(title_text="training step", rangemode="tozero", nticks=5)
     figure.update_yaxes(title_text=axis, col=1)
     figure.update_yaxes(range=[0, 1.15 * highest] if highest else None)
-    figure.update_layout(showlegend=False)
-    return finished(figure, 290 * places[-1]["row"])
+    return finished(figure)
 
 
 def emulated(tables: Mapping[str, Sequence[pa.Table]]) -> Chart:
     """Original against emulated performance, a panel an encoder, a point an RNN and seed."""
-    shown = {encoder: own for encoder, own in tables.items() if own}
-    figure, places = small_panels([name(encoder) for encoder in shown])
-    for place, (encoder, own) in zip(places, shown.items(), strict=True):
+    shown = {encoder: of_seeds for encoder, of_seeds in tables.items() if of_seeds}
+    figure = small_panels([name(encoder) for encoder in shown], height=230)
+    for column, (encoder, of_seeds) in enumerate(shown.items(), start=1):
         figure.add_scatter(
             x=[0, 1],
             y=[0, 1],
             mode="lines",
             line={"color": QUIET, "width": 1, "dash": "dot"},
             hoverinfo="skip",
-            **place,
+            row=1,
+            col=column,
         )
-        for table in own:
+        for table in of_seeds:
             figure.add_scatter(
                 x=table["original"].to_pylist(),
                 y=table["emulated"].to_pylist(),
                 mode="markers",
                 marker={"color": colours.encoder_colour(encoder, list(shown)), "size": 5.5, "opacity": 0.45},
-                text=table["id"].to_pylist(),
+                text=escaped(table["id"].to_pylist()),
                 hovertemplate="%{text}: original %{x:.2f}, emulated %{y:.2f}<extra></extra>",
-                **place,
+                row=1,
+                col=column,
             )
     figure.update_xaxes(title_text="performance of the RNN", range=[-0.03, 1.03])
     figure.update_yaxes(title_text="performance of its emulation", col=1)
     figure.update_yaxes(range=[-0.03, 1.03])
-    figure.update_layout(showlegend=False)
-    return finished(figure, 330 * places[-1]["row"])
+    return finished(figure)
+
+
+# --- maps --------------------------------------------------------------------------------------------
 
 
 def maps(table: pa.Table, columns: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> Chart:
     """The embedding map, once for each way to colour it; `columns` as `colour_columns` gives them."""
-    scales = any(column["kind"] == "number" for column in columns[:-1])
-    figure = canvas(1, len(columns), titles, horizontal_spacing=0.09 if scales else 0.02)
+    figure = canvas(1, len(columns), titles, height=400, narrowest=290, shared=False, square=True)
     count = table.num_rows
     size = 3.5 if count > 3000 else 5 if count > 800 else 6.5
+    labels = escaped(table["label" if "label" in table.column_names else "id"].to_pylist())
     for place, column in enumerate(columns, start=1):
-        number = column["kind"] == "number"
-        marker: dict[str, Any] = {"size": size, "opacity": 0.85, "line": {"width": 0}}
-        if number:
-            marker |= {
-                "color": column["values"],
-                "colorscale": _scale(colours.CYCLIC if column["cyclic"] else colours.SEQUENTIAL),
-                "showscale": True,
-                "colorbar": {
-                    "x": figure.get_subplot(1, place).xaxis.domain[1],
-                    "thickness": 9,
-                    "len": 0.6,
-                    "outlinewidth": 0,
-                    "tickfont": {"color": QUIET},
-                },
-            }
-            if column["cyclic"]:
-                marker |= {"cmin": 0, "cmax": 360}
-                marker["colorbar"] |= {"tickvals": list(range(0, 361, 90)), "ticksuffix": "°"}
-        else:
-            marker["color"] = [
-                "#9aa0a6" if code is None else column["colors"][code] for code in column["values"]
-            ]
         figure.add_scatter(
             x=table["x"].to_pylist(),
             y=table["y"].to_pylist(),
             mode="markers",
-            marker=marker,
-            text=table["label"].to_pylist() if "label" in table.column_names else table["id"].to_pylist(),
+            marker={"size": size, "opacity": 0.85, "line": {"width": 0}, **_colouring(column)},
+            text=labels,
             hovertemplate="%{text}<extra></extra>",
             row=1,
             col=place,
         )
+        figure.update_yaxes(scaleanchor=f"x{place if place > 1 else ''}", row=1, col=place)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    for place in range(1, len(columns) + 1):
-        figure.update_yaxes(scaleanchor=f"x{place if place > 1 else ''}", row=1, col=place)
-    figure.update_layout(showlegend=False)
-    return finished(figure, 430)
+    return finished(figure)
 
 
-def _scale(stops: Sequence[str]) -> list[list[Any]]:
-    return [[place / (len(stops) - 1), colour] for place, colour in enumerate(stops)]
+def _colouring(column: Mapping[str, Any]) -> dict[str, Any]:
+    """How the markers of a map are coloured: by a scale with a bar, or by categories."""
+    if column["kind"] == "category":
+        chosen = column["colors"]
+        return {"color": [FAINT if code is None else chosen[code] for code in column["values"]]}
+    cyclic = column["cyclic"]
+    bar = {"thickness": 9, "outlinewidth": 0, "tickfont": {"color": QUIET}}
+    marker = {
+        "color": column["values"],
+        "colorscale": scale("cyclic" if cyclic else "sequential"),
+        "showscale": True,
+        "colorbar": bar,
+    }
+    if cyclic:
+        marker |= {"cmin": 0, "cmax": 360}
+        bar |= {"tickvals": list(range(0, 361, 90)), "ticksuffix": "°"}
+    elif column["kind"] == "ordered":
+        codes = list(range(len(column["categories"])))
+        bar |= {"tickvals": codes, "ticktext": escaped(column["categories"])}
+    return marker

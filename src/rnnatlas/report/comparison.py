@@ -1,16 +1,22 @@
 """An experiment's figures side by side: encoders and controls in rows, splits in columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rnnatlas.evaluation.features import TRIVIAL
-from rnnatlas.evaluation.figures import Figure, find
+from rnnatlas.evaluation.figures import EMULATED, Figure, find
 from rnnatlas.evaluation.results import costs as costs_of
 from rnnatlas.intervals import Interval
 from rnnatlas.report import words
 from rnnatlas.report.experiment import Results
+
+Rows = dict[str, dict[str, Interval]]
+"""For each encoder, and for controls that are the same beside all, whose figure it is → the interval."""
+
+SHARED = ("control", "trivial")
+"""Groups of rows that belong to no encoder."""
 
 
 def intervals(figures: Sequence[Figure], name: str, split: str) -> dict[str, Interval]:
@@ -18,16 +24,15 @@ def intervals(figures: Sequence[Figure], name: str, split: str) -> dict[str, Int
     return {of: figure.interval for of, figure in find(figures, name, split).items()}
 
 
-def loss_rows(results: Results, name: str, split: str) -> dict[str, dict[str, Interval]]:
-    """Emulation losses of every encoder, told its own and others' embeddings, and of z = 0."""
+def loss_rows(results: Results, name: str, split: str) -> Rows:
+    """Emulation losses conditioned on each encoder's embeddings and on those of other RNNs, and of z = 0."""
     return _rows(results, results.losses, name, split, ("conditioned", "shuffled"), "control", ("zero",))
 
 
-def property_rows(results: Results, name: str, split: str) -> dict[str, dict[str, Interval]]:
-    """Scores of embeddings, trained by emulation, end to end and not at all, and of trivial predictors."""
-    return _rows(
-        results, results.properties, name, split, ("embedding", "supervised", "untrained"), "trivial", TRIVIAL
-    )
+def property_rows(results: Results, name: str, split: str) -> Rows:
+    """Scores of embeddings, trained by emulation, end to end and not at all, and of baselines."""
+    own = ("embedding", "supervised", "untrained")
+    return _rows(results, results.properties, name, split, own, "trivial", TRIVIAL)
 
 
 def _rows(
@@ -38,23 +43,23 @@ def _rows(
     own: Sequence[str],
     group: str,
     controls: Sequence[str],
-) -> dict[str, dict[str, Interval]]:
+) -> Rows:
     """A row group an encoder; controls that do not depend on the encoder come once, in a group of their own.
 
     They depend on the seeds, so encoders trained with other seeds each keep theirs.
     """
-    rows: dict[str, dict[str, Interval]] = {}
+    rows: Rows = {}
     shared: dict[str, Interval] = {}
-    together = len({tuple(sorted(runs)) for runs in results.experiment.runs.values()}) == 1
-    for encoder, every in figures.items():
-        found = intervals(every, name, split)
-        kinds = own if together else (*own, *controls)
-        rows[encoder] = {of: found[of] for of in kinds if of in found}
-        shared = shared or {of: found[of] for of in controls if of in found}
-    return {**rows, group: shared} if together and shared else rows
+    same_seeds = len({tuple(sorted(runs)) for runs in results.experiment.runs.values()}) == 1
+    for encoder, of_encoder in figures.items():
+        known = intervals(of_encoder, name, split)
+        kinds = own if same_seeds else (*own, *controls)
+        rows[encoder] = {of: known[of] for of in kinds if of in known}
+        shared = shared or {of: known[of] for of in controls if of in known}
+    return {**rows, group: shared} if same_seeds and shared else rows
 
 
-def panels(results: Results, rows: Any, name: str) -> dict[str, Any]:
+def panels(results: Results, rows: Callable[..., Rows], name: str) -> dict[str, Rows]:
     """Rows for each split, under a title that says how many RNNs they rest on."""
     figures = [*next(iter(results.losses.values())), *next(iter(results.properties.values()))]
     counts = {figure.split: figure.runs for figure in figures if figure.name == name}
@@ -63,36 +68,43 @@ def panels(results: Results, rows: Any, name: str) -> dict[str, Any]:
 
 def costs(results: Results) -> dict[str, str]:
     """What each encoder costs, in a few words."""
-    return {encoder: words.cost(own) for encoder, own in costs_of(results.table).items()}
+    return {encoder: words.cost(costs) for encoder, costs in costs_of(results.table).items()}
 
 
 def loss_tables(results: Results) -> list[dict[str, Any]]:
     """A table for each emulation loss, the one trained on first."""
-    names = dict.fromkeys(figure.name for own in results.losses.values() for figure in own)
+    names = dict.fromkeys(figure.name for figures in results.losses.values() for figure in figures)
     return [_table(results, name, loss_rows, results.losses, ("zero", "shuffled")) for name in names]
 
 
 def property_tables(results: Results) -> list[dict[str, Any]]:
     """A table for each score of each property."""
-    names = dict.fromkeys(figure.name for own in results.properties.values() for figure in own)
+    names = dict.fromkeys(figure.name for figures in results.properties.values() for figure in figures)
     beaten = (*TRIVIAL, "untrained")
     return [_table(results, name, property_rows, results.properties, beaten) for name in names]
 
 
-def _table(results: Results, name: str, rows: Any, figures: Any, beaten: Sequence[str]) -> dict[str, Any]:
-    """Rows for encoders and controls, a column a split; marks what is clearly better than all `beaten`."""
+def _table(
+    results: Results,
+    name: str,
+    rows: Callable[..., Rows],
+    figures: Mapping[str, Sequence[Figure]],
+    beaten: Sequence[str],
+) -> dict[str, Any]:
+    """Rows for encoders and controls, a column a split; marks what is better than all `beaten`."""
     columns = {split: rows(results, name, split) for split in results.splits}
-    every = [figure for own in figures.values() for figure in own if figure.name == name]
-    definition = every[0].definition.partition(", given ")[0].partition(", of a predictor")[0]
-    lower = every[0].lower_is_better
+    named = [figure for of_encoder in figures.values() for figure in of_encoder if figure.name == name]
+    definition = _common(named[0].definition)
+    lower = named[0].lower_is_better
     groups = []
     for encoder in next(iter(columns.values())):
-        lines = []
-        for kind in dict.fromkeys(of for own in columns.values() for of in own.get(encoder, {})):
-            cells = [_cell(columns[split], encoder, kind, lower, beaten) for split in results.splits]
-            lines.append((kind, cells))
+        kinds = dict.fromkeys(of for column in columns.values() for of in column.get(encoder, {}))
+        lines = [
+            (of, [_cell(columns[split], encoder, of, lower, beaten) for split in results.splits])
+            for of in kinds
+        ]
         groups.append((encoder, lines))
-    counts = {figure.split: (figure.runs, figure.snapshots) for figure in every}
+    counts = {figure.split: (figure.runs, figure.snapshots) for figure in named}
     return {
         "name": name,
         "definition": definition,
@@ -102,14 +114,26 @@ def _table(results: Results, name: str, rows: Any, figures: Any, beaten: Sequenc
     }
 
 
-def _cell(rows: Any, encoder: str, kind: str, lower: bool | None, beaten: Sequence[str]) -> tuple[str, bool]:
-    interval = rows.get(encoder, {}).get(kind)
+def _common(definition: str) -> str:
+    """What a figure is, without whose figure it is."""
+    for emulator in EMULATED.values():
+        definition = definition.removesuffix(f", of {emulator}")
+    return definition.partition(", of a predictor")[0]
+
+
+def _cell(rows: Rows, encoder: str, of: str, lower: bool | None, beaten: Sequence[str]) -> tuple[str, bool]:
+    """A figure for people, and whether it is better than everything that it must beat."""
+    interval = rows.get(encoder, {}).get(of)
     if interval is None:
         return "–", False
-    if lower is None or kind not in ("conditioned", "embedding"):
+    if lower is None or of not in ("conditioned", "embedding"):
         return str(interval), False
-    beside = [*rows[encoder].items(), *rows.get("control", {}).items(), *rows.get("trivial", {}).items()]
-    controls = [own for of, own in beside if of in beaten and np.isfinite(own.mean)]
-    return str(interval), bool(controls) and all(
-        words.compare(interval, own, lower) == "yes" for own in controls
-    )
+    groups = [rows[encoder], *(rows.get(group, {}) for group in SHARED)]
+    controls = [
+        control
+        for group in groups
+        for other, control in group.items()
+        if other in beaten and np.isfinite(control.mean)
+    ]
+    better = all(words.compare(interval, control, lower) == "yes" for control in controls)
+    return str(interval), bool(controls) and better

@@ -1,9 +1,13 @@
-"""What an experiment found, in sentences computed from its figures and nothing else."""
+"""What an experiment found, in sentences computed from its figures and nothing else.
+
+"Lower", "higher" and "better" mean throughout that two 95 % intervals do not overlap.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from rnnatlas import encoders
 from rnnatlas.evaluation.features import TRIVIAL
 from rnnatlas.evaluation.figures import Figure, find, loss_name
 from rnnatlas.intervals import Interval, apart
@@ -17,31 +21,25 @@ CUT = "interactive-cut"
 """Label of interactive probing whose questions cannot depend on the answers."""
 
 NAMES = {
-    "statistics": "layer-wise statistics",
-    "flat": "flattened weights",
-    "transformer": "parameter transformer",
-    "dws": "equivariant network (DWS)",
-    "noninteractive": "non-interactive probing",
-    "interactive": "interactive probing",
-    CUT: "interactive probing, answers cut off",
-    "embedding": "trained embedding",
-    "supervised": "trained end to end",
+    CUT: "interactive probing, no-interaction ablation",
+    "embedding": "frozen embedding",
+    "supervised": "encoder trained end to end",
     "untrained": "untrained encoder",
     "pca": "PCA of raw weights",
-    "nearest": "nearest raw weights",
+    "nearest": "nearest neighbours in raw weights",
     "norms": "weight norms",
     "step": "training step",
     "architecture": "architecture",
-    "constant": "constant guess",
-    "conditioned": "own embedding",
+    "constant": "constant prediction",
+    "conditioned": "the RNN's own embedding",
     "shuffled": "another RNN's embedding",
-    "zero": "no embedding (z = 0)",
     "direction degrees": "angle error in degrees",
     "angle degrees": "angle error in degrees, predicted as one number",
 }
+"""Names for people of all but encoders and controls, which have their own."""
 
 TASK_SCORES = ("task accuracy", "direction degrees")
-"""Figures that say how well predictors tell what an RNN was trained on; the first that there is counts."""
+"""Scores of predicting what an RNN was trained on; the first that there is counts."""
 
 CHOSE_NOTHING = ("new-runs", "ood")
 """Splits that may be the headline, the first that there is; validation chose the checkpoints."""
@@ -54,12 +52,12 @@ Outcome = Literal["yes", "no", "open"]
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One sentence, and how what it is about came out.
+    """One sentence, and the outcome of what it is about.
 
     Attributes:
-        encoder: Whom it is about.
-        outcome: "yes": the encoder was clearly better than everything that it must beat; "no": clearly
-            worse than something; "open": neither.
+        encoder: The encoder that it is about.
+        outcome: "yes": the encoder is better than everything that it must beat; "no": worse than
+            something; "open": neither.
         text: The sentence, without the encoder's name.
     """
 
@@ -69,32 +67,38 @@ class Finding:
 
 
 def compare(a: Interval, b: Interval, lower_is_better: bool = True) -> Outcome:
-    """Whether a is clearly better than b: only where their intervals have no value in common."""
+    """Whether a is better than b; open where their intervals overlap."""
     if not apart(a, b):
         return "open"
     return "yes" if (a.high < b.low) == lower_is_better else "no"
 
 
-def cost(own: Mapping[str, float]) -> str:
+def cost(costs: Mapping[str, float]) -> str:
     """What an encoder costs, in a few words."""
-    weights, products = own["parameters"] / 1e6, own["flops"] / 1e6
-    milliseconds = own["milliseconds"]
+    weights, products = costs["parameters"] / 1e6, costs["flops"] / 1e6
+    milliseconds = costs["milliseconds"]
     return f"{_brief(weights)} M weights, {_brief(products)} MFLOP, {_brief(milliseconds)} ms"
 
 
 def _brief(value: float) -> str:
-    """Two digits that count, all of those before the point."""
+    """Two significant digits, and all digits before the point."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def name(key: str) -> str:
     """An encoder, control, predictor or score for people."""
-    return NAMES.get(key, key)
+    if key in NAMES:
+        return NAMES[key]
+    encoder = encoders.find(key)
+    return getattr(encoder, "title", None) or key
 
 
 def split_name(split: str, noun: str) -> str:
     """A split for people; `noun` is what the task calls its instances."""
     return SPLITS.get(split, split).format(noun=noun)
+
+
+# --- emulation ---------------------------------------------------------------------------------------
 
 
 def emulation(
@@ -103,9 +107,9 @@ def emulation(
     split: str,
     differences: Mapping[str, Interval] | None = None,
 ) -> list[Finding]:
-    """How each encoder's emulations compare with an emulator that is told nothing.
+    """How emulators conditioned on each encoder's embeddings compare with the unconditional one.
 
-    The embedding helps ("yes") only where the loss is clearly below that of z = 0 and clearly below the
+    The embedding helps ("yes") only where the loss is lower than that of z = 0 and lower than the
     encoder's own with another RNN's embedding.
 
     Args:
@@ -117,99 +121,106 @@ def emulation(
     """
     findings = []
     for encoder, figures in losses.items():
-        own, zero, shuffled = _told(figures, divergence, split)
-        outcome = compare(own, zero)
-        text = f"emulation loss {own}, {_beside_zero(outcome, zero)}"
+        found = find(figures, loss_name(divergence), split)
+        loss, zero, shuffled = (found[of].interval for of in ("conditioned", "zero", "shuffled"))
+        outcome = compare(loss, zero)
+        text = f"emulation loss {loss}, {_beside_zero(outcome, zero)}"
         if outcome == "open":
             text += _paired((differences or {}).get(encoder))
-        if outcome == "yes" and compare(own, shuffled) != "yes":
+        if outcome == "yes" and compare(loss, shuffled) != "yes":
             outcome = "open"
-        findings.append(Finding(encoder, outcome, f"{text}. {_shuffled(own, shuffled)}"))
+        findings.append(Finding(encoder, outcome, f"{text}. {_beside_shuffled(loss, shuffled)}"))
     return findings
 
 
 def _beside_zero(outcome: Outcome, zero: Interval) -> str:
     return {
-        "yes": f"clearly below {zero} when told nothing",
-        "no": f"clearly above {zero} when told nothing: it did not help",
-        "open": f"not apart from {zero} when told nothing",
+        "yes": f"lower than that of the unconditional emulator, {zero}",
+        "no": f"higher than that of the unconditional emulator, {zero}: conditioning did not help",
+        "open": f"whose interval overlaps with that of the unconditional emulator, {zero}",
     }[outcome]
-
-
-def _told(figures: Sequence[Figure], divergence: str, split: str) -> tuple[Interval, Interval, Interval]:
-    found = find(figures, loss_name(divergence), split)
-    return found["conditioned"].interval, found["zero"].interval, found["shuffled"].interval
 
 
 def _paired(difference: Interval | None) -> str:
     if difference is None:
         return ""
     if difference.high < 0:
-        return f", though lower RNN by RNN (difference {difference})"
+        return f"; the paired difference is below 0, {difference}"
     if difference.low > 0:
-        return f", though higher RNN by RNN (difference {difference})"
-    return f", nor RNN by RNN (difference {difference})"
+        return f"; the paired difference is above 0, {difference}"
+    return f"; the interval of the paired difference includes 0, {difference}"
 
 
-def _shuffled(own: Interval, shuffled: Interval) -> str:
+def _beside_shuffled(loss: Interval, shuffled: Interval) -> str:
+    conditioned = f"Conditioned on another RNN's embedding: {shuffled}"
     return {
-        "yes": f"Told another RNN's embedding: {shuffled}, clearly higher, so it is used.",
-        "no": f"Told another RNN's embedding: {shuffled}, clearly lower, which should not happen.",
-        "open": f"Told another RNN's embedding: {shuffled}, not apart, so whether it is used cannot be told.",
-    }[compare(own, shuffled)]
+        "yes": f"{conditioned}, higher, so the emulator uses the embedding.",
+        "no": f"{conditioned}, lower, which should not happen.",
+        "open": f"{conditioned}; the intervals overlap, so it is open whether the emulator uses the "
+        "embedding.",
+    }[compare(loss, shuffled)]
+
+
+# --- prediction --------------------------------------------------------------------------------------
 
 
 def prediction(
     properties: Mapping[str, Sequence[Figure]], split: str, score: str = "task accuracy"
 ) -> list[Finding]:
-    """How well frozen embeddings tell the task, beside every trivial predictor and the untrained encoder."""
+    """How well frozen embeddings predict the task, beside every baseline and the untrained encoder."""
     findings = []
     for encoder, figures in properties.items():
-        figures_of = find(figures, score, split)
-        found = {of: figure.interval for of, figure in figures_of.items()}
-        if "embedding" not in found:
+        scored = find(figures, score, split)
+        intervals = {of: figure.interval for of, figure in scored.items()}
+        if "embedding" not in intervals:
             continue
-        own, lower = found["embedding"], bool(figures_of["embedding"].lower_is_better)
-        outcome, text = _against(own, {of: found[of] for of in TRIVIAL if of in found}, lower)
-        if "untrained" in found:
-            beside = compare(own, found["untrained"], lower)
-            text += f" {_beside_untrained(beside, found['untrained'], lower)}"
+        embedding, lower = intervals["embedding"], bool(scored["embedding"].lower_is_better)
+        baselines = {of: intervals[of] for of in TRIVIAL if of in intervals}
+        outcome, text = _beside_baselines(embedding, baselines, lower)
+        if "untrained" in intervals:
+            beside = compare(embedding, intervals["untrained"], lower)
+            text += f" {_beside_untrained(beside, intervals['untrained'], lower)}"
             outcome = "no" if "no" in (outcome, beside) else "open" if beside == "open" else outcome
-        findings.append(Finding(encoder, outcome, f"{name(score)} {own}, {text}"))
+        findings.append(Finding(encoder, outcome, f"{name(score)} {embedding}, {text}"))
     return findings
 
 
 def _sides(lower_is_better: bool) -> tuple[str, str]:
-    """Where a better and a worse figure lie."""
-    return ("below", "above") if lower_is_better else ("above", "below")
+    """What a better and a worse figure are."""
+    return ("lower", "higher") if lower_is_better else ("higher", "lower")
 
 
-def _against(own: Interval, trivial: Mapping[str, Interval], lower: bool) -> tuple[Outcome, str]:
-    outcomes = {of: compare(own, interval, lower) for of, interval in trivial.items()}
-    best = min(trivial, key=lambda of: trivial[of].mean if lower else -trivial[of].mean)
+def _beside_baselines(
+    embedding: Interval, baselines: Mapping[str, Interval], lower: bool
+) -> tuple[Outcome, str]:
+    outcomes = {of: compare(embedding, interval, lower) for of, interval in baselines.items()}
+    best = min(baselines, key=lambda of: baselines[of].mean if lower else -baselines[of].mean)
     better, worse = _sides(lower)
     if all(outcome == "yes" for outcome in outcomes.values()):
-        return "yes", f"clearly {better} every trivial predictor (the best: {name(best)}, {trivial[best]})."
-    failed = [of for of, outcome in outcomes.items() if outcome != "yes"]
-    lost = [of for of in failed if outcomes[of] == "no"]
+        return "yes", f"{better} than every baseline (the best: {name(best)}, {baselines[best]})."
+    not_beaten = {of: f"{name(of)}, {baselines[of]}" for of, outcome in outcomes.items() if outcome != "yes"}
+    lost = [text for of, text in not_beaten.items() if outcomes[of] == "no"]
     if lost:
-        return "no", f"clearly {worse} {listed([f'{name(of)}, {trivial[of]}' for of in lost])}."
-    return "open", f"not apart from {listed([f'{name(of)}, {trivial[of]}' for of in failed])}."
+        return "no", f"{worse} than {listed(lost)}."
+    return "open", f"whose interval overlaps with {listed(list(not_beaten.values()))}."
 
 
 def _beside_untrained(outcome: Outcome, untrained: Interval, lower: bool) -> str:
     better, worse = _sides(lower)
     return {
-        "yes": f"Clearly {better} the same encoder untrained, {untrained}.",
-        "no": f"Clearly {worse} the same encoder untrained, {untrained}.",
-        "open": f"Not apart from the same encoder untrained, {untrained}.",
+        "yes": f"Same encoder untrained: {untrained}, {worse}.",
+        "no": f"Same encoder untrained: {untrained}, {better}.",
+        "open": f"Same encoder untrained: {untrained}; the intervals overlap.",
     }[outcome]
 
 
 def task_score(properties: Mapping[str, Sequence[Figure]]) -> str | None:
-    """Which of `TASK_SCORES` the experiment has; None where RNNs differ in nothing that it tells."""
+    """Which of `TASK_SCORES` the experiment has; None where it has none."""
     known = {figure.name for figures in properties.values() for figure in figures}
     return next((score for score in TASK_SCORES if score in known), None)
+
+
+# --- all encoders together ---------------------------------------------------------------------------
 
 
 def headline(splits: Sequence[str]) -> str | None:
@@ -217,22 +228,42 @@ def headline(splits: Sequence[str]) -> str | None:
     return next((split for split in CHOSE_NOTHING if split in splits), None)
 
 
+def summary(findings: Sequence[Finding], claim: str) -> str:
+    """For which encoders a claim holds, for which it does not, and for which it is open, in one sentence.
+
+    Args:
+        findings: Outcomes, one an encoder.
+        claim: What holds for encoders with the outcome "yes".
+    """
+    names = {
+        outcome: listed([name(finding.encoder) for finding in findings if finding.outcome == outcome], ", ")
+        for outcome in {finding.outcome for finding in findings}
+    }
+    text = f"{claim} for {names.get('yes', 'no encoder')}"
+    if "no" in names:
+        text += f", not for {names['no']}" if "yes" in names else f"; it does not for {names['no']}"
+    if "open" in names:
+        text += f"; for {names['open']} it is open"
+    return f"{text}."
+
+
 def ranking(intervals: Mapping[str, Interval], what: str, lower_is_better: bool = True) -> list[str]:
-    """Which encoders can be ranked: a sentence for the pairs that part, one for those that do not."""
+    """Which encoders can be ranked: a sentence for pairs whose intervals do not overlap, one for others."""
     order = sorted(intervals, key=lambda key: intervals[key].mean, reverse=not lower_is_better)
-    parted, open_ = [], []
+    ranked, overlapping = [], []
     for place, first in enumerate(order):
-        behind = [other for other in order[place + 1 :] if apart(intervals[first], intervals[other])]
-        if behind:
-            parted.append(f"{name(first)} before {listed([name(other) for other in behind], ', ')}")
-        open_ += [f"{name(first)} and {name(other)}" for other in order[place + 1 :] if other not in behind]
-    if not parted:
-        return [f"By {what} no two encoders can be ranked: all their intervals overlap."]
-    sentences = [f"By {what}: {'; '.join(parted)}."]
-    if len(open_) > 3:
-        sentences.append(f"The intervals of the {len(open_)} other pairs overlap, so these are not ranked.")
-    elif open_:
-        sentences.append(f"Not ranked, because their intervals overlap: {'; '.join(open_)}.")
+        worse = [other for other in order[place + 1 :] if apart(intervals[first], intervals[other])]
+        if worse:
+            ranked.append(f"{name(first)} is better than {listed([name(other) for other in worse], ', ')}")
+        pairs = [other for other in order[place + 1 :] if other not in worse]
+        overlapping += [f"{name(first)} and {name(other)}" for other in pairs]
+    if not ranked:
+        return [f"By {what}, no two encoders can be ranked: all their intervals overlap."]
+    sentences = [f"By {what}, {'; '.join(ranked)}."]
+    if len(overlapping) > 3:
+        sentences.append(f"The intervals of the {len(overlapping)} other pairs overlap: not ranked.")
+    elif overlapping:
+        sentences.append(f"Not ranked, because their intervals overlap: {'; '.join(overlapping)}.")
     return sentences
 
 
