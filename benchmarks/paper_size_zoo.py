@@ -48,9 +48,13 @@ def shard(runs: range, instances: list, splits: list[str]) -> pa.Table:
     stream, steps = np.random.default_rng(runs.start), SETTINGS.snapshots
     rows = [(run, step) for run in runs for step in steps]
     count = len(rows)
-    logits = stream.standard_normal((count, SETTINGS.rollouts, TASK.time, TASK.output), dtype=np.float32)
+    logits = stream.standard_normal(
+        (count, SETTINGS.rollouts, TASK.time, TASK.interface.output.size), dtype=np.float32
+    )
     outputs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    stored = stream.integers(0, TASK.output, (count, SETTINGS.rollouts, TASK.stored), dtype=np.uint8)
+    stored = stream.integers(
+        0, TASK.interface.output.size, (count, SETTINGS.rollouts, TASK.settings.length), dtype=np.uint8
+    )
     metrics = [pa.array(stream.random(count), pa.float32()) for _ in range(3)]
     return pa.table(
         {

@@ -69,7 +69,7 @@ def in_torch(task: TiledMNIST, settings: ZooSettings, seed: int, run: int, steps
     batches = task.batches(alone.instances, settings.batch, alone.streams("batches"))
     for step in track(range(steps), description=f"torch alone, RNN {run}", console=STDERR):
         batch = next(batches)
-        stored = torch.zeros(settings.batch, task.stored, dtype=torch.uint8)
+        stored = torch.zeros(settings.batch, PIXELS + task.side**2, dtype=torch.uint8)
         stored[:, PIXELS:] = batch.images[batch.chosen[0]].flatten(1)
         labels = batch.labels[batch.chosen[0]]
         outputs, _ = module(task.encode_inputs(stored))

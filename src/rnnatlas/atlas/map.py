@@ -4,7 +4,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ HIDDEN = {"id", "x", "y", "embedding", "samples", "run", "seed"}
 SAMPLES = 5
 
 
+@runtime_checkable
 class Entries(Protocol):
     """What a map shows of an atlas."""
 
