@@ -81,7 +81,7 @@ def embed(
             are numbers.
         layout: How places on the map are found.
         seed: Of the layout.
-        cell: The cell where files do not tell; "elman-relu" by default where the run's RNNs with one gate are.
+        cell: The cell where files do not tell; "elman-relu" by default where the run has such RNNs alone.
         head: Prefix of the linear head's names in files, where several layers fit; "" for none.
 
     Raises:
