@@ -14,6 +14,8 @@ from rnnatlas.atlas.embed import embed, embed_query, predict
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import load
+from rnnatlas.rnn.recognise import ASSUMED_TANH
+from rnnatlas.zoo.imports import import_checkpoints
 
 
 def checkpoint(path, hidden=6, cell=nn.LSTM, size=4, damage=None):
@@ -104,6 +106,69 @@ def test_folder_without_usable_files(model, tmp_path):
         embed(model, [tmp_path])
 
 
+def test_one_unusable_rnn_does_not_lose_the_others_of_its_file(model, tmp_path):
+    files = {name: checkpoint(tmp_path / f"{name}.pt", size=size) for name, size in (("a", 4), ("b", 8))}
+    files["c"] = checkpoint(tmp_path / "c.pt", damage=float("nan"))
+    parts = {name: torch.load(path) for name, path in files.items()}
+    torch.save({**parts, "d": {"weight_hh_l1": torch.zeros(1)}}, tmp_path / "all.pt")
+    atlas = embed(model, [tmp_path / "all.pt"])
+    assert atlas.ids == [f"{tmp_path / 'all.pt'}:a.rnn"]
+    unclear, misfit, broken = atlas.card["left_out"]
+    assert "'d' has 'd.weight_hh_l1'" in unclear
+    assert "found LSTM 8→6→8" in misfit
+    assert "c.rnn.weight_hh_l0" in broken
+    torch.save({"b": parts["b"], "c": parts["c"]}, tmp_path / "none.pt")
+    with pytest.raises(RNNSpecMismatch, match=r"none\.pt.*found LSTM 8→6→8"):
+        embed(model, [tmp_path / "none.pt"])
+
+
+def test_other_files_of_a_folder_are_counted(model, tmp_path):
+    checkpoint(tmp_path / "a.pt")
+    (tmp_path / "b.h5").write_text("")
+    assert embed(model, [tmp_path]).card["left_out"] == ["passed over files that are no checkpoints: .h5 (1)"]
+
+
+def test_a_file_named_twice_is_one_entry(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = checkpoint(tmp_path / "a.pt")
+    assert embed(model, ["a.pt", path, tmp_path]).ids == ["a.pt:rnn"]
+    checkpoint(tmp_path / "wide.pt", size=8)
+    with pytest.raises(RNNSpecMismatch, match="wide"):
+        embed(model, [tmp_path, "wide.pt"])
+
+
+def test_the_cell_and_the_head_of_files_can_be_named(model, zoo, tmp_path):
+    path = tmp_path / "two.pt"
+    module = nn.ModuleDict({"rnn": nn.RNN(4, 4), "head": nn.Linear(4, 4), "value": nn.Linear(4, 1)})
+    torch.save(module.state_dict(), path)
+    with pytest.raises(CheckpointError, match="several linear layers"):
+        embed(model, [path])
+    tanh, relu = (embed(model, [path], cell=cell, head="head") for cell in (None, "elman-relu"))
+    assert (tanh.table["spec"].to_pylist(), relu.table["spec"].to_pylist()) == (
+        ["elman-tanh-4-4x1-4"],
+        ["elman-relu-4-4x1-4"],
+    )
+    assert tanh.table["notes"].to_pylist() == [ASSUMED_TANH]
+    assert relu.table["notes"].to_pylist() == [None]
+    assert not np.allclose(tanh.embeddings, relu.embeddings, atol=1e-6)
+    for cell, note in ((None, ASSUMED_TANH), ("elman-relu", None)):
+        [prediction], _ = predict(model, [path], cell=cell, head="head")
+        assert prediction["notes"] == note
+        vector, remark = embed_query(embed(model, [zoo.path]), path, model, cell=cell, head="head")
+        assert remark == note
+    assert np.allclose(vector, relu.embeddings[0], atol=1e-6)
+
+
+def test_notes_of_an_imported_zoo_stay_with_its_rnns(model, zoo, tmp_path):
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        torch.save(nn.RNN(4, 4).state_dict(), tmp_path / f"{seed}.pt")
+    imported, _ = import_checkpoints([tmp_path], tmp_path / "imported")
+    assert embed(model, [imported.path]).table["notes"].to_pylist() == [ASSUMED_TANH] * 2
+    assert [prediction["notes"] for prediction in predict(model, [imported.path])[0]] == [ASSUMED_TANH] * 2
+    assert embed(model, [zoo.path]).table["notes"].null_count == len(zoo)
+
+
 def test_same_path_twice_is_refused(model, zoo):
     with pytest.raises(CheckpointError, match="twice; embed each path once"):
         embed(model, [zoo.path, zoo.path])
@@ -126,7 +191,9 @@ def test_search_from_a_file(model, zoo, tmp_path):
     (module,) = zoo.population([5]).to_modules()
     torch.save(module.state_dict(), tmp_path / "query.pt")
     atlas = embed(model, [zoo.path])
-    found = atlas.search(embed_query(atlas, tmp_path / "query.pt", model), 1)
+    vector, remark = embed_query(atlas, tmp_path / "query.pt", model)
+    found = atlas.search(vector, 1)
+    assert remark is None
     assert found["id"].to_pylist() == [atlas.ids[5]]
 
 
@@ -140,7 +207,7 @@ def test_predictions_of_zoo_and_file(model, zoo, tmp_path):
     found, left_out = predict(model, [zoo.path, checkpoint(tmp_path / "one.pt")])
     assert left_out == []
     assert len(found) == len(zoo) + 1
-    assert set(found[0]) == {"id", "task", "performance", "step"}
+    assert set(found[0]) == {"id", "notes", "task", "performance", "step"}
 
 
 def test_embedding_does_not_depend_on_company(model, zoo):

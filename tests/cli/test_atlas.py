@@ -120,6 +120,27 @@ def test_predict_as_table_and_json(evaluated, checkpoint, capsys):
     assert "%" in out
 
 
+def test_what_a_checkpoint_does_not_tell_is_said_or_named(atlas, evaluated, tmp_path, capsys):
+    path = tmp_path / "elman.pt"
+    module = torch.nn.ModuleDict({"rnn": torch.nn.RNN(4, 4), "a": torch.nn.Linear(4, 4)})
+    torch.save(module.state_dict(), path)
+    run = evaluated / "run"
+    for number, command in enumerate(
+        (["embed", run, path, "--out", tmp_path / "{}"], ["predict", run, path], ["search", atlas, path])
+    ):
+        for flags, said in (
+            ([], "1 RNN with one gate: nonlinearity assumed tanh"),
+            (["--cell", "elman-relu"], None),
+            (["--cell", "gru"], "not of cell 'gru'"),
+            (["--head", "b"], "head's weights at b.weight, found none"),
+        ):
+            tokens = [str(token).format(f"{number}{len(flags)}{said}") for token in command]
+            status, _, err = call(capsys, *tokens, *flags)
+            assert status == (1 if "gru" in flags or "b" in flags else 0)
+            assert ("one gate" in err) == (not flags)
+            assert said is None or said in err
+
+
 def test_map_is_written_once(atlas, tmp_path, capsys):
     out = tmp_path / "map.html"
     status, _, err = call(capsys, "map", atlas, "--out", out, "--color", "performance", "--layout", "pca")

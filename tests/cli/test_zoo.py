@@ -180,3 +180,66 @@ def test_import_and_inspect(tmp_path, capsys):
     status, out, err = call(capsys, "inspect", tmp_path / "linear.pt")
     assert (status, out) == (1, "")
     assert "expected the weights" in err
+
+
+def test_what_is_odd_about_checkpoints_is_said(tmp_path, capsys):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    torch.save(torch.nn.RNN(3, 4).state_dict(), folder / "elman.pt")
+    broken = torch.nn.LSTM(3, 4).state_dict()
+    broken["bias_hh_l0"][0] = float("nan")
+    both = {f"a.{name}": weight for name, weight in broken.items()} | {"b.weight_hh_l1": torch.zeros(4, 4)}
+    torch.save(both, folder / "both.pt")
+    (folder / "keras.h5").write_text("")
+    note = "nonlinearity assumed tanh; a state_dict does not tell: --cell elman-relu"
+    unclear = f"left out: {folder / 'both.pt'}: the RNN at 'b' has 'b.weight_hh_l1' but no weight_hh_l0\n"
+    others = "passed over files that are no checkpoints: .h5 (1)\n"
+
+    status, _, err = call(capsys, "zoo", "import", folder, "--out", tmp_path / "zoo")
+    assert status == 0
+    assert err == (
+        f"{unclear}1 RNN with one gate: {note}\n"
+        f"marked as diverged, since weights are not finite: 1 ({folder / 'both.pt'}:a)\n"
+        f"2 RNNs (LSTM 3→4, Elman (tanh) 3→4) in {tmp_path / 'zoo'}, 0 files skipped\n{others}"
+    )
+    status, out, err = call(capsys, "inspect", folder, "--json")
+    notes = {rnn["cell"]: rnn["notes"] for file in json.loads(out) for rnn in file["rnns"]}
+    assert notes == {"elman-tanh": [note], "lstm": ["weights are not finite: a.bias_hh_l0"]}
+    assert [len(file["left_out"]) for file in json.loads(out)] == [1, 0]
+    status, out, err = call(capsys, "inspect", folder)
+    assert err == unclear + others
+    assert "assumed tanh" in " ".join(out.split())
+    status, out, _ = call(capsys, "inspect", folder / "elman.pt", "--cell", "elman-relu")
+    assert "Elman (relu)" in out
+    assert "assumed" not in out
+
+
+def test_a_cell_or_head_that_cannot_be_is_one_sentence(tmp_path, capsys):
+    torch.save(torch.nn.GRU(3, 4).state_dict(), tmp_path / "gru.pt")
+    for flags, words, expected in (
+        (("--cell", "elman-relux"), "did you mean 'elman-relu'", 2),
+        (("--cell", "lstm"), "has 3 gates, so it is not of cell 'lstm'", 1),
+        (("--head", "fc"), "expected the head's weights at fc.weight, found none", 1),
+    ):
+        for path in ("gru.pt", "*.pt"):
+            for command in (("zoo", "import", "--out", tmp_path / "zoo"), ("inspect",)):
+                status, out, err = call(capsys, *command, tmp_path / path, *flags)
+                assert words in err
+                assert err.count("\n") == 1
+                if path == "gru.pt" or command[0] == "zoo" or expected == 2:
+                    assert (status, out) == (expected, "")
+                    assert err.startswith("error: ")
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_an_imported_zoo_trains_no_encoder(tmp_path, capsys):
+    torch.save(torch.nn.GRU(3, 4).state_dict(), tmp_path / "gru.pt")
+    call(capsys, "zoo", "import", tmp_path / "gru.pt", "--out", tmp_path / "zoo")
+    flags = ["--encoder", "statistics", "--preset", "demo", "--out", tmp_path / "run"]
+    status, _, err = call(capsys, "train", tmp_path / "zoo", *flags)
+    assert status == 1
+    assert "was imported; train on one that was built (rnnatlas zoo build TASK)" in err
+    assert err.count("\n") == 1
+    (shard,) = (tmp_path / "zoo").rglob("*.parquet")
+    shard.unlink()
+    assert "import it again, or copy it whole" in call(capsys, "zoo", "show", tmp_path / "zoo")[2]

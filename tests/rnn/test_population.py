@@ -137,11 +137,13 @@ def test_an_embedding_is_no_head():
 
 def test_a_head_is_not_shared_by_guess():
     module = nn.ModuleDict({"encoder": nn.GRU(2, 3), "decoder": nn.GRU(2, 3), "fc": nn.Linear(3, 4)})
-    with pytest.raises(
-        CheckpointError, match=r"'fc' fits behind 2 RNNs; name the head .*zoo import FILE --head"
-    ):
-        find_rnns(module.state_dict())
-    assert [one.head for one in find_rnns(module.state_dict(), head="fc")] == ["fc.", "fc."]
+    rnns, unclear = find_rnns(module.state_dict())
+    assert rnns == []
+    assert list(unclear) == ["encoder.", "decoder."]
+    assert all(
+        "'fc' fits behind 2 RNNs; name the head to use: --head 'fc'" in why for why in unclear.values()
+    )
+    assert [rnn.head for rnn in find_rnns(module.state_dict(), head="fc")[0]] == ["fc.", "fc."]
 
 
 @pytest.mark.parametrize(

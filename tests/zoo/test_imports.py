@@ -1,5 +1,6 @@
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rnnatlas import importers
-from rnnatlas.errors import CheckpointError, OutputExists
+from rnnatlas.errors import CheckpointError, OutputExists, UnknownName
 from rnnatlas.importers.base import find
 from rnnatlas.rnn import Population, RNNSpec
-from rnnatlas.zoo.imports import checkpoints, import_checkpoints
+from rnnatlas.zoo import imports
+from rnnatlas.zoo.imports import assumed, checkpoints, import_checkpoints, passed_over
 from rnnatlas.zoo.store import Zoo
 
 SPECS = [
@@ -44,8 +46,8 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path, name, spec):
     save, suffix = SAVE[name]
     path = tmp_path / f"model{suffix}"
     save(state_dict(spec), path)
-    format_, [found] = find(path)
-    assert (format_, found.spec) == (name, spec)
+    format_, [found], unclear = find(path)
+    assert (format_, found.spec, unclear) == (name, spec, [])
     expected = Population.initialise(spec, [torch.Generator().manual_seed(0)])
     assert torch.equal(
         Population(spec, {k: v[None] for k, v in found.weights.items()}).flatten(), expected.flatten()
@@ -112,7 +114,7 @@ def test_a_state_dict_inside_a_larger_checkpoint_is_found(tmp_path):
         "optimiser": {"state": {0: {"m": torch.ones(2)}}},
     }
     torch.save(nested, tmp_path / "model.ckpt")
-    _, [found] = find(tmp_path / "model.ckpt")
+    _, [found], _ = find(tmp_path / "model.ckpt")
     assert found.spec == SPECS[0]
     assert found.prefix == "state.net.rnn."
 
@@ -193,6 +195,178 @@ def test_half_precision_and_broken_weights(tmp_path):
     zoo, _ = import_checkpoints([tmp_path], tmp_path / "zoo")
     assert zoo.snapshots()["source"].to_pylist() == [str(tmp_path / "fine.pt")]
     assert zoo.population(zoo.snapshots()).dtype == torch.float32
+
+
+# --- odd files -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A folder of one good file, and of others that nobody would expect."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    good, matrix = state_dict(SPECS[0]), torch.zeros(12, 3)
+    loop: dict = {}
+    loop["again"] = loop
+    many: dict = {"leaf": torch.zeros(1)}
+    for _ in range(9):
+        many = {str(i): many for i in range(10)}
+    files = {
+        "fine": good,
+        "layer": {"weight_hh_l1": matrix},
+        "layers": {"weight_hh_l999999999": matrix, "weight_ih_l999999999": matrix},
+        "vector": {"weight_hh_l0": matrix, "weight_ih_l0": matrix[0]},
+        "nothing": {"weight_hh_l0": torch.zeros(0, 0), "weight_ih_l0": torch.zeros(0, 2)},
+        "digits": {"weight_hh_l0": matrix, 10**5000: matrix},
+        "loop": loop,
+        "many": many,
+        "meta": {name: weight.to("meta") for name, weight in good.items()},
+        "names": {f"\x1b[31m{name}": weight for name, weight in good.items()},
+    }
+    for name, content in files.items():
+        torch.save(content, folder / f"{name}.pt")
+    (folder / "fine.pt").rename(folder / "x fine.pt")
+    return folder
+
+
+def test_one_odd_file_does_not_end_an_import(odd, tmp_path):
+    zoo, left_out = import_checkpoints([odd], tmp_path / "zoo")
+    assert zoo.table["source"].to_pylist() == [str(odd / "x fine.pt")]
+    assert [checkpoint.path.name for checkpoint in left_out] == sorted(
+        path.name for path in odd.iterdir() if "fine" not in path.name
+    )
+    for checkpoint in left_out:
+        assert checkpoint.skipped.startswith(str(checkpoint.path))
+        assert checkpoint.skipped.isprintable()
+        assert len(checkpoint.skipped) < 400
+        with pytest.raises(CheckpointError, match=checkpoint.path.name):
+            find(checkpoint.path)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), RuntimeError("a\nb"), RecursionError(), PermissionError(13, "no")]
+)
+@pytest.mark.parametrize("name", importers.registry)
+def test_an_error_that_nobody_thought_of_ends_no_import(tmp_path, monkeypatch, name, error):
+    save, suffix = SAVE[name]
+    for file in ("a", "b"):
+        save(state_dict(SPECS[0]), tmp_path / f"{file}{suffix}")
+    kind = importers.registry[name]
+    whole = kind.find
+
+    def find_with(self, path, *options):
+        if path.stem == "a":
+            raise error
+        return whole(self, path, *options)
+
+    monkeypatch.setattr(kind, "find", find_with)
+    first, second = checkpoints([tmp_path])
+    reason = "no" if isinstance(error, PermissionError) else type(error).__name__
+    assert (
+        first.skipped == f"{tmp_path / 'a'}{suffix} cannot be read ({reason}); save it again, or leave it out"
+    )
+    assert len(second.rnns) == 1
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        list(checkpoints([tmp_path / f"a{suffix}"]))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_what_is_no_files_fault_ends_an_import(tmp_path, monkeypatch, error):
+    torch.save(state_dict(SPECS[0]), tmp_path / "a.pt")
+
+    def load(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(error):
+        list(checkpoints([tmp_path]))
+
+
+def test_an_unclear_rnn_does_not_lose_the_others_of_its_file(tmp_path):
+    both = {f"a.{name}": weight for name, weight in state_dict(SPECS[1]).items()}
+    torch.save({**both, "b.weight_hh_l1": torch.zeros(3, 3)}, tmp_path / "both.pt")
+    zoo, [checkpoint] = import_checkpoints([tmp_path / "both.pt"], tmp_path / "zoo")
+    assert zoo.table["prefix"].to_pylist() == ["a.rnn"]
+    assert checkpoint.skipped is None
+    assert checkpoint.unclear == [
+        f"{tmp_path / 'both.pt'}: the RNN at 'b' has 'b.weight_hh_l1' but no weight_hh_l0"
+    ]
+
+
+def test_parameters_that_ask_for_gradients_are_read(tmp_path):
+    torch.save(dict(nn.GRU(2, 3).named_parameters()), tmp_path / "a.pt")
+    assert len(import_checkpoints([tmp_path / "a.pt"], tmp_path / "zoo")[0]) == 1
+
+
+def test_a_file_is_taken_once_however_it_is_named(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.pt").symlink_to(folder / "lstm-1.pt")
+    names = ["models/lstm-1.pt", folder / "lstm-1.pt", "models/deep/../lstm-1.pt", "link.pt", "models/*-1.pt"]
+    for given in (names, names[::-1]):
+        [checkpoint] = checkpoints(given)
+        assert checkpoint.named
+    assert checkpoint.ids == ["models/lstm-1.pt:rnn"]
+
+
+def test_a_path_that_cannot_be_printed_is_escaped(tmp_path):
+    torch.save(state_dict(SPECS[0]), tmp_path / "a.pt")
+    torch.save(state_dict(SPECS[0]), tmp_path / "\x1b[31m\n.pt")
+    good, bad = sorted(checkpoints([tmp_path]), key=lambda checkpoint: bool(checkpoint.skipped))
+    assert good.path.name == "a.pt"
+    assert "expected a path of printable characters" in bad.skipped
+    assert bad.skipped.isprintable()
+
+
+def test_other_files_are_counted(folder, tmp_path):
+    for name in ("a.h5", "b.H5", "deep/c.h5", "README", "d.x\x1b"):
+        (folder / name).write_text("")
+    others = "passed over files that are no checkpoints: .h5 (3), without a suffix (2), .txt (1)"
+    assert passed_over([folder, folder / "deep"]) == others
+    assert passed_over([folder / "lstm-0.pt", f"{folder}/*.pt"]) is None
+    (folder / "deep" / "gru.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"one of \.pt, .*, found \.h5 \(1\)$"):
+        list(checkpoints([folder / "deep"]))
+    for path in folder.glob("*.pt"):
+        if path.name != "linear.pt":
+            path.unlink()
+    with pytest.raises(CheckpointError, match=rf"none of 1 files .*linear\.pt.* \({re.escape(others)}\)$"):
+        import_checkpoints([folder], tmp_path / "zoo")
+
+
+def test_a_failed_import_leaves_nothing(folder, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(imports, "write_card", fail)
+        with pytest.raises(OSError, match="no space"):
+            import_checkpoints([folder], tmp_path / "out" / "zoo")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert len(import_checkpoints([folder], tmp_path / "out" / "zoo")[0]) == 4
+
+
+def test_a_cell_has_to_be_one(folder):
+    with pytest.raises(UnknownName, match="did you mean 'elman-relu'"):
+        list(checkpoints([folder], cell="elman-rely"))
+
+
+def test_notes_are_kept(tmp_path):
+    torch.save(nn.RNN(2, 3).state_dict(), tmp_path / "a.pt")
+    torch.save(nn.GRU(2, 3).state_dict(), tmp_path / "b.pt")
+    broken = {name: weight.double() * 1e300 for name, weight in nn.RNN(2, 3).state_dict().items()}
+    torch.save(broken, tmp_path / "c.pt")  # finite, but not as float32
+    zoo, _ = import_checkpoints([tmp_path], tmp_path / "zoo")
+    notes = dict(zip(map(Path, zoo.table["source"].to_pylist()), zoo.table["notes"].to_pylist(), strict=True))
+    tanh = "nonlinearity assumed tanh; a state_dict does not tell: --cell elman-relu"
+    assert notes == {
+        tmp_path / "a.pt": tanh,
+        tmp_path / "b.pt": None,
+        tmp_path / "c.pt": f"{tanh}; weights are not finite: weight_ih_l0",
+    }
+    assert assumed(notes.values()) == f"2 RNNs with one gate: {tanh}"
+    assert zoo.snapshots(where="notes LIKE '%tanh%'").num_rows == 1  # the other diverged
+    again, _ = import_checkpoints([tmp_path / "a.pt"], tmp_path / "relu", cell="elman-relu")
+    assert assumed(again.table["notes"].to_pylist()) is None
 
 
 # --- in the wild ---------------------------------------------------------------------------------

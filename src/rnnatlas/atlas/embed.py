@@ -19,7 +19,7 @@ from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
 from rnnatlas.rnn import FoundRNN, Interface, Mixed, Population, RNNSpec, System, Tokens, populations
 from rnnatlas.tasks.base import Task
-from rnnatlas.zoo.imports import Checkpoint, checkpoints
+from rnnatlas.zoo.imports import checkpoints, none_usable, passed_over
 from rnnatlas.zoo.store import Zoo
 
 SAMPLES = 5
@@ -31,14 +31,14 @@ PREDICTED = {"task": pa.string(), "step": pa.int64()}
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class FileRNNs:
     """RNNs of checkpoint files, of one architecture or several.
 
     Attributes:
         ids: Path of each one's file, with its place inside where it has one.
         sources: Path of each one's file.
         rnns: The RNNs.
-        left_out: Why files in folders were left out, a sentence each.
+        left_out: What was left out and why, a sentence each.
     """
 
     ids: list[str]
@@ -64,7 +64,14 @@ Thing = Path | str | Zoo | System
 """What can be embedded: a zoo or where it is, checkpoint files, folders of them, or RNNs in memory."""
 
 
-def embed(model: Model, things: Thing | Sequence[Thing], layout: str = LAYOUT, seed: int = 0) -> Atlas:
+def embed(
+    model: Model,
+    things: Thing | Sequence[Thing],
+    layout: str = LAYOUT,
+    seed: int = 0,
+    cell: str | None = None,
+    head: str | None = None,
+) -> Atlas:
     """Embeds all RNNs of zoos, checkpoint files and systems.
 
     Args:
@@ -74,9 +81,12 @@ def embed(model: Model, things: Thing | Sequence[Thing], layout: str = LAYOUT, s
             are numbers.
         layout: How places on the map are found.
         seed: Of the layout.
+        cell: The cell where files do not tell; "elman-relu" by default where the run has such RNNs alone.
+        head: Prefix of the linear head's names in files, where several layers fit; "" for none.
 
     Raises:
         CheckpointError: A path holds no RNN, or one whose weights are not finite.
+        UnknownName: No cell is called so.
         ZooFormatError: A zoo is incomplete, damaged or of another format version.
         RNNSpecMismatch: The encoder does not take an RNN's architecture.
     """
@@ -92,9 +102,9 @@ def embed(model: Model, things: Thing | Sequence[Thing], layout: str = LAYOUT, s
         left_out += [f"{zoo.path}: {reason}" for reason in reasons]
         tables.append(_from_zoo(model, zoo, snapshots, name))
     if files:
-        found = read(files, model)
-        tables.append(_from_files(model, found))
-        left_out += found.left_out
+        from_files = read_files(files, model, cell, head)
+        tables.append(_from_files(model, from_files))
+        left_out += from_files.left_out
     if systems:
         tables.append(_from_systems(model, systems))
     table = pa.concat_tables(tables, promote_options="permissive")
@@ -123,8 +133,12 @@ def embed(model: Model, things: Thing | Sequence[Thing], layout: str = LAYOUT, s
     return Atlas(card, with_places(table, place(layout, vectors, seed)))
 
 
-def embed_query(atlas: Atlas, path: Path, model: Model) -> Float[np.ndarray, " embed"]:
-    """The embedding of the one RNN of a checkpoint file, made as the atlas's were.
+def embed_query(
+    atlas: Atlas, path: Path, model: Model, cell: str | None = None, head: str | None = None
+) -> tuple[Float[np.ndarray, " embed"], str | None]:
+    """The embedding of the one RNN of a checkpoint file, made as the atlas's were; and a remark on the RNN.
+
+    `cell` and `head` are those of `embed`.
 
     Raises:
         AtlasFormatError: The atlas was made by another encoder.
@@ -134,32 +148,41 @@ def embed_query(atlas: Atlas, path: Path, model: Model) -> Float[np.ndarray, " e
         raise AtlasFormatError(
             f"the atlas was made by another state of the run {model.path}; embed the RNNs again"
         )
-    found = read([path], model)
-    if len(found.rnns) != 1:
+    query = read_files([path], model, cell, head)
+    if len(query.rnns) != 1:
         raise CheckpointError(
-            f"{path} holds {len(found.rnns)} RNNs, but a search starts from one; "
+            f"{path} holds {len(query.rnns)} RNNs, but a search starts from one; "
             "embed the file and search by id"
         )
-    return model.embed(found.population()).numpy()[0]
+    return model.embed(query.population()).numpy()[0], query.rnns[0].remark
 
 
-def predict(model: Model, paths: Sequence[Path | str]) -> tuple[list[dict[str, Any]], list[str]]:
+def predict(
+    model: Model, paths: Sequence[Path | str], cell: str | None = None, head: str | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Predicts properties of all RNNs found at some paths; arguments and errors as `embed`.
 
     Returns:
-        For each RNN its `id` and what `Model.predict` gives, and why files were left out.
+        For each RNN its `id`, `notes` on how it was read (None for none) and what `Model.predict` gives; and
+        what was left out and why.
     """
     zoos, files = _sort(paths)
-    found = [read(files, model)] if files else []
-    left_out = [reason for one in found for reason in one.left_out]
-    named = [(one.ids, one.population()) for one in found]
+    left_out: list[str] = []
+    sources = []
+    if files:
+        from_files = read_files(files, model, cell, head)
+        left_out += from_files.left_out
+        remarks = [rnn.remark for rnn in from_files.rnns]
+        sources.append((from_files.ids, remarks, from_files.population()))
     for zoo, name in zip(zoos, _names(zoos), strict=True):
         snapshots, reasons = accepted(model.encoder, zoo.snapshots())
         left_out += [f"{zoo.path}: {reason}" for reason in reasons]
-        named.append(([name + id for id in snapshots["id"].to_pylist()], zoo.population(snapshots)))
+        ids = [name + id for id in snapshots["id"].to_pylist()]
+        sources.append((ids, _notes(snapshots).to_pylist(), zoo.population(snapshots)))
     predictions = []
-    for ids, rnns in named:
-        predictions += [{"id": id, **own} for id, own in zip(ids, model.predict(rnns), strict=True)]
+    for ids, remarks, rnns in sources:
+        for id, remark, predicted in zip(ids, remarks, model.predict(rnns), strict=True):
+            predictions.append({"id": id, "notes": remark, **predicted})
     return predictions, left_out
 
 
@@ -197,52 +220,63 @@ def _names(zoos: Sequence[Zoo]) -> list[str]:
     return [f"{name if names.count(name) == 1 else path}/" for name, path in zip(names, paths, strict=True)]
 
 
-def read(paths: Sequence[Path | str], model: Model) -> Found:
-    """All RNNs of checkpoint files.
+def read_files(
+    paths: Sequence[Path | str], model: Model, cell: str | None = None, head: str | None = None
+) -> FileRNNs:
+    """All RNNs of checkpoint files that an encoder takes.
 
     Args:
         paths: Files, folders with all below them, globs. What cannot be used is left out, unless its
-            file was named directly.
-        model: The encoder that should take them; its RNNs' cell says what files do not tell of relu cells.
+            file was named directly and holds nothing else.
+        model: The encoder.
+        cell: As for `embed`.
+        head: As for `embed`.
 
     Raises:
         CheckpointError: No file holds an RNN that can be used, or one named directly does not.
         RNNSpecMismatch: The encoder does not take the architecture of one named directly.
+        UnknownName: No cell is called so.
     """
-    found = Found([], [], [], [])
-    cell = "elman-relu" if any(spec.cell == "elman-relu" for spec in model.specs) else None
-    for checkpoint in checkpoints(paths, cell):
-        problem = _problem(model, checkpoint)
-        if problem is not None:
-            if checkpoint.path in map(Path, paths):
-                raise problem
-            found.left_out.append(str(problem))
-            continue
-        for rnn in checkpoint.rnns:
-            prefix = rnn.prefix.rstrip(".")
-            found.ids.append(f"{checkpoint.path}:{prefix}" if prefix else str(checkpoint.path))
-            found.sources.append(str(checkpoint.path))
-            found.rnns.append(rnn)
-    if not found.rnns:
-        raise CheckpointError(
-            f"none of {len(found.left_out)} files holds an RNN that can be used; {found.left_out[0]}"
+    cells = {spec.cell for spec in model.specs}
+    if cell is None and "elman-relu" in cells and "elman-tanh" not in cells:
+        cell = "elman-relu"
+    usable, files = FileRNNs([], [], [], []), 0
+    for checkpoint in checkpoints(paths, cell, head):
+        files += 1
+        usable.left_out.extend([checkpoint.skipped] if checkpoint.skipped else checkpoint.unclear)
+        problems = [_problem(model, checkpoint.path, rnn) for rnn in checkpoint.rnns]
+        if checkpoint.named and all(problems):
+            raise next(filter(None, problems))
+        for id, rnn, problem in zip(checkpoint.ids, checkpoint.rnns, problems, strict=True):
+            if problem is None:
+                usable.ids.append(id)
+                usable.sources.append(str(checkpoint.path))
+                usable.rnns.append(rnn)
+            else:
+                usable.left_out.append(str(problem))
+    if not usable.rnns:
+        raise none_usable(paths, files, usable.left_out[0])
+    if others := passed_over(paths):
+        usable.left_out.append(others)
+    return usable
+
+
+def _problem(model: Model, path: Path, rnn: FoundRNN) -> CheckpointError | RNNSpecMismatch | None:
+    """Why an RNN cannot be embedded, if it cannot."""
+    if rnn.not_finite:
+        return CheckpointError(
+            f"{path}: expected finite weights, found NaN or infinity in {rnn.not_finite}; "
+            "the RNN diverged or the file is damaged"
         )
-    return found
+    misfit = _misfit(model, [rnn.spec])
+    return RNNSpecMismatch(f"{path}: {misfit}") if misfit else None
 
 
-def _problem(model: Model, checkpoint: Checkpoint) -> CheckpointError | RNNSpecMismatch | None:
-    """Why a file cannot be embedded, if it cannot."""
-    if checkpoint.skipped:
-        return CheckpointError(checkpoint.skipped)
-    for rnn in checkpoint.rnns:
-        for name, weight in rnn.weights.items():
-            if not weight.isfinite().all():
-                return CheckpointError(
-                    f"{checkpoint.path}: expected finite weights, found NaN or infinity in "
-                    f"{rnn.prefix}{name}; the RNN diverged or the file is damaged"
-                )
-    misfit = _misfit(model, [rnn.spec for rnn in checkpoint.rnns])
-    return RNNSpecMismatch(f"{checkpoint.path}: {misfit}") if misfit else None
+def _notes(snapshots: pa.Table) -> pa.ChunkedArray:
+    """Remarks on a zoo's snapshots, which imported ones may have."""
+    if "notes" in snapshots.column_names:
+        return snapshots["notes"]
+    return pa.chunked_array([pa.nulls(snapshots.num_rows, pa.string())])
 
 
 # --- entries ---------------------------------------------------------------------------------------
@@ -257,6 +291,7 @@ def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Tabl
     ids = snapshots["id"].to_pylist()
     table = table.add_column(0, "id", pa.array([name + id for id in ids], pa.string()))
     table = table.append_column("source", pa.array([str(zoo.path)] * len(table), pa.string()))
+    table = table.append_column("notes", _notes(snapshots))
     if zoo.task is not None:
         label = zoo.task.label
         labels = [None if instance is None else label(instance) for instance in table["task"].to_pylist()]
@@ -268,11 +303,12 @@ def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Tabl
     return _finish(model, table, vectors, strings)
 
 
-def _from_files(model: Model, found: Found) -> pa.Table:
-    rnns = found.population()
-    specs = [rnn.spec.slug for rnn in found.rnns]
-    table = pa.table({"id": found.ids, "spec": specs, "source": found.sources})
-    return _finish(model, table, model.embed(rnns), _written(model, rnns, found.ids))
+def _from_files(model: Model, files: FileRNNs) -> pa.Table:
+    rnns = files.population()
+    specs = [rnn.spec.slug for rnn in files.rnns]
+    notes = pa.array([rnn.remark for rnn in files.rnns], pa.string())
+    table = pa.table({"id": files.ids, "spec": specs, "source": files.sources, "notes": notes})
+    return _finish(model, table, model.embed(rnns), _written(model, rnns, files.ids))
 
 
 def _from_systems(model: Model, systems: Sequence[System]) -> pa.Table:

@@ -16,6 +16,8 @@ def embed(
     out: Path,
     layout: str = "tsne",
     seed: Seed = 0,
+    cell: str | None = None,
+    head: str | None = None,
     common: Common | None = None,
 ) -> None:
     """Embed RNNs of zoos and checkpoints into an atlas.
@@ -31,16 +33,22 @@ def embed(
         out: The atlas's folder.
         layout: How places on the map are found: pca or tsne; umap or pacmap with rnnatlas[map] installed.
         seed: Of the layout.
+        cell: elman-relu, where RNNs with one gate of checkpoint files are such; a file does not tell them
+            from elman-tanh.
+        head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none.
     """
     from rnnatlas.atlas.embed import embed as embed_paths
     from rnnatlas.evaluation.model import load
     from rnnatlas.files import making
+    from rnnatlas.zoo.imports import assumed
 
     common = common or Common()
     model = load(run)
     with making(out) as folder:  # before, since an hour of embedding should not end with "exists already"
-        atlas = embed_paths(model, paths, layout, seed)
+        atlas = embed_paths(model, paths, layout, seed, cell, head)
         atlas.save(folder)
     for reason in atlas.card["left_out"]:
         common.say(f"left out: {reason}")
+    if remark := assumed(atlas.table["notes"].to_pylist()):
+        common.say(remark)
     common.say(f"{len(atlas)} RNNs in {out}; look at them with: rnnatlas map {out} --out map.html")

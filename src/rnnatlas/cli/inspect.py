@@ -17,7 +17,7 @@ def inspect(
     json: bool = False,
     common: Common | None = None,
 ) -> None:
-    """What RNNs a checkpoint holds: cell, sizes, layers, direction, parameters, format.
+    """What RNNs a checkpoint holds: cell, sizes, layers, direction, parameters, format, notes.
 
     Nothing in a file is executed.
 
@@ -31,30 +31,35 @@ def inspect(
         head: Prefix of the output layer's names, where several would fit; "" for none.
         json: Print one JSON document instead of a table.
     """
-    from rnnatlas.zoo.imports import checkpoints
+    from rnnatlas.zoo.imports import checkpoints, passed_over
 
     common = common or Common()
-    found = [_describe(checkpoint) for checkpoint in checkpoints(paths, cell, head)]
+    files = [_describe(checkpoint) for checkpoint in checkpoints(paths, cell, head)]
     if json:
-        print_json(found)
+        print_json(files)
         return
     rows = [
         [
-            entry["path"],
+            file["path"],
             rnn["prefix"] or "–",
             rnn["description"],
             rnn["parameters"],
             rnn["head"] or "–",
-            entry["format"],
+            file["format"],
+            "; ".join(rnn["notes"]),
         ]
-        for entry in found
-        for rnn in entry["rnns"]
+        for file in files
+        for rnn in file["rnns"]
     ]
     if rows:
-        print_table(["file", "at", "RNN", "parameters", "head", "format"], rows)
-    for entry in found:
-        if entry["skipped"]:
-            common.say(f"skipped {entry['skipped']}")
+        print_table(["file", "at", "RNN", "parameters", "head", "format", "notes"], rows)
+    for file in files:
+        if file["skipped"]:
+            common.say(f"skipped {file['skipped']}")
+        for reason in file["left_out"]:
+            common.say(f"left out: {reason}")
+    if others := passed_over(paths):
+        common.say(others)
 
 
 def _describe(checkpoint: Any) -> dict[str, Any]:
@@ -62,13 +67,15 @@ def _describe(checkpoint: Any) -> dict[str, Any]:
         "path": str(checkpoint.path),
         "format": checkpoint.format,
         "skipped": checkpoint.skipped,
+        "left_out": list(checkpoint.unclear),
         "rnns": [
             {
-                "prefix": rnn.prefix.rstrip("."),
+                "prefix": rnn.place,
                 "head": rnn.head.rstrip(".") if rnn.head else None,
                 "description": str(rnn.spec),
                 "parameters": rnn.spec.parameters,
                 **rnn.spec.as_dict(),
+                "notes": list(rnn.notes),
             }
             for rnn in checkpoint.rnns
         ],

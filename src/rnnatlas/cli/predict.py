@@ -13,6 +13,8 @@ def predict(
     paths: Annotated[list[str], Parameter(negative=())],
     /,
     *,
+    cell: str | None = None,
+    head: str | None = None,
     json: bool = False,
     common: Common | None = None,
 ) -> None:
@@ -29,21 +31,27 @@ def predict(
         run: The trained and evaluated run's folder.
         paths: Zoos (also s3://…, with s3fs installed), checkpoint files, folders of them, globs. What the
             encoder does not take is left out and named, unless you gave it by its own name.
+        cell: elman-relu, where RNNs with one gate of checkpoint files are such; a file does not tell them
+            from elman-tanh.
+        head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none.
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.atlas.embed import predict as predict_paths
     from rnnatlas.evaluation.model import load
+    from rnnatlas.zoo.imports import assumed
 
     common = common or Common()
     model = load(run)
-    found, left_out = predict_paths(model, paths)
+    predictions, left_out = predict_paths(model, paths, cell, head)
     for reason in left_out:
         common.say(f"left out: {reason}")
+    if remark := assumed(entry["notes"] for entry in predictions):
+        common.say(remark)
     if json:
-        print_json(found)
+        print_json(predictions)
         return
     names = list(model.predictors)
-    rows = [[entry["id"], *(_cell(model.task, name, entry[name]) for name in names)] for entry in found]
+    rows = [[entry["id"], *(_cell(model.task, name, entry[name]) for name in names)] for entry in predictions]
     print_table(["id", *names], rows)
 
 
@@ -59,5 +67,5 @@ def _cell(task: Any, name: str, prediction: dict[str, Any]) -> str:
     tables = prediction["probabilities"]
     if not isinstance(value, dict):
         return f"{value} ({tables[str(value)]:.0%})"
-    least = min(tables[field][str(own)] for field, own in value.items())
+    least = min(tables[field][str(number)] for field, number in value.items())
     return f"{task.label(value)} (least sure of its numbers: {least:.0%})"

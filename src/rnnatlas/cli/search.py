@@ -16,6 +16,8 @@ def search(
     k: Annotated[int, Parameter(name=("-k", "--k"), validator=validators.Number(gte=1))] = 10,
     where: str | None = None,
     run: Path | None = None,
+    cell: str | None = None,
+    head: str | None = None,
     json: bool = False,
     common: Common | None = None,
 ) -> None:
@@ -31,6 +33,8 @@ def search(
         k: How many to find.
         where: SQL condition that they must meet.
         run: The run that made the atlas, where it is no longer where it was.
+        cell: elman-relu, where the checkpoint's RNN is such; a file does not tell it from elman-tanh.
+        head: Prefix of the output layer's names in the checkpoint, where several would fit; "" for none.
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.atlas.index import Atlas
@@ -40,8 +44,11 @@ def search(
     if query not in opened.ids and Path(query).is_file():
         from rnnatlas.atlas.embed import embed_query
         from rnnatlas.evaluation.model import load
+        from rnnatlas.zoo.imports import assumed
 
-        start = embed_query(opened, Path(query), load(run or opened.card["run"]))
+        start, remark = embed_query(opened, Path(query), load(run or opened.card["run"]), cell, head)
+        if remark := assumed([remark]):
+            (common or Common()).say(remark)
     found = opened.search(start, k, where)
     hidden = {"embedding", "x", "y"}
     rows = [{key: value for key, value in row.items() if key not in hidden} for row in found.to_pylist()]

@@ -101,7 +101,8 @@ def import_(
     """Make a zoo of checkpoints that others trained.
 
     Files without an RNN that can be used are skipped and named, unless you gave them one by one. Such a zoo
-    can be shown, checked, embedded and searched; encoders are trained on zoos that were built.
+    has no rollouts, so it cannot train an encoder: train one on a zoo that was built for a task with the same
+    input and output sizes, then embed this one.
 
     ```
     rnnatlas zoo import checkpoints/ 'runs/*/model.pt' --out zoo
@@ -113,13 +114,27 @@ def import_(
         cell: elman-relu, where RNNs with one gate are such; a file does not tell them from elman-tanh.
         head: Prefix of the output layer's names, where several would fit; "" for none.
     """
-    from rnnatlas.zoo.imports import import_checkpoints
+    from rnnatlas.zoo.imports import assumed, import_checkpoints, passed_over
+    from rnnatlas.zoo.store import DIVERGED
 
     common = common or Common()
-    zoo, skipped = import_checkpoints(paths, out, cell=cell, head=head)
-    for checkpoint in skipped:
-        common.say(f"skipped {checkpoint.skipped}")
+    others = passed_over(paths)  # before there is a zoo, which may lie in a folder of theirs
+    zoo, incomplete = import_checkpoints(paths, out, cell=cell, head=head)
+    skipped = [checkpoint.skipped for checkpoint in incomplete if checkpoint.skipped]
+    for reason in skipped:
+        common.say(f"skipped {reason}")
+    for checkpoint in incomplete:
+        for reason in checkpoint.unclear:
+            common.say(f"left out: {reason}")
+    if remark := assumed(zoo.table["notes"].to_pylist()):
+        common.say(remark)
+    health = zip(zoo.table["id"].to_pylist(), zoo.table["health"].to_pylist(), strict=True)
+    if diverged := [id for id, state in health if state == DIVERGED]:
+        named = f"{', '.join(diverged[:5])}{', …' if len(diverged) > 5 else ''}"
+        common.say(f"marked as diverged, since weights are not finite: {len(diverged)} ({named})")
     common.say(f"{len(zoo)} RNNs ({', '.join(map(str, zoo.specs))}) in {out}, {len(skipped)} files skipped")
+    if others:
+        common.say(others)
 
 
 def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> None:
@@ -206,5 +221,5 @@ def verify(
         bad |= dict.fromkeys(found.metrics_differ)
         raise ZooFormatError(
             f"{found.checked - found.agree} of {found.checked} snapshots are not what was stored: "
-            f"{', '.join(list(bad)[:5])}{', …' if len(bad) > 5 else ''}; copy or build the zoo again"
+            f"{', '.join(list(bad)[:5])}{', …' if len(bad) > 5 else ''}; copy, build or import the zoo again"
         )

@@ -47,7 +47,8 @@ class Snapshots:
         if zoo.task is None:
             raise ZooFormatError(
                 f"emulation needs a zoo with a task and rollouts, but {zoo.path} was imported; "
-                "make one with: rnnatlas zoo build"
+                "train on one that was built (rnnatlas zoo build TASK) with as many inputs and outputs, then "
+                "embed the imported one"
             )
         rollouts = zoo.rollouts(table)
         where = torch.zeros(table.num_rows, 2, dtype=torch.long)

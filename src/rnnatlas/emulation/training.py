@@ -131,7 +131,7 @@ def _snapshots(zoo: Zoo, kind: type[Encoder], settings: Any, where: str | None) 
     """
     tables = {split: zoo.snapshots(split=split, where=where) for split in ("train", "validation")}
     for split, table in tables.items():
-        if not table.num_rows:
+        if not table.num_rows and zoo.task is not None:
             condition = f" with {where}" if where else ""
             raise ZooFormatError(
                 f"training needs snapshots of the split {split!r}{condition}, found none in {zoo.path}; "

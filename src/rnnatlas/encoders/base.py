@@ -92,10 +92,13 @@ class Encoder(nn.Module, ABC):
             found = spec or "{} inputs and {} outputs".format(*interface.sizes)
             return (
                 f"this encoder was built for RNNs with {inputs} inputs and {outputs} outputs, found {found}; "
-                "train one on a zoo of such RNNs"
+                "train one on a zoo that was built with such RNNs"
             )
         if self.reads_weights and spec != self.spec:
-            return f"this encoder was built for {self.spec}, found {spec}; train one on a zoo of such RNNs"
+            return (
+                f"this encoder was built for {self.spec}, found {spec}; "
+                "train one on a zoo that was built with such RNNs"
+            )
         return None
 
     @property

@@ -92,7 +92,7 @@ def evaluate(
     if zoo.task is None:
         raise ZooFormatError(
             f"evaluating needs a zoo with a task and rollouts, but {zoo.path} was imported; "
-            "use the zoo of the run"
+            "give the zoo that the run was trained on"
         )
     if zoo.identity != run.settings.zoo_identity:
         raise ZooFormatError(

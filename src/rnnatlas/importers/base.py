@@ -7,6 +7,7 @@ from typing import ClassVar
 from rnnatlas.errors import CheckpointError
 from rnnatlas.importers import registry
 from rnnatlas.rnn import FoundRNN
+from rnnatlas.rnn.recognise import is_printable
 
 
 class Importer(ABC):
@@ -15,7 +16,9 @@ class Importer(ABC):
     suffixes: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def find(self, path: Path, cell: str | None = None, head: str | None = None) -> list[FoundRNN]:
+    def find(
+        self, path: Path, cell: str | None = None, head: str | None = None
+    ) -> tuple[list[FoundRNN], dict[str, str]]:
         """All RNNs of a file.
 
         Args:
@@ -23,8 +26,11 @@ class Importer(ABC):
             cell: The cell where the file does not tell ("elman-relu").
             head: Prefix of the linear head's names, where several layers fit; "" for none.
 
+        Returns:
+            The RNNs that are clear; of the others, their place in the file → why they are not.
+
         Raises:
-            CheckpointError: The file cannot be read safely, or an RNN in it is not clear.
+            CheckpointError: The file cannot be read safely.
         """
 
 
@@ -33,12 +39,18 @@ def formats() -> dict[str, str]:
     return {suffix: name for name in registry for suffix in registry[name].suffixes}
 
 
-def find(path: Path, cell: str | None = None, head: str | None = None) -> tuple[str, list[FoundRNN]]:
-    """A checkpoint file's format and the RNNs that it holds, at least one.
+def find(
+    path: Path, cell: str | None = None, head: str | None = None
+) -> tuple[str, list[FoundRNN], list[str]]:
+    """A checkpoint file's format, the RNNs that it holds, at least one, and why others in it are not read.
 
     Raises:
-        CheckpointError: The file is missing, of an unknown format, cannot be read, or holds no RNN.
+        CheckpointError: The file is missing, of an unknown format, cannot be read, or holds no RNN that can.
     """
+    if not is_printable(str(path)):
+        raise CheckpointError(
+            f"expected a path of printable characters, found {str(path)!r}; rename the file"
+        )
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}; check the path")
     known = formats()
@@ -48,12 +60,20 @@ def find(path: Path, cell: str | None = None, head: str | None = None) -> tuple[
         )
     name = known[path.suffix.lower()]
     try:
-        found = registry[name]().find(path, cell, head)
+        rnns, unclear = registry[name]().find(path, cell, head)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if not found:
+    except MemoryError:
+        raise
+    except Exception as error:  # one file that nobody thought of should not end the import of many
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        raise CheckpointError(f"{path} cannot be read ({reason}); save it again, or leave it out") from error
+    if unclear and not rnns:
+        count = f" (none of its {len(unclear)} RNNs is clear)" if len(unclear) > 1 else ""
+        raise CheckpointError(f"{path}: {next(iter(unclear.values()))}{count}")
+    if not rnns:
         raise CheckpointError(
             f"{path}: expected the weights of an LSTM, GRU or Elman network (names such as weight_hh_l0), "
             "found none; only files that hold an RNN can be used"
         )
-    return name, found
+    return name, rnns, [f"{path}: {reason}" for reason in unclear.values()]

@@ -13,7 +13,9 @@ class Safetensors(Importer):
 
     suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
 
-    def find(self, path: Path, cell: str | None = None, head: str | None = None) -> list[FoundRNN]:
+    def find(
+        self, path: Path, cell: str | None = None, head: str | None = None
+    ) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`."""
         import safetensors
         import safetensors.torch

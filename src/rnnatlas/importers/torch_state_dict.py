@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,23 +13,28 @@ from rnnatlas.errors import CheckpointError
 from rnnatlas.importers.base import Importer
 from rnnatlas.rnn import FoundRNN, find_rnns
 
+MOST_ENTRIES, LONGEST_NAME = 1_000_000, 2000
+"""In the mappings of a file, which may hold themselves or others again and again."""
+
 
 class TorchStateDict(Importer):
     """Tensors are loaded with `weights_only=True`, so a file that asks for more is refused, not run."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".pt", ".pth", ".bin", ".ckpt")
 
-    def find(self, path: Path, cell: str | None = None, head: str | None = None) -> list[FoundRNN]:
+    def find(
+        self, path: Path, cell: str | None = None, head: str | None = None
+    ) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`."""
-        return find_rnns(_load(path), cell=cell, head=head)
+        return find_rnns(_tensors(_load(path)), cell=cell, head=head)
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def _load(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other ways to read TorchScript
-            return dict(_tensors(torch.load(path, map_location="cpu", weights_only=True), ""))
-    except OSError:
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever a damaged pickle makes the unpickler stumble over
         named = re.search(r"GLOBAL (\S+\.\S+)", str(error))
@@ -47,10 +52,26 @@ def _load(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _tensors(value: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of nested mappings, under their joined names."""
-    if isinstance(value, Tensor):
-        yield prefix, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _tensors(item, f"{prefix}.{key}" if prefix else str(key))
+def _tensors(document: Any) -> dict[str, Tensor]:
+    """All tensors of nested mappings, under their joined names.
+
+    Raises:
+        CheckpointError: There is no end of them.
+    """
+    tensors: dict[str, Tensor] = {}
+    waiting: list[tuple[str, Any]] = [("", document)]
+    for _ in range(MOST_ENTRIES):
+        if not waiting:
+            return tensors
+        prefix, value = waiting.pop()
+        if len(prefix) > LONGEST_NAME:
+            break
+        if isinstance(value, Tensor):
+            tensors[prefix] = value.detach()
+        elif isinstance(value, Mapping):
+            items = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
+            waiting += reversed(items)
+    raise CheckpointError(
+        f"expected at most {MOST_ENTRIES} entries, with names of at most {LONGEST_NAME} characters, "
+        "found more; save model.state_dict() alone"
+    )

@@ -2,16 +2,26 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
+from rnnatlas.rnn.heads import Heads, around, listed, shown
 from rnnatlas.rnn.spec import RNNSpec
 
-_RECURRENT = re.compile(r"(?P<prefix>(?:.*\.)?)weight_hh(?P<layer>_l(?P<number>\d+)(?P<reverse>_reverse)?)?")
+_MATRIX = re.compile(
+    r"(?P<prefix>(?:.*\.)?)weight_(?P<kind>ih|hh)(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?", re.DOTALL
+)
+"""The name of an RNN's matrix."""
+_CELLS = {4: "lstm", 3: "gru", 1: "elman-tanh"}
+"""The cell of each number of gates."""
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-_NAME_THE_HEAD = "name the head to use: rnnatlas zoo import FILE --head NAME --out ZOO"
+ASSUMED_TANH = "nonlinearity assumed tanh; a state_dict does not tell: --cell elman-relu"
+"""Note of an RNN with one gate whose cell nobody named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +33,26 @@ class FoundRNN:
         head: What the names of its linear head start with; None where it has none.
         spec: Its architecture.
         weights: Its tensors under the names of `spec.shapes`.
+        not_finite: Name, in the state_dict, of one that holds NaN or infinity as float32; None for none.
+        notes: What to know before trusting it.
     """
 
     prefix: str
     head: str | None
     spec: RNNSpec
     weights: dict[str, Tensor]
+    not_finite: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The prefix without its dot; empty where names have none."""
+        return self.prefix.rstrip(".")
+
+    @property
+    def remark(self) -> str | None:
+        """The notes in one line, if there are any."""
+        return "; ".join(self.notes) or None
 
 
 def find_rnn(
@@ -44,130 +68,217 @@ def find_rnn(
         head: Prefix of the head's, where several linear layers fit; "" for none.
 
     Raises:
-        CheckpointError: There is none, there are several, or the head is not clear or not there.
+        CheckpointError: There is none, there are several, or it or its head is not clear or not there.
     """
-    found = find_rnns(state_dict, cell=cell, head=head)
+    rnns, unclear = find_rnns(state_dict, cell=cell, head=head)
     if rnn is not None:
-        found = [one for one in found if one.prefix.rstrip(".") == rnn.rstrip(".")]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        names = ", ".join(list(state_dict)[:4]) or "no tensors at all"
+        rnns = [each for each in rnns if each.place == rnn.rstrip(".")]
+        unclear = {prefix: why for prefix, why in unclear.items() if prefix.rstrip(".") == rnn.rstrip(".")}
+    if unclear:
+        raise CheckpointError(next(iter(unclear.values())))
+    if len(rnns) == 1:
+        return rnns[0]
+    if not rnns:
         raise CheckpointError(
             "expected the weights of an LSTM, GRU or Elman network (names such as weight_hh_l0), "
-            f"found {names}"
+            f"found {listed(state_dict) or 'no tensors at all'}"
         )
-    prefixes = ", ".join(repr(one.prefix.rstrip(".")) for one in found)
-    raise CheckpointError(f"expected one RNN, found {len(found)}, at {prefixes}; name the one to use")
+    prefixes = listed([each.place for each in rnns])
+    raise CheckpointError(f"expected one RNN, found {len(rnns)}, at {prefixes}; name the one to use")
 
 
 def find_rnns(
     state_dict: Mapping[str, Tensor], cell: str | None = None, head: str | None = None
-) -> list[FoundRNN]:
-    """All RNNs of a state_dict, in the order of its names; arguments and errors as `find_rnn`."""
-    prefixes: dict[str, list[re.Match[str]]] = {}
-    for name in state_dict:
-        if match := _RECURRENT.fullmatch(name):
-            prefixes.setdefault(match["prefix"], []).append(match)
-    found = [_read(state_dict, prefix, matches, cell, head) for prefix, matches in prefixes.items()]
-    heads = [one.head for one in found if one.head]
-    shared = next((name for name in heads if heads.count(name) > 1), None)
-    if head is None and shared:
-        layer, count = shared.rstrip("."), heads.count(shared)
-        raise CheckpointError(f"the linear layer {layer!r} fits behind {count} RNNs; {_NAME_THE_HEAD}")
-    return found
+) -> tuple[list[FoundRNN], dict[str, str]]:
+    """All RNNs of a state_dict; `cell` and `head` as for `find_rnn`.
+
+    Returns:
+        The RNNs that are clear, in the order of their names; of the others, prefix → why it is not.
+    """
+    tensors = {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
+    modules = _modules(tensors)
+    widths = {prefix: _width(tensors, prefix, names) for prefix, names in modules.items()}
+    heads = Heads(tensors, widths, head)
+    rnns, unclear = [], {}
+    for prefix, names in modules.items():
+        try:
+            rnns.append(_read(tensors, prefix, names, heads, cell))
+        except CheckpointError as error:
+            unclear[prefix] = str(error)
+    return rnns, unclear
+
+
+def is_printable(name: str) -> bool:
+    """Whether a name is safe to print and to store: no control characters, nothing that is not Unicode."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
+
+
+# --- one RNN ---------------------------------------------------------------------------------------
+
+
+def _modules(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Prefix of each RNN's parameters → names of all tensors under it, but for those of RNNs further down."""
+    matches = map(_MATRIX.fullmatch, tensors)
+    modules: dict[str, list[str]] = {match["prefix"]: [] for match in matches if match}
+    for name in tensors:
+        prefix = next((prefix for prefix in around(name) if prefix in modules), None)
+        if prefix is not None:
+            modules[prefix].append(name)
+    return modules
 
 
 def _read(
-    state_dict: Mapping[str, Tensor],
-    prefix: str,
-    matches: list[re.Match[str]],
-    cell: str | None,
-    head: str | None,
+    tensors: Mapping[str, Tensor], prefix: str, names: Sequence[str], heads: Heads, cell: str | None
 ) -> FoundRNN:
-    where = f"the RNN at {prefix.rstrip('.')!r}" if prefix else "the RNN"
-    layers = 1 + max(int(match["number"] or 0) for match in matches)
-    bidirectional = any(match["reverse"] for match in matches)
-    suffix = "" if matches[0]["layer"] is None else "_l0"  # LSTMCell and its like carry no layer number
-    recurrent = state_dict[f"{prefix}weight_hh{suffix}"]
-    if f"{prefix}weight_hr{suffix}" in state_dict:
-        raise CheckpointError(f"{where} is an LSTM with a projection (weight_hr), which is not supported")
-    if f"{prefix}weight_ih{suffix}" not in state_dict or recurrent.ndim != 2:
-        raise CheckpointError(f"{where} has weight_hh{suffix} but no weight_ih{suffix} of two dimensions")
-    rows, hidden = recurrent.shape
-    width = hidden * (1 + bidirectional)
-    head = _find_head(state_dict, width, where) if head is None else _given_head(state_dict, head)
+    where = f"the RNN at {shown(prefix.rstrip('.'))}" if prefix else "the RNN"
+    _check_printable(names)
+    if projection := next((name for name in names if name.startswith(f"{prefix}weight_hr")), None):
+        raise CheckpointError(f"{where} is an LSTM with a projection ({projection}), which is not supported")
+    layers, suffix = _layers(prefix, names, where)
+    rows, hidden = _matrix(tensors, f"{prefix}weight_hh{suffix}", where)
+    _, inputs = _matrix(tensors, f"{prefix}weight_ih{suffix}", where)
+    bidirectional = _is_bidirectional(prefix, names)
+    head = heads.behind(prefix, hidden * (1 + bidirectional), where)
+    _check_printable([head or ""])
     spec = RNNSpec(
         cell=_cell(rows, hidden, cell, where),
-        input=state_dict[f"{prefix}weight_ih{suffix}"].shape[1],
+        input=inputs,
         hidden=hidden,
         layers=layers,
-        output=state_dict[f"{head}weight"].shape[0] if head else None,
+        output=_matrix(tensors, f"{head}weight", where)[0] if head else None,
         bidirectional=bidirectional,
-        bias=f"{prefix}bias_ih{suffix}" in state_dict,
-        head_bias=not head or f"{head}bias" in state_dict,
+        bias=any(name.startswith((f"{prefix}bias_ih", f"{prefix}bias_hh")) for name in names),
+        head_bias=not head or f"{head}bias" in tensors,
     )
-    weights = {}
+    stored = {name: _stored(name, prefix, head, suffix) for name in spec.shapes}
     for name, shape in spec.shapes.items():
-        stored = f"{head}{name[5:]}" if name.startswith("head.") else prefix + name
-        stored = stored.removesuffix("_l0") if not suffix else stored
-        if stored not in state_dict or tuple(state_dict[stored].shape) != shape:
-            found = tuple(state_dict[stored].shape) if stored in state_dict else "nothing"
-            raise CheckpointError(f"{where} should have {stored} of shape {shape}, found {found}")
-        weights[name] = state_dict[stored]
-    return FoundRNN(prefix=prefix, head=head or None, spec=spec, weights=weights)
+        _check(tensors, stored[name], shape, where)
+    used = set(stored.values())
+    unused = [name for name in names if name not in used and not _is_layer(tensors, prefix, name)]
+    if unused:
+        raise CheckpointError(
+            f"{where} has {listed(unused)} beside the weights of {spec}, so it may compute something else; "
+            "it can only be read without"
+        )
+    weights = {name: tensors[stored[name]] for name in spec.shapes}
+    return _with_notes(FoundRNN(prefix, head or None, spec, weights), stored, cell)
+
+
+def _check_printable(names: Iterable[str]) -> None:
+    for name in names:
+        if not is_printable(name):
+            raise CheckpointError(f"expected names of printable characters, found {shown(name)}")
+
+
+def _with_notes(rnn: FoundRNN, stored: Mapping[str, str], cell: str | None) -> FoundRNN:
+    notes = [ASSUMED_TANH] if len(rnn.spec.gates) == 1 and cell is None else []
+    broken = (stored[name] for name, weight in rnn.weights.items() if not weight.float().isfinite().all())
+    not_finite = next(broken, None)
+    notes += [] if not_finite is None else [f"weights are not finite: {not_finite}"]
+    notes += [] if any(weight.any() for weight in rnn.weights.values()) else ["all weights are zero"]
+    return dataclasses.replace(rnn, not_finite=not_finite, notes=tuple(notes))
+
+
+def _layers(prefix: str, names: Sequence[str], where: str) -> tuple[int, str]:
+    """The number of layers, and what ends the first one's names: nothing for `LSTMCell` and its like."""
+    matches = [match for name in names if (match := _MATRIX.fullmatch(name)) and match["prefix"] == prefix]
+    layers = {match["layer"]: match[0] for match in matches}
+    if None in layers and len(layers) > 1:
+        raise CheckpointError(
+            f"{where} has {listed(layers.values())}; expected the weights of a cell or of layers"
+        )
+    # by what is there, since a number in a name may be anything
+    missing = (layer for layer in map(str, range(len(layers))) if layer not in layers)
+    if None not in layers and (layer := next(missing, None)):
+        odd = next(reversed(layers.values()))
+        raise CheckpointError(f"{where} has {shown(odd)} but no weight_hh_l{layer}")
+    return len(layers), "" if None in layers else "_l0"
+
+
+def _is_bidirectional(prefix: str, names: Iterable[str]) -> bool:
+    return any(name.startswith(f"{prefix}weight_hh_l") and name.endswith("_reverse") for name in names)
 
 
 def _cell(rows: int, hidden: int, cell: str | None, where: str) -> str:
-    by_gates = {4: "lstm", 3: "gru", 1: "elman-tanh"}
     gates, rest = divmod(rows, hidden)
-    if rest or gates not in by_gates:
+    if rest or gates not in _CELLS:
         raise CheckpointError(
             f"{where} has {rows} rows of recurrent weights for {hidden} hidden units; "
             "expected 4, 3 or 1 times as many (LSTM, GRU, Elman)"
         )
-    found = by_gates[gates]
+    by_gates = _CELLS[gates]
     if gates == 1 and cell == "elman-relu":
         return cell
-    if cell in (None, found, "elman-relu"):
-        return found
-    raise CheckpointError(f"{where} has {gates} gates, so it is not of cell {cell!r}; expected {found!r}")
+    if cell in (None, by_gates, "elman-relu"):
+        return by_gates
+    raise CheckpointError(f"{where} has {gates} gates, so it is not of cell {cell!r}; expected {by_gates!r}")
 
 
-def _given_head(state_dict: Mapping[str, Tensor], head: str) -> str:
-    """The prefix of a head that the user named, with or without its dot; "" for none.
+def _stored(name: str, prefix: str, head: str | None, suffix: str) -> str:
+    """What a parameter is called in the state_dict."""
+    if name.startswith("head."):
+        return f"{head}{name.removeprefix('head.')}"
+    return prefix + (name if suffix else name.removesuffix("_l0"))
 
-    Raises:
-        CheckpointError: No matrix is there.
-    """
-    prefix = f"{head.rstrip('.')}." if head else ""
-    weight = state_dict.get(f"{prefix}weight")
-    if prefix and (weight is None or weight.ndim != 2):
+
+def _is_layer(tensors: Mapping[str, Tensor], prefix: str, name: str) -> bool:
+    """Whether a tensor below an RNN is of a linear layer or an embedding, which are left out anywhere."""
+    layer, dot, _ = name.removeprefix(prefix).rpartition(".")
+    weight, bias = f"{prefix}{layer}.weight", f"{prefix}{layer}.bias"
+    return bool(dot) and name in (weight, bias) and weight in tensors and tensors[weight].ndim == 2
+
+
+# --- tensors ---------------------------------------------------------------------------------------
+
+
+def _matrix(tensors: Mapping[str, Tensor], name: str, where: str) -> tuple[int, int]:
+    """The shape of a matrix that holds something."""
+    tensor = _plain(tensors, name, where)
+    if tensor.ndim != 2 or not tensor.numel():
+        raise CheckpointError(f"{where} should have a matrix {name}, found shape {tuple(tensor.shape)}")
+    rows, columns = tensor.shape
+    return rows, columns
+
+
+def _check(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], where: str) -> None:
+    found = tuple(_plain(tensors, name, where, f" of shape {shape}").shape)
+    if found != shape:
+        raise CheckpointError(f"{where} should have {name} of shape {shape}, found {found}")
+
+
+def _plain(tensors: Mapping[str, Tensor], name: str, where: str, what: str = "") -> Tensor:
+    """A tensor whose numbers can be read as they are."""
+    if name not in tensors:
+        raise CheckpointError(f"{where} has no {name}{what}")
+    if oddity := _oddity(tensors[name]):
         raise CheckpointError(
-            f"expected the head's weights at {prefix}weight, found none; "
-            "give the prefix of a linear layer's names, or an empty one for no head"
+            f"{where} should have plain floating-point numbers in {name}, found {oddity}; save it as float32"
         )
-    return prefix
+    return tensors[name]
 
 
-def _find_head(state_dict: Mapping[str, Tensor], width: int, where: str) -> str | None:
-    """Prefix of the only linear layer that reads `width` numbers; None where there is none.
+def _oddity(tensor: Tensor) -> str | None:
+    """What is odd about a tensor, if its numbers cannot be read as they are."""
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.is_quantized:
+        return "a quantised tensor"
+    if tensor.layout is not torch.strided:
+        return "a sparse tensor"
+    if tensor.is_meta:
+        return "a tensor without its data (of device meta)"
+    if tensor.dtype not in _FLOATS:
+        return f"numbers of type {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return f"fewer numbers than its shape {tuple(tensor.shape)} has (an expanded tensor)"
+    return None
 
-    A matrix without a bias whose name says "emb" is an embedding.
-    """
-    candidates = [
-        name.removesuffix("weight")
-        for name, tensor in state_dict.items()
-        if name.endswith(".weight")
-        and tensor.ndim == 2
-        and tensor.shape[1] == width
-        and tuple(state_dict.get(f"{name.removesuffix('weight')}bias", tensor[:, 0]).shape) == (len(tensor),)
-    ]
-    with_bias = [name for name in candidates if f"{name}bias" in state_dict]
-    if len(with_bias) == 1:  # the others are embeddings, which have none
-        return with_bias[0]
-    candidates = [name for name in candidates if name in with_bias or "emb" not in name.lower()]
-    if len(candidates) > 1:
-        names = ", ".join(repr(name.rstrip(".")) for name in candidates)
-        raise CheckpointError(f"several linear layers fit behind {where}: {names}; {_NAME_THE_HEAD}")
-    return candidates[0] if candidates else None
+
+def _width(tensors: Mapping[str, Tensor], prefix: str, names: Sequence[str]) -> int:
+    """How many numbers an RNN gives out, as far as can be said before it is read."""
+    for name in names:
+        match = _MATRIX.fullmatch(name)
+        recurrent = match and match["prefix"] == prefix and match["kind"] == "hh"
+        if recurrent and not tensors[name].is_nested and tensors[name].ndim:
+            return tensors[name].shape[-1] * (1 + _is_bidirectional(prefix, names))
+    return 0

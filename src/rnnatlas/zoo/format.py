@@ -141,7 +141,7 @@ class _Reading:
             reason = str(error).strip().splitlines()[0].rstrip(".")
             raise ZooFormatError(
                 f"shard {self.shard.name} of zoo {self.shard.zoo} is damaged ({reason}); copy it again, or "
-                "remove it and build the zoo again with --resume"
+                "remove it and build the zoo again with --resume (an imported zoo: import it again)"
             ) from None
 
 
@@ -212,7 +212,7 @@ def read_card(folder: Folder) -> dict[str, Any]:
         raise ZooFormatError(
             f"zoo {folder} is of format version {version}, this rnnatlas {__version__} reads "
             f"version {VERSION}; install the version that wrote it ({card.get('rnnatlas', 'unknown')}), "
-            "or build the zoo again"
+            "or build or import the zoo again"
         )
     missing = [key for key in ("task", "specs", "settings", "seed", "expected") if key not in card]
     if missing:

@@ -2,22 +2,27 @@
 
 import dataclasses
 import glob
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import torch
 
-from rnnatlas.errors import CheckpointError
-from rnnatlas.files import new_folder
+from rnnatlas.errors import CheckpointError, UnknownName
+from rnnatlas.files import check_free, making
 from rnnatlas.importers.base import find, formats
-from rnnatlas.rnn import FoundRNN, Population, RNNSpec
+from rnnatlas.registry import nearest
+from rnnatlas.rnn import GATES, FoundRNN, Population, RNNSpec
+from rnnatlas.rnn.recognise import ASSUMED_TANH, is_printable
 from rnnatlas.zoo.format import as_column, shard_name, write_card, write_shard
 from rnnatlas.zoo.store import DIVERGED, Zoo
 
 ROWS = 512
 """RNNs in one shard."""
+SUFFIXES = 5
+"""Kinds of other files that are counted by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +34,21 @@ class Checkpoint:
         format: Its format; None where it could not be used.
         rnns: The RNNs that it holds.
         skipped: Why it was left out.
+        unclear: Why other RNNs in it were left out, a sentence each.
+        named: Whether it was named directly.
     """
 
     path: Path
     format: str | None
     rnns: Sequence[FoundRNN]
     skipped: str | None = None
+    unclear: Sequence[str] = ()
+    named: bool = False
+
+    @property
+    def ids(self) -> list[str]:
+        """Each RNN's id: the path, with its place in the file where it has one."""
+        return [f"{self.path}:{rnn.place}" if rnn.place else str(self.path) for rnn in self.rnns]
 
 
 def checkpoints(
@@ -50,41 +64,73 @@ def checkpoints(
     Raises:
         CheckpointError: There is nothing at a path, or a file that was named directly cannot be used.
             Others that cannot are yielded with the reason.
+        UnknownName: No cell is called so.
     """
-    for path, direct in _files(paths):
+    if cell is not None and cell not in GATES:
+        raise UnknownName(f"no cell is called {cell!r}; {nearest(cell, GATES)}")
+    files, _ = _files(paths)
+    for path, named in files:
         try:
-            format_, rnns = find(path, cell, head)
+            format_, rnns, unclear = find(path, cell, head)
         except CheckpointError as error:
-            if direct:
+            if named:
                 raise
             yield Checkpoint(path, None, (), skipped=str(error))
         else:
-            yield Checkpoint(path, format_, rnns)
+            yield Checkpoint(path, format_, rnns, unclear=unclear, named=named)
 
 
-def _files(paths: Sequence[Path | str]) -> list[tuple[Path, bool]]:
-    """Each file once, and whether it was named directly."""
-    files: dict[Path, bool] = {}
+def passed_over(paths: Sequence[Path | str]) -> str | None:
+    """How many files of folders and globs are of no supported format, by suffix; None for none."""
+    _, others = _files(paths)
+    return f"passed over files that are no checkpoints: {_by_suffix(others)}" if others else None
+
+
+def assumed(remarks: Iterable[str | None]) -> str | None:
+    """How many RNNs were read as their file does not tell, by the remarks on them; None for none."""
+    count = sum(ASSUMED_TANH in (remark or "") for remark in remarks)
+    return f"{count} RNN{'s' * (count > 1)} with one gate: {ASSUMED_TANH}" if count else None
+
+
+def _by_suffix(files: Sequence[Path]) -> str:
+    """The most frequent suffixes with their counts: ".h5 (3), .txt (1)"."""
+    suffixes = [path.suffix.lower() if is_printable(path.suffix) else "" for path in files]
+    counts = Counter(suffix or "without a suffix" for suffix in suffixes).most_common()
+    rest = sum(count for _, count in counts[SUFFIXES:])
+    shown = [f"{suffix} ({count})" for suffix, count in counts[:SUFFIXES]]
+    return ", ".join(shown + [f"others ({rest})"] * (rest > 0))
+
+
+def _files(paths: Sequence[Path | str]) -> tuple[list[tuple[Path, bool]], list[Path]]:
+    """Each checkpoint file once, with whether it was named directly; and files of other formats."""
+    files: dict[Path, tuple[Path, bool]] = {}
+    others: dict[Path, Path] = {}
+    known = formats()
     for given in map(str, paths):
         path = Path(given)
-        if path.is_file():
-            found, direct = [path], True
+        named = path.is_file()
+        if named:
+            candidates = [path]
         elif path.is_dir():
-            found, direct = sorted(path.rglob("*")), False
+            candidates = sorted(path.rglob("*"))
         else:
-            found, direct = sorted(map(Path, glob.glob(given, recursive=True))), False  # noqa: PTH207
-            if not found:
+            candidates = sorted(map(Path, glob.glob(given, recursive=True)))  # noqa: PTH207
+            if not candidates:
                 raise CheckpointError(f"there is no file and no folder {given}; check the path")
-        known = formats()
-        for file in found:
-            if direct or (file.is_file() and file.suffix.lower() in known):
-                files[file] = files.get(file, False) or direct
+        for file in filter(Path.is_file, candidates):
+            real = file.resolve()
+            if named or file.suffix.lower() in known:
+                first, before = files.get(real, (file, False))
+                files[real] = (first, before or named)
+            else:
+                others[real] = file
     if not files:
+        kinds = f", found {_by_suffix(list(others.values()))}" if others else ""
         raise CheckpointError(
             f"no checkpoint in {', '.join(map(str, paths))}; file names should end with one of "
-            f"{', '.join(formats())}"
+            f"{', '.join(known)}{kinds}"
         )
-    return list(files.items())
+    return list(files.values()), list(others.values())
 
 
 def import_checkpoints(
@@ -94,54 +140,68 @@ def import_checkpoints(
 
     Args:
         paths: Files, folders, globs.
-        out: The zoo's folder, which should not exist yet.
+        out: The zoo's folder, which should not exist yet; it appears whole or not at all.
         cell: As for `checkpoints`.
         head: As for `checkpoints`.
 
     Returns:
-        The zoo, and the files that were left out.
+        The zoo, and the files of which something was left out.
 
     Raises:
         CheckpointError: Nothing could be used, or a file that was named directly could not.
         OutputExists: `out` holds something.
+        UnknownName: No cell is called so.
     """
-    skipped: list[Checkpoint] = []
-    found: list[tuple[Checkpoint, FoundRNN]] = []
+    check_free(Path(out))
+    incomplete: list[Checkpoint] = []
+    by_spec: dict[RNNSpec, list[_Row]] = {}
+    count = 0
     for checkpoint in checkpoints(paths, cell, head):
-        found += [(checkpoint, rnn) for rnn in checkpoint.rnns]
-        skipped += [checkpoint] if checkpoint.skipped else []
-    if not found:
-        raise CheckpointError(
-            f"none of {len(skipped)} files holds an RNN that can be used; {skipped[0].skipped}"
-        )
-    out = new_folder(out)
-    by_spec: dict[RNNSpec, list[tuple[int, Checkpoint, FoundRNN]]] = {}
-    for run, (checkpoint, rnn) in enumerate(found):
-        by_spec.setdefault(rnn.spec, []).append((run, checkpoint, rnn))
-    for spec, rnns in by_spec.items():
-        for number, start in enumerate(range(0, len(rnns), ROWS)):
-            write_shard(out / shard_name(spec, number), _rows(spec, rnns[start : start + ROWS]))
-    counts = {spec: (-(-len(rnns) // ROWS), len(rnns)) for spec, rnns in by_spec.items()}
+        incomplete += [checkpoint] if checkpoint.skipped or checkpoint.unclear else []
+        for id, rnn in zip(checkpoint.ids, checkpoint.rnns, strict=True):
+            by_spec.setdefault(rnn.spec, []).append(_Row(count, id, checkpoint, rnn))
+            count += 1
+    if not count:
+        raise none_usable(paths, len(incomplete), str(incomplete[0].skipped))
+    shards = {spec: (-(-len(rows) // ROWS), len(rows)) for spec, rows in by_spec.items()}
     settings = {"paths": [str(path) for path in paths], "cell": cell, "head": head}
-    write_card(out, task=None, settings=settings, seed=None, expected=counts, present=counts)
-    return Zoo.open(out), skipped
+    with making(out) as folder:
+        for spec, rows in by_spec.items():
+            for number, start in enumerate(range(0, len(rows), ROWS)):
+                write_shard(folder / shard_name(spec, number), _table(spec, rows[start : start + ROWS]))
+        write_card(folder, task=None, settings=settings, seed=None, expected=shards, present=shards)
+    return Zoo.open(out), incomplete
 
 
-def _rows(spec: RNNSpec, rnns: Sequence[tuple[int, Checkpoint, FoundRNN]]) -> pa.Table:
-    stacked = {name: torch.stack([rnn.weights[name].float() for _, _, rnn in rnns]) for name in spec.shapes}
-    weights = Population(spec, stacked).flatten().numpy()
-    names = [(str(checkpoint.path), rnn.prefix.rstrip(".")) for _, checkpoint, rnn in rnns]
-    finite = np.isfinite(weights).all(axis=1)
+def none_usable(paths: Sequence[Path | str], files: int, reason: str) -> CheckpointError:
+    """What to say where every checkpoint file was left out, the first of them for the reason given."""
+    others = passed_over(paths)
+    return CheckpointError(
+        f"none of {files} files holds an RNN that can be used; {reason}" + (f" ({others})" if others else "")
+    )
+
+
+class _Row(NamedTuple):
+    run: int
+    id: str
+    checkpoint: Checkpoint
+    rnn: FoundRNN
+
+
+def _table(spec: RNNSpec, rows: Sequence[_Row]) -> pa.Table:
+    stacked = {name: torch.stack([row.rnn.weights[name].float() for row in rows]) for name in spec.shapes}
+    health = [DIVERGED if row.rnn.not_finite else "ok" for row in rows]
     return pa.table(
         {
-            "id": [f"{path}:{prefix}" if prefix else path for path, prefix in names],
-            "run": pa.array([run for run, _, _ in rnns], pa.int32()),
-            "step": pa.array([-1] * len(rnns), pa.int32()),
-            "health": pa.array(np.where(finite, "ok", DIVERGED).tolist(), pa.string()),
-            "source": [path for path, _ in names],
-            "format": [checkpoint.format for _, checkpoint, _ in rnns],
-            "prefix": [prefix for _, prefix in names],
-            "head": pa.array([rnn.head and rnn.head.rstrip(".") for _, _, rnn in rnns], pa.string()),
-            "weights": as_column(weights),
+            "id": [row.id for row in rows],
+            "run": pa.array([row.run for row in rows], pa.int32()),
+            "step": pa.array([-1] * len(rows), pa.int32()),
+            "health": pa.array(health, pa.string()),
+            "source": [str(row.checkpoint.path) for row in rows],
+            "format": [row.checkpoint.format for row in rows],
+            "prefix": [row.rnn.place for row in rows],
+            "head": pa.array([row.rnn.head and row.rnn.head.rstrip(".") for row in rows], pa.string()),
+            "notes": pa.array([row.rnn.remark for row in rows], pa.string()),
+            "weights": as_column(Population(spec, stacked).flatten().numpy()),
         }
     )

@@ -64,7 +64,8 @@ class Zoo:
             if len(names) < expected["shards"]:
                 raise ZooFormatError(
                     f"zoo {path} should hold {expected['shards']} shards of {spec}, found {len(names)}; "
-                    "finish it with `rnnatlas zoo build --resume`, or copy it whole"
+                    + ("finish it with `rnnatlas zoo build --resume`" if card["task"] else "import it again")
+                    + ", or copy it whole"
                 )
             shards += [Shard(folder, name, spec) for name in names]
         _check_alike(path, shards)
@@ -264,5 +265,5 @@ def _check_alike(path: Path | str, shards: Sequence[Shard]) -> None:
             ]
             raise ZooFormatError(
                 f"all shards of zoo {path} should have the same columns, but {shard.name} "
-                f"differs from {other.name} in {differ[0]}; copy the zoo again, or build it again"
+                f"differs from {other.name} in {differ[0]}; copy the zoo again, or build or import it again"
             )
