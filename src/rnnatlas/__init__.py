@@ -4,7 +4,13 @@ Names are loaded when they are first used, so `import rnnatlas` is quick and doe
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# OpenMP looks at this when torch is loaded. Threads that spin while they wait take the processors of a busy
+# machine from those that work: docs/decisions/0018-waiting-threads.md
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    os.environ.update(OMP_WAIT_POLICY="PASSIVE", KMP_BLOCKTIME="0")
 
 if TYPE_CHECKING:
     from rnnatlas import emulation, encoders, properties, tasks, zoo

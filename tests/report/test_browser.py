@@ -12,7 +12,7 @@ from rnnatlas.atlas.index import Atlas
 from rnnatlas.atlas.map import write_map
 from rnnatlas.report.experiment import Experiment
 from rnnatlas.report.page import write_report
-from rnnatlas.report.words import CUT
+from rnnatlas.report.words import NO_INTERACTION
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on PATH")
@@ -27,7 +27,7 @@ def report(experiment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shown") / "experiment"
     shutil.copytree(experiment, folder)
     made = Experiment.load(folder)
-    runs = {**made.runs, CUT: made.runs["interactive"], LABEL: made.runs["statistics"]}
+    runs = {**made.runs, NO_INTERACTION: made.runs["interactive"], LABEL: made.runs["statistics"]}
     dataclasses.replace(made, runs=runs).save(folder)
     write_map(Atlas.open(folder / "atlas"), folder / "map.html")
     return write_report(folder)

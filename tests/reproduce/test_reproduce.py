@@ -1,18 +1,32 @@
 """A tiny experiment: goes on after a stop, refuses other settings, ends with a report."""
 
+import dataclasses
 import json
 import shlex
+import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from rnnatlas import reproduce as experiment
 from rnnatlas.cli import main
 from rnnatlas.errors import DataError, OutputExists, RunFormatError, SettingsError
+from rnnatlas.executors.base import Executor
+from rnnatlas.executors.local import Local
+from rnnatlas.report.experiment import FILE, Experiment
+from rnnatlas.reproduce.folder import begin, command, describe
+from rnnatlas.reproduce.jobs import Draw, of_encoders, of_the_map, training
+from rnnatlas.reproduce.settings import resolve
+from rnnatlas.settings import build
+from rnnatlas.tasks.formal_languages import FormalLanguages
+from rnnatlas.zoo.build import build as build_zoo
+from rnnatlas.zoo.train import ZooSettings
 
 TINY = {
-    "experiment": {"seeds": 2, "cut": True, "supervised": True},
+    "experiment": {"seeds": 2, "ablation": True, "supervised": True},
     "supervised": {"properties": ["task"], "steps": 2, "rnns": 4},
     "zoo": {"runs": 72, "hidden": 4, "snapshots": [2, 4], "rollouts": 8, "learning_rate": [[0, 0.01]]},
     "task": {"performance_samples": 20},
@@ -27,7 +41,7 @@ def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(experiment, "_draw", stopped)
+        patched.setattr(Draw, "__call__", stopped)
         with pytest.raises(KeyboardInterrupt):
             experiment.reproduce(tmp_path / "demo", "demo", changes=TINY, workers=1, progress=False)
     trained = {path: path.read_bytes() for path in (tmp_path / "demo" / "runs").rglob("*.safetensors")}
@@ -41,8 +55,9 @@ def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatc
     assert "rnnatlas demo --seed 0 --set experiment.seeds=2" in text
     assert (tmp_path / "demo" / "map.html").is_file()
     assert all(path.read_bytes() == before for path, before in trained.items())
-    seconds = json.loads((tmp_path / "demo" / experiment.RECORD).read_text())["seconds"]
+    seconds = Experiment.load(tmp_path / "demo").timings
     assert list(seconds) == ["zoo", "encoders and controls", "atlas and map"]
+    assert not list((tmp_path / "demo").rglob(".*"))
 
     with pytest.raises(OutputExists, match="another seed"):
         experiment.reproduce(tmp_path / "demo", "demo", seed=1, changes=TINY)
@@ -74,13 +89,13 @@ def test_rotated_digits_end_with_a_report_as_well(tmp_path):
     assert "language" not in report.partition("<script>")[0]
     assert "first EOS" not in report
     with pytest.raises(OutputExists, match="another task"):
-        experiment.Record(out, 0, experiment.resolve("demo", DIGITS, "tiled-digits"), "tiled-mnist")
+        begin(out, dataclasses.replace(Experiment.load(out), task="tiled-mnist"))
 
 
 @pytest.mark.parametrize("text", ["{bad", "[]", "{}", '{"seed": 0}'])
 def test_a_damaged_record_is_one_sentence(tmp_path, text):
-    (tmp_path / experiment.RECORD).write_text(text)
-    with pytest.raises(RunFormatError, match=r"settings\.json should say how .* remove the experiment first"):
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(RunFormatError, match=r"experiment\.json should say .* remove the experiment, or"):
         experiment.reproduce(tmp_path, "demo", changes=TINY, device="cpu")
 
 
@@ -119,16 +134,16 @@ def test_zoo_and_encoders_are_trained_on_the_device(
 ):
     seen = []
 
-    def train(jobs, workers, progress):
-        assert len({job.device for job in jobs}) == 1
-        seen.append((jobs[0].device, workers))
+    def run(self, jobs, *_):
+        assert len({job.work.device for job in jobs}) == 1
+        seen.append((jobs[0].work.device, self.workers))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(
         "rnnatlas.zoo.build.build", lambda *_, workers, device, **__: seen.append((device, workers))
     )
-    monkeypatch.setattr(experiment, "_train", train)
+    monkeypatch.setattr(Executor, "run", run)
     changes = {**TINY, "experiment": {"seeds": 2}}
     with pytest.raises(KeyboardInterrupt):
         experiment.reproduce(tmp_path / "out", "demo", changes=changes, workers=workers, device=asked)
@@ -136,52 +151,92 @@ def test_zoo_and_encoders_are_trained_on_the_device(
 
 
 def test_an_encoder_is_trained_and_evaluated_where_its_job_says(tmp_path, monkeypatch):
-    resolved = json.loads(json.dumps(experiment.resolve("demo", TINY)))
     seen = []
     monkeypatch.setattr("rnnatlas.zoo.store.Zoo.open", lambda path: path)
     monkeypatch.setattr("rnnatlas.emulation.training.train", lambda *_, device, **__: seen.append(device))
     monkeypatch.setattr("rnnatlas.evaluation.evaluate.evaluate", lambda *_, device, **__: seen.append(device))
-    control = experiment._job(tmp_path, "zero", 0, resolved, "cpu").folder
-    control.mkdir(parents=True)
-    (control / "model.safetensors").touch()
     for device in ("cpu", "cuda"):
-        experiment._train_one(
-            experiment._job(tmp_path, "statistics", 0, resolved, device), lambda steps: None
-        )
-    assert seen == ["cpu", "cpu", "cuda", "cuda"]
+        jobs = of_encoders(tmp_path, resolve("demo", TINY), 0, device)
+        for job in jobs:
+            job.work(lambda steps: None)
+        assert seen == [device] * len(jobs)
+        seen.clear()
+
+
+def test_encoders_need_their_control_evaluations_their_encoder_and_the_map_all_of_them(tmp_path):
+    resolved = resolve("demo", TINY)
+    needs = {job.name: job.needs for job in of_encoders(tmp_path, resolved, 3, "cpu")}
+    labels = ("interactive", "noninteractive", "statistics", "no-interaction")
+    runs = [f"{label}-{seed}" for seed in (3, 4) for label in labels]
+    assert needs == {
+        "train zero-3": (),
+        "train zero-4": (),
+        **{f"train {run}": (f"train zero-{run[-1]}",) for run in runs},
+        **{f"evaluate {run}": (f"train {run}",) for run in runs},
+    }
+    assert set(of_the_map(tmp_path, resolved, 3).needs) == {f"evaluate {run}" for run in runs}
+
+
+@pytest.mark.slow
+def test_what_is_trained_does_not_depend_on_the_number_of_workers(tmp_path):
+    """Nor on the threads of the process that asks for it, not even in the last digit."""
+    resolved = resolve("demo", {**TINY, "experiment": {"seeds": 1}})
+    del resolved["encoders"]["interactive"]
+    task = FormalLanguages.from_settings(resolved["task"])
+    build_zoo(task, build(ZooSettings, resolved["zoo"], "zoo"), tmp_path / "1" / "zoo", workers=1)
+    shutil.copytree(tmp_path / "1", tmp_path / "2")
+    weights = []
+    for workers in (1, 2):
+        out = tmp_path / f"{workers}"
+        torch.set_num_threads(2)
+        try:
+            Local(workers).run(of_encoders(out, resolved, 0, "cpu"), out)
+        finally:
+            torch.set_num_threads(1)
+        found = sorted(path.relative_to(out) for path in out.rglob("*.safetensors"))
+        weights.append({path: load_file(out / path) for path in found})
+    assert len(weights[0]) == 1 + 2 * 3
+    assert weights[0].keys() == weights[1].keys()
+    for path, own in weights[0].items():
+        assert all(torch.equal(tensor, weights[1][path][name]) for name, tensor in own.items()), path
 
 
 def test_encoders_and_control_may_have_learning_rates_of_their_own(tmp_path):
     own = {"statistics": 1e-3, "interactive": 2e-3, "zero": 3e-3}
-    resolved = experiment.resolve("demo", {**TINY, "experiment": {"learning_rates": own}})
+    resolved = resolve("demo", {**TINY, "experiment": {"learning_rates": own}})
     found = {
-        label: experiment._job(tmp_path, label, 0, resolved, "cpu").emulation.learning_rate
-        for label in ("statistics", "interactive", "interactive-cut", "noninteractive", "zero")
+        label: training(tmp_path, label, 0, resolved, "cpu").work.emulation.learning_rate
+        for label in ("statistics", "interactive", "no-interaction", "noninteractive", "zero")
     }
     shared = resolved["emulation"]["learning_rate"]
-    assert found == own | {"interactive-cut": 2e-3, "noninteractive": shared}
+    assert found == own | {"no-interaction": 2e-3, "noninteractive": shared}
 
 
 def test_a_learning_rate_for_all_outweighs_those_of_a_preset():
-    rates = experiment.resolve("small", {})["experiment"]["learning_rates"]
+    rates = resolve("small", {})["experiment"]["learning_rates"]
     assert rates
     changed = {"emulation": {"learning_rate": 0.1}}
-    assert experiment.resolve("small", changed)["experiment"]["learning_rates"] == {}
+    assert resolve("small", changed)["experiment"]["learning_rates"] == {}
     own = changed | {"experiment": {"learning_rates": {"flat": 0.2}}}
-    assert experiment.resolve("small", own)["experiment"]["learning_rates"] == {"flat": 0.2}
+    assert resolve("small", own)["experiment"]["learning_rates"] == {"flat": 0.2}
 
 
 def test_experiments_of_versions_that_knew_fewer_settings_go_on(tmp_path):
-    resolved = experiment.resolve("demo", TINY)
+    out = tmp_path / "out"
+
+    def described(resolved):
+        return describe(out, "demo", "formal-languages", 0, {}, resolved)
+
+    resolved = resolve("demo", TINY)
     older = json.loads(json.dumps(resolved))
     del older["experiment"]["learning_rates"]
-    experiment.Record(tmp_path / "out", 0, older)
-    experiment.Record(tmp_path / "out", 0, resolved)
+    begin(out, described(older))
+    begin(out, described(resolved))
     resolved["experiment"]["learning_rates"] = {"flat": 0.1}
     with pytest.raises(
         OutputExists, match=r"another experiment\.learning_rates\.flat \(None then, 0\.1 now\)"
     ):
-        experiment.Record(tmp_path / "out", 0, resolved)
+        begin(out, described(resolved))
 
 
 @pytest.mark.parametrize(
@@ -193,14 +248,14 @@ def test_experiments_of_versions_that_knew_fewer_settings_go_on(tmp_path):
 )
 def test_learning_rates_of_no_encoder_are_refused(rates, message):
     with pytest.raises(SettingsError, match=message):
-        experiment.resolve("demo", {**TINY, "experiment": {"learning_rates": rates}})
+        resolve("demo", {**TINY, "experiment": {"learning_rates": rates}})
 
 
 def test_what_is_trained_end_to_end_is_looked_for_among_what_is_evaluated(tmp_path, monkeypatch):
     def snapshots(where):
         raise LookupError(where)
 
-    monkeypatch.setattr(experiment, "_build_zoo", lambda *_: None)
+    monkeypatch.setattr("rnnatlas.zoo.build.build", lambda *_, **__: None)
     monkeypatch.setattr("rnnatlas.zoo.store.Zoo.open", lambda path: SimpleNamespace(snapshots=snapshots))
     changes = {**TINY, "emulation": {**TINY["emulation"], "where": "step = 4"}}
     with pytest.raises(LookupError, match="step = 4"):
@@ -218,21 +273,21 @@ def test_what_is_trained_end_to_end_is_looked_for_among_what_is_evaluated(tmp_pa
 )
 def test_the_command_shown_can_be_typed(tmp_path, capsys, preset, task, expected):
     changes = {"experiment": {"seeds": 2}, "zoo": {"learning_rate": [[0, 0.00001]]}}
-    command = experiment._command(tmp_path / "my own", preset, task, 3, changes)
-    assert command.startswith(expected + " --set experiment.seeds=2")
+    typed = command(tmp_path / "my own", preset, task, 3, changes)
+    assert typed.startswith(expected + " --set experiment.seeds=2")
     with pytest.raises(SystemExit) as ended:
-        main([*shlex.split(command)[1:], "--print-config"])
+        main([*shlex.split(typed)[1:], "--print-config"])
     assert not ended.value.code
     assert yaml.safe_load(capsys.readouterr().out)["settings"] == json.loads(
-        json.dumps(experiment.resolve(preset, changes, task))
+        json.dumps(resolve(preset, changes, task))
     )
 
 
 def test_settings_are_those_of_the_task():
-    assert experiment.resolve("paper", {}, "tiled-mnist")["task"]["tile"] == 4
-    assert "tile" not in experiment.resolve("small", {})["task"]
+    assert resolve("paper", {}, "tiled-mnist")["task"]["tile"] == 4
+    assert "tile" not in resolve("small", {})["task"]
     with pytest.raises(LookupError, match="no settings for task 'tiled-mnist'"):
-        experiment.resolve("demo", {}, "tiled-mnist")
+        resolve("demo", {}, "tiled-mnist")
 
 
 def test_other_folders_and_unknown_settings_are_refused(tmp_path):
@@ -247,4 +302,4 @@ def test_other_folders_and_unknown_settings_are_refused(tmp_path):
         {"encoders": {"nosuch": {}}},
     ):
         with pytest.raises((SettingsError, LookupError)):
-            experiment.resolve("demo", wrong)
+            resolve("demo", wrong)

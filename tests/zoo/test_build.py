@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,6 @@ import pytest
 import torch
 
 from rnnatlas.errors import DataError, OutputExists, RNNAtlasError, SettingsError, UnknownName
-from rnnatlas.executors.base import Heartbeats, Local
 from rnnatlas.settings import as_dict
 from rnnatlas.zoo.build import build
 from rnnatlas.zoo.store import Zoo
@@ -177,6 +177,26 @@ def test_unknown_executor_and_no_workers(tmp_path):
     assert not (tmp_path / "zoo").exists()
 
 
+def test_what_another_build_leaves_out_is_built(zoo_folder, tmp_path, monkeypatch):
+    from rnnatlas.zoo import build as module
+
+    last = max((zoo_folder / "data").rglob("*.parquet")).relative_to(zoo_folder)
+    make, tidy = module._jobs, module._tidy
+
+    def as_on_a_gpu(out, chunks, settings, device):
+        jobs = make(out, chunks, settings, "cuda")
+        return [dataclasses.replace(job, work=dataclasses.replace(job.work, device="cpu")) for job in jobs]
+
+    def meanwhile(out):
+        (out / last).parent.mkdir(parents=True)
+        shutil.copy(zoo_folder / last, out / last)
+        tidy(out)
+
+    monkeypatch.setattr(module, "_jobs", as_on_a_gpu)
+    monkeypatch.setattr(module, "_tidy", meanwhile)
+    assert len(build(TASK, SETTINGS, tmp_path / "zoo2", seed=7, workers=1)) == 42
+
+
 def test_progress_goes_to_stderr_and_only_when_asked(tmp_path, capsys):
     few = dataclasses.replace(SETTINGS, runs=2)
     build(TASK, few, tmp_path / "quiet", workers=1)
@@ -185,44 +205,3 @@ def test_progress_goes_to_stderr_and_only_when_asked(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "RNN-steps/s" in err
-
-
-def test_heartbeats_tell_how_far_units_are(tmp_path):
-    beats = Heartbeats(tmp_path)
-    first, second = beats.of(0), beats.of(1)
-    assert beats.total() == 0
-    first(3)
-    second(4)
-    first(1)  # too soon after the last to be written
-    assert beats.total() == 7
-    time.sleep(beats.INTERVAL + 0.05)
-    first(2)
-    assert beats.total() == 10
-
-
-def _square(unit, beat):
-    number, folder = unit
-    beat(1)
-    if number < 0:
-        raise ValueError(f"{number} is negative")
-    (folder / f"square-{number}-{os.getpid()}").write_text(str(number**2))
-
-
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_local_does_each_unit_once_and_passes_errors_on(tmp_path, workers):
-    units = [(number, tmp_path) for number in range(5)]
-    assert sorted(Local(workers).run(_square, units, Heartbeats(tmp_path))) == [0, 1, 2, 3, 4]
-    written = list(tmp_path.glob("square-*"))
-    assert len(written) == 5
-    assert (workers == 1) == any(path.name.endswith(str(os.getpid())) for path in written)
-    with pytest.raises(ValueError, match="-1 is negative"):
-        list(Local(workers).run(_square, [(1, tmp_path), (-1, tmp_path)], Heartbeats(tmp_path)))
-
-
-def _die(unit, beat):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_killed_worker_is_one_sentence(tmp_path):
-    with pytest.raises(RNNAtlasError, match=r"worker process was killed.*fewer --workers.*--resume"):
-        list(Local(2).run(_die, [1, 2], Heartbeats(tmp_path)))

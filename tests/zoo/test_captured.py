@@ -8,7 +8,7 @@ import torch
 
 from rnnatlas.captured import Captured, Inputs
 from rnnatlas.errors import SettingsError
-from rnnatlas.zoo.build import _train_unit, _units, build
+from rnnatlas.zoo.build import _jobs, build
 from rnnatlas.zoo.store import Zoo
 from rnnatlas.zoo.train import Chunk, _Update, initialise, train
 
@@ -69,9 +69,11 @@ def test_files_trained_side_by_side_hold_what_each_would_alone(zoo_folder, tmp_p
     other = tmp_path / "other"
     (other / shards[0]).parent.mkdir(parents=True)
     (other / "zoo.json").write_bytes((zoo_folder / "zoo.json").read_bytes())
-    [(files, device)] = _units(other, chunks, SETTINGS, "cuda")
-    assert device == "cuda"
-    _train_unit((files, "cpu"), lambda updates: None)
+    [job] = _jobs(other, chunks, SETTINGS, "cuda")
+    assert job.work.device == "cuda"
+    assert job.updates == 14 * SETTINGS.steps
+    dataclasses.replace(job.work, device="cpu")(lambda updates: None)
+    assert job.done
     ours = Zoo.open(other)
     small = ["id", "run", "step", "task", "split", "seed", "health"]
     assert ours.table.select(small).equals(zoo.table.select(small))
@@ -79,11 +81,13 @@ def test_files_trained_side_by_side_hold_what_each_would_alone(zoo_folder, tmp_p
     assert torch.allclose(ours.population(rows).flatten(), zoo.population(rows).flatten(), atol=1e-4)
 
 
-def test_units():
+def test_a_gpu_trains_runs_of_several_files_side_by_side():
     chunks = {f"{number}": chunk(number) for number in range(5)}
     settings = dataclasses.replace(SETTINGS, runs_per_shard=500)
-    units = _units(Path("zoo"), chunks, settings, "cuda")
-    assert [[path.name for path, _ in files] for files, _ in units] == [["0", "1"], ["2", "3"], ["4"]]
+    files = [
+        [path.name for path, _ in job.work.files] for job in _jobs(Path("zoo"), chunks, settings, "cuda")
+    ]
+    assert files == [["0", "1"], ["2", "3"], ["4"]]
 
 
 @pytest.mark.skipif(GPU, reason="there is a CUDA device")

@@ -38,7 +38,8 @@ def demo(
             for several processes.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
     """
-    from rnnatlas.reproduce import SECTIONS, ZOOS, reproduce, resolve
+    from rnnatlas.reproduce import reproduce
+    from rnnatlas.reproduce.settings import SECTIONS, ZOOS, resolve
 
     common = common or Common()
     changes = common.layered({}, {}, set or [], SECTIONS)

@@ -44,32 +44,33 @@ def reproduce(
             for several processes.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
     """
-    from rnnatlas import reproduce as experiment
     from rnnatlas.errors import SettingsError
+    from rnnatlas.reproduce import reproduce as run
+    from rnnatlas.reproduce.settings import SECTIONS, ZOOS, resolve
 
     common = common or Common()
-    changes = common.layered({}, {}, set or [], experiment.SECTIONS)
+    changes = common.layered({}, {}, set or [], SECTIONS)
     if common.print_config:
         if zoo == "both":
             raise SettingsError("--print-config prints the settings of one zoo, found --zoo both; name one")
         flags = {"out": out, "preset": preset, "zoo": zoo, "data": data, "seed": seed, "workers": workers}
-        resolved = experiment.resolve(preset, changes, experiment.ZOOS[zoo])
+        resolved = resolve(preset, changes, ZOOS[zoo])
         common.show({**flags, "device": device}, resolved)
         return
     # mnist first, and all settings before: what is missing or wrong should not be found so hours later
     chosen = ["mnist", "languages"] if zoo == "both" else [zoo]
     for one in chosen:
         try:
-            experiment.resolve(preset, changes, experiment.ZOOS[one])
+            resolve(preset, changes, ZOOS[one])
         except SettingsError as error:
             if zoo != "both":
                 raise
             raise SettingsError(f"settings should suit both zoos, but those of {one}: {error}") from None
     for one in chosen:
-        report = experiment.reproduce(
+        report = run(
             out / one if zoo == "both" else out,
             preset,
-            task=experiment.ZOOS[one],
+            task=ZOOS[one],
             data=None if (zoo, one) == ("both", "languages") else data,
             seed=seed,
             changes=changes,

@@ -4,5 +4,5 @@ from rnnatlas.registry import Registry
 
 registry = Registry(
     "executor",
-    {"local": ("rnnatlas.executors.base:Local", "processes on this machine, one thread each")},
+    {"local": ("rnnatlas.executors.local:Local", "processes on this machine")},
 )

@@ -1,189 +1,195 @@
-"""Where units of work run; each unit is done once, in any order, and says how far it is."""
+"""Jobs, which need one another, and what runs them: each is done once, as soon as those that it needs are."""
 
-import os
-import tempfile
-import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, cast
 
-from rnnatlas.errors import RNNAtlasError, SettingsError
+from rnnatlas.errors import SettingsError
+from rnnatlas.executors.claims import Beat, claimed, file_of, tidy, told
+from rnnatlas.executors.progress import bar
 
-Work = Callable[[Any, Callable[[int], None]], None]
-"""Does a unit and commits its result; calls back with the number of updates made since the last call."""
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Work that leaves one result.
+
+    Attributes:
+        name: Its own among the jobs of a folder.
+        work: Does it and commits the result; a picklable callable, called with what it calls in turn with
+            the number of updates made since the last call.
+        output: The result: the job is done when it stands there, and is not done again.
+        needs: Names of the jobs that have to be done before.
+        updates: How many it makes, for the progress bar.
+    """
+
+    name: str
+    work: Callable[[Beat], None]
+    output: Path
+    needs: tuple[str, ...] = ()
+    updates: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the result stands."""
+        return self.output.exists()
+
+
+Submit = Callable[..., "Future[bool]"]
+"""Has a function called with arguments, somewhere, some time."""
 
 
 class Executor(ABC):
-    """Runs units of work, some of them at the same time.
+    """Runs jobs, some of them at the same time.
 
     Args:
-        workers: Units at a time; None for as many as there are processors.
+        workers: Jobs at a time; None for as many as there are processors.
+        threads: Of each job, on processors, however many others run beside it.
 
     Raises:
-        SettingsError: `workers` is less than one.
+        SettingsError: `workers` or `threads` is less than one.
     """
 
-    def __init__(self, workers: int | None = None):
-        if workers is not None and workers < 1:
-            raise SettingsError(f"workers should be 1 or more, found {workers}")
+    def __init__(self, workers: int | None = None, threads: int = 1):
+        for name, value in (("workers", workers), ("threads", threads)):
+            if value is not None and value < 1:
+                raise SettingsError(f"{name} should be 1 or more, found {value}")
         import joblib
 
-        self.workers = workers or joblib.cpu_count()
+        self.workers, self.threads = workers or joblib.cpu_count(), threads
 
     @abstractmethod
-    def run(self, work: Work, units: Sequence[Any], heartbeats: "Heartbeats") -> Generator[int, None, None]:
-        """Does the units; yields the position of each as it is done. What a unit raises ends it all."""
+    def pool(self, workers: int) -> AbstractContextManager[Submit]:
+        """So many workers, for the block; what they are at is given up when it ends."""
 
+    def run(self, jobs: Sequence[Job], folder: Path, title: str = "", rate: str | None = None) -> None:
+        """Does the jobs that are not done, those that come first in the list first where there is a choice.
 
-class Local(Executor):
-    """Processes on this machine (joblib's loky), one thread each; a single worker is this process."""
+        What a job raises ends it all; what is finished stays, and no job starts that needs what is not. Two
+        commands may do the same jobs at the same time: each job is done by one of them.
 
-    def run(self, work: Work, units: Sequence[Any], heartbeats: "Heartbeats") -> Generator[int, None, None]:
-        """See `Executor.run`; workers are stopped at once when the caller stops.
+        Args:
+            jobs: What is to be done.
+            folder: A folder that all workers can reach, for small hidden files while jobs run.
+            title: What the progress bar says is being done.
+            rate: What the bar calls updates a second; None for no bar.
 
         Raises:
-            RNNAtlasError: A worker was killed.
+            SettingsError: Two jobs have one name, or jobs need one another in a circle, or one that there
+                is not.
         """
-        if min(self.workers, len(units)) <= 1:
-            for number, unit in enumerate(units):
-                yield _do(work, unit, number, heartbeats, parent=None)
+        graph, named = _graph(jobs), {job.name: job for job in jobs}
+        left = [job for job in jobs if not job.done]
+        files = {job.name: file_of(folder, job.name) for job in left}
+        finished: set[str] = set()
+
+        def made() -> int:
+            return sum(job.updates if job.name in finished else told(files[job.name]) for job in left)
+
+        if not left:
             return
-        import joblib
-        from joblib.externals.loky import get_reusable_executor
+        workers = min(self.workers, len(left))
+        try:
+            with bar(title, sum(job.updates for job in left), rate, made), self.pool(workers) as submit:
 
-        jobs = [
-            joblib.delayed(_do)(work, unit, number, heartbeats, os.getpid())
-            for number, unit in enumerate(units)
-        ]
-        with joblib.parallel_config("loky", inner_max_num_threads=1):
-            parallel = joblib.Parallel(n_jobs=min(self.workers, len(units)), return_as="generator_unordered")
-            try:
-                for number in parallel(jobs):
-                    yield cast(int, number)
-            except BrokenExecutor:
-                raise RNNAtlasError(
-                    "a worker process was killed, often for lack of memory; what was finished is kept: use "
-                    "fewer --workers and run the same command again, with --resume where it has one"
-                ) from None
-            finally:
-                get_reusable_executor().shutdown(wait=True, kill_workers=True)
+                def start(job: Job, patient: bool) -> "Future[bool]":
+                    return submit(do, job, file_of(folder, job.name), self.threads, patient)
+
+                for name in _in_order(graph, named, workers, start):
+                    finished.add(name)
+        finally:
+            tidy(list(files.values()))
 
 
-def _do(work: Work, unit: Any, number: int, heartbeats: "Heartbeats", parent: int | None) -> int:
-    """One unit, in whichever process; a worker whose parent was killed stops at its next beat."""
-    beat = heartbeats.of(number)
-
-    def alive(updates: int) -> None:
-        if parent is not None and os.getppid() != parent:
-            os._exit(1)
-        beat(updates)
-
-    work(unit, alive)
-    return number
-
-
-class Heartbeats:
-    """How far units are, told through small files, so that it works between machines too.
-
-    Args:
-        folder: Where the files go; one that all workers can reach.
-    """
-
-    INTERVAL = 0.25
-    """Seconds between two writes of a unit."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def of(self, number: int) -> Callable[[int], None]:
-        """What the unit of that number calls with each number of updates it has made."""
-        done, written = 0, 0.0
-        path = self.folder / str(number)
-
-        def beat(updates: int) -> None:
-            nonlocal done, written
-            done += updates
-            if time.monotonic() - written > self.INTERVAL:
-                written = time.monotonic()
-                _overwrite(path, str(done))
-
-        return beat
-
-    def total(self) -> int:
-        """Updates that all units have told of."""
-        total = 0
-        for path in self.folder.glob("[0-9]*"):
-            try:
-                total += int(path.read_text() or 0)
-            except (OSError, ValueError):  # just being written
-                continue
-        return total
-
-
-def _overwrite(path: Path, text: str) -> None:
+def _graph(jobs: Sequence[Job]) -> "TopologicalSorter[str]":
+    needs = {job.name: job.needs for job in jobs}
+    if len(needs) < len(jobs):
+        names = [job.name for job in jobs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SettingsError(f"every job should have a name of its own, found {twice!r} twice")
+    for job in jobs:
+        for name in job.needs:
+            if name not in needs:
+                raise SettingsError(f"job {job.name!r} needs {name!r}, which is none of the jobs")
+    graph = TopologicalSorter(needs)
     try:
-        path.write_text(text)
-    except OSError:  # a full disk is for the unit itself to report
-        return
+        graph.prepare()
+    except CycleError as error:
+        circle = " needs ".join(map(repr, reversed(error.args[1])))
+        raise SettingsError(f"jobs should not need one another in a circle, found {circle}") from None
+    return graph
 
 
-def run_all(
-    executor: Executor, work: Work, units: Sequence[Any], updates: int, title: str, rate: str | None
-) -> None:
-    """Does all units, with a progress bar on stderr that moves inside units too.
+def _in_order(
+    graph: "TopologicalSorter[str]",
+    named: Mapping[str, Job],
+    workers: int,
+    start: Callable[[Job, bool], "Future[bool]"],
+) -> Iterator[str]:
+    """Starts at most `workers` jobs at a time; yields the name of each when it is done.
+
+    A job that another command is at comes last, and then is waited for.
+    """
+    place = {name: number for number, name in enumerate(named)}
+    ready: list[str] = []
+    put_off: set[str] = set()
+    running: dict[Future[bool], str] = {}
+    while graph.is_active():
+        for name in graph.get_ready():
+            if named[name].done:
+                graph.done(name)
+            else:
+                ready.append(name)
+        ready.sort(key=lambda name: (name in put_off, place[name]))
+        while ready and len(running) < workers:
+            name = ready.pop(0)
+            running[start(named[name], name in put_off)] = name
+        for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+            name = running.pop(future)
+            if future.result():
+                graph.done(name)
+                yield name
+            else:
+                put_off.add(name)
+                ready.append(name)
+
+
+def do(job: Job, file: Path, threads: int, patient: bool) -> bool:
+    """Does one job, in whichever process.
 
     Args:
-        executor: Where they run.
-        work: What does a unit.
-        units: What is to be done.
-        updates: Updates that all units make together.
-        title: What the bar says is being done.
-        rate: What the bar calls updates per second; None for no bar.
+        job: The job.
+        file: Its file, see `claims`.
+        threads: How many it has.
+        patient: Whether to wait for another command that is at it.
+
+    Returns:
+        Whether the job is done; if not, another command is at it.
     """
-    with tempfile.TemporaryDirectory(prefix="rnnatlas-") as folder:
-        beats = Heartbeats(Path(folder))
-        with _bar(beats, updates, title, rate), closing(executor.run(work, units, beats)) as done:
-            for _ in done:
-                pass
+    with claimed(file, patient) as beat:
+        if beat is None:
+            return False
+        if not job.done:  # else another command has done it meanwhile
+            with limited(threads):
+                job.work(beat)
+            assert job.done, f"{job.name} left no {job.output}"
+    return True
 
 
 @contextmanager
-def _bar(beats: Heartbeats, updates: int, title: str, rate: str | None) -> Iterator[None]:
-    """A bar that reads the heartbeats."""
-    if rate is None or not updates:
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+def limited(threads: int) -> Iterator[None]:
+    """So many threads for torch, numpy and scipy within the block: sums depend on how many share them."""
+    import scipy.linalg  # noqa: F401, so that its library is there to be limited
+    import torch
+    from threadpoolctl import threadpool_limits
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(compact=True),
-    )
-    stop = threading.Event()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        shown = bar.add_task(title, total=updates, rate="")
-
-        def show(done: int) -> None:
-            elapsed = bar.tasks[0].elapsed or 1
-            bar.update(shown, completed=done, rate=f"{done / elapsed:,.0f} {rate}")
-
-        def watch() -> None:
-            while not stop.wait(Heartbeats.INTERVAL):
-                show(beats.total())
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
             yield
-            show(updates)
-        finally:
-            stop.set()
-            watcher.join()
+    finally:
+        torch.set_num_threads(before)

@@ -13,7 +13,7 @@ from rnnatlas.evaluation.figures import is_loss
 from rnnatlas.evaluation.results import interval
 from rnnatlas.intervals import Interval
 from rnnatlas.report.published import MECHANISTIC, PROBING, PUBLISHED, Published
-from rnnatlas.report.words import CUT, ENOUGH_SEEDS, listed, name
+from rnnatlas.report.words import ENOUGH_SEEDS, NO_INTERACTION, listed, name
 
 Verdict = Literal["reproduced", "not reproduced", "open"]
 
@@ -110,7 +110,7 @@ def _emulation(records: Records, published: Published) -> Iterable[Claim | None]
     )
     yield lower(
         "emulation of unseen tasks is better with {a} than with its no-interaction ablation",
-        [(("interactive", "conditioned"), (CUT, "conditioned"))],
+        [(("interactive", "conditioned"), (NO_INTERACTION, "conditioned"))],
         published=False,
     )
 

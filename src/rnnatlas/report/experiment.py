@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rnnatlas._version import __version__
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.emulation.model import read_settings
 from rnnatlas.errors import RunFormatError
@@ -28,7 +29,7 @@ FILE = "experiment.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What an experiment consists of; its paths are relative to the experiment's folder.
+    """What an experiment consists of and how it was begun; its paths are relative to its folder.
 
     Attributes:
         zoo: The zoo.
@@ -37,6 +38,10 @@ class Experiment:
         map: The map of the atlas, to be linked to; None where there is none.
         command: What made the experiment, for people.
         timings: What each part took, in seconds of wall-clock time, in the order to be shown.
+        task: What the zoo's RNNs are trained to do.
+        seed: Of the zoo and of the first trainings.
+        settings: All settings, by section.
+        version: Of this package.
     """
 
     zoo: str
@@ -45,6 +50,10 @@ class Experiment:
     map: str | None = None
     command: str = ""
     timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    task: str = ""
+    seed: int = 0
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    version: str = __version__
 
     def save(self, folder: Path | str) -> None:
         """Writes experiment.json, from which the report can be made again."""
@@ -69,7 +78,10 @@ class Experiment:
                 f"{folder} is no experiment: it has no {FILE}; make one with: rnnatlas demo"
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunFormatError(f"{path} is damaged ({error}); run the experiment again") from None
+            raise RunFormatError(
+                f"{path} should say what its experiment consists of, but is damaged ({error}); remove the "
+                "experiment, or choose another --out, and run it again"
+            ) from None
 
 
 class Results:

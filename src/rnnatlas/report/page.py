@@ -146,7 +146,7 @@ def _about(results: Results) -> dict[str, Any]:
         "zoo_seed": zoo.card["seed"],
         "splits": _splits(results),
         "emulation": settings.emulation,
-        "compared": sum(encoder != words.CUT for encoder in results.encoders),
+        "compared": sum(encoder != words.NO_INTERACTION for encoder in results.encoders),
         "encoders": [
             (
                 words.name(encoder),

@@ -17,11 +17,11 @@ SPLITS = {
     "validation": "{noun}s not trained on (these chose the checkpoints)",
     "ood": "{noun}s of another kind (OOD)",
 }
-CUT = "interactive-cut"
+NO_INTERACTION = "no-interaction"
 """Label of interactive probing whose questions cannot depend on the answers."""
 
 NAMES = {
-    CUT: "interactive probing, no-interaction ablation",
+    NO_INTERACTION: "interactive probing, no-interaction ablation",
     "embedding": "frozen embedding",
     "supervised": "encoder trained end to end",
     "untrained": "untrained encoder",

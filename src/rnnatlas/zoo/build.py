@@ -3,14 +3,15 @@
 import dataclasses
 import errno
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rnnatlas import devices, executors
 from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
-from rnnatlas.executors.base import Executor, run_all
+from rnnatlas.executors.base import Executor, Job
+from rnnatlas.executors.claims import Beat
 from rnnatlas.files import check_free
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict
@@ -40,16 +41,16 @@ def build(
 ) -> Zoo:
     """Trains a zoo's RNNs and keeps their snapshots.
 
-    A unit of `settings.runs_per_shard` runs becomes one file, whole or not at all, so a build that is
-    stopped loses no more than the units under way.
+    `settings.runs_per_shard` runs become one file, whole or not at all, so a build that is stopped loses no
+    more than the files under way.
 
     Args:
         task: What the RNNs are trained to do.
         settings: How many RNNs, and how they are trained.
         out: The zoo's folder, which should not exist yet.
         seed: With a run's number, decides everything random about the run.
-        executor: Where units are run: a name of `rnnatlas.executors.base.registry`.
-        workers: Units at a time; None for as many as there are processors. A GPU is one process's.
+        executor: Where jobs run: a name of `rnnatlas.executors.registry`.
+        workers: Jobs at a time; None for as many as there are processors. A GPU is one process's.
         device: "cpu", "cuda" or "auto", which is a GPU where there is one and `executor` is local. A GPU
             trains `ON_A_GPU` RNNs side by side, whichever files they go to.
         resume: Go on with a build that was stopped, leaving what is there as it is.
@@ -76,18 +77,20 @@ def build(
     }
     with _clear_about_full_disks(out):
         _check(out, card, resume)
-        missing = {name: chunk for name, chunk in chunks.items() if not (out / name).exists()}
-        if missing:
+        jobs = _jobs(out, chunks, settings, device)
+        if jobs:
             task.prepare(progress=progress)
         _tidy(out)
         _write_card(out, card, spec, settings, chunks)
-        _train(_units(out, missing, settings, device), runner, settings, progress)
+        while jobs:  # again, where another build left files out that belong to one job here
+            runner.run(jobs, out, "training RNNs", "RNN-steps/s" if progress else None)
+            jobs = _jobs(out, chunks, settings, device)
         _write_card(out, card, spec, settings, chunks)
     return Zoo.open(out)
 
 
 def _chunks(task: Task, settings: ZooSettings, seed: int) -> dict[str, Chunk]:
-    """The units of work, each with the name of the file it becomes."""
+    """Which runs become which file."""
     instances = [task.instance(run, seed) for run in range(settings.runs)]
     splits = assign(task, instances, seed, settings.split)
     chunks = {}
@@ -160,34 +163,41 @@ def choose_device(asked: str, executor: str, workers: int | None) -> str:
     return device if suits else "cpu"
 
 
-Unit = tuple[list[tuple[Path, Chunk]], str]
-"""Files and the runs that go to each, trained side by side; and on what."""
-
-
-def _units(out: Path, missing: Mapping[str, Chunk], settings: ZooSettings, device: str) -> list[Unit]:
-    files = [(out / name, chunk) for name, chunk in missing.items()]
+def _jobs(out: Path, chunks: Mapping[str, Chunk], settings: ZooSettings, device: str) -> list[Job]:
+    """What is missing; a GPU trains the runs of several files side by side, the last of which ends a job."""
+    files = [(out / name, chunk) for name, chunk in chunks.items() if not (out / name).exists()]
     size = max(1, ON_A_GPU // settings.runs_per_shard) if device == "cuda" else 1
-    return [(files[first : first + size], device) for first in range(0, len(files), size)]
+    parts = [files[first : first + size] for first in range(0, len(files), size)]
+    return [
+        Job(
+            name=str(part[-1][0].relative_to(out)),
+            work=_Train(part, device),
+            output=part[-1][0],
+            updates=settings.steps * sum(len(chunk.runs) for _, chunk in part),
+        )
+        for part in parts
+    ]
 
 
-def _train(units: list[Unit], runner: Executor, settings: ZooSettings, progress: bool) -> None:
-    updates = settings.steps * sum(len(chunk.runs) for files, _ in units for _, chunk in files)
-    run_all(runner, _train_unit, units, updates, "training RNNs", "RNN-steps/s" if progress else None)
+@dataclasses.dataclass(frozen=True)
+class _Train:
+    """Trains the runs of some files side by side, on a device."""
 
+    files: Sequence[tuple[Path, Chunk]]
+    device: str
 
-def _train_unit(unit: Unit, beat: Any) -> None:
-    files, device = unit
-    chunks = [chunk for _, chunk in files]
-    together = dataclasses.replace(
-        chunks[0],
-        runs=[run for chunk in chunks for run in chunk.runs],
-        splits=[split for chunk in chunks for split in chunk.splits],
-    )
-    table, start = snapshots_table(together, beat, device), 0
-    for path, chunk in files:
-        rows = len(chunk.runs) * len(chunk.settings.snapshots)
-        write_shard(path, table.slice(start, rows))
-        start += rows
+    def __call__(self, beat: Beat) -> None:
+        chunks = [chunk for _, chunk in self.files]
+        together = dataclasses.replace(
+            chunks[0],
+            runs=[run for chunk in chunks for run in chunk.runs],
+            splits=[split for chunk in chunks for split in chunk.splits],
+        )
+        table, start = snapshots_table(together, beat, self.device), 0
+        for path, chunk in self.files:
+            rows = len(chunk.runs) * len(chunk.settings.snapshots)
+            write_shard(path, table.slice(start, rows))
+            start += rows
 
 
 @contextmanager

@@ -1,0 +1,86 @@
+"""What an experiment's settings are, and what a preset and changes make of them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from rnnatlas import encoders, tasks
+from rnnatlas.errors import SettingsError
+from rnnatlas.registry import nearest
+from rnnatlas.settings import as_dict, at_least_one, build, check_sections, merge, preset, settings
+
+ZOOS = {"languages": "formal-languages", "mnist": "tiled-mnist", "digits": "tiled-digits"}
+"""What the commands call a zoo, and its task."""
+
+TASK = ZOOS["languages"]
+SECTIONS = ("experiment", "task", "zoo", "emulation", "encoders", "supervised")
+"""Of an experiment's settings."""
+
+
+@settings
+class ExperimentSettings:
+    """What is trained and compared.
+
+    Args:
+        seeds: Trainings of each encoder, each with its own initial weights and batches.
+        ablation: Whether to train interactive probing without interaction, too.
+        supervised: Whether to train each encoder end to end on properties, too, as the section `supervised`
+            says.
+        learning_rates: Encoder, or control, → its own learning rate instead of `emulation.learning_rate`;
+            a preset's do not count where that is changed.
+        threads: Threads of each training and evaluation on processors; results depend on it in the last
+            digits.
+    """
+
+    seeds: int = 3
+    ablation: bool = False
+    supervised: bool = False
+    learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "seeds", "threads")
+
+
+def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str, Any]:
+    """All settings of an experiment, by section: the preset with changes over it, and the defaults below.
+
+    Raises:
+        SettingsError: Unknown settings.
+        UnknownName: There is no such preset or task, or the preset says nothing of the task.
+    """
+    from rnnatlas.emulation.model import EmulationSettings
+    from rnnatlas.evaluation.supervised import SupervisedSettings
+    from rnnatlas.zoo import splits
+    from rnnatlas.zoo.train import ZooSettings
+
+    below = preset(name, task)
+    if "learning_rate" in changes.get("emulation", {}):  # which then is meant for all
+        below.get("experiment", {}).pop("learning_rates", None)
+    values = merge(below, changes)
+    check_sections(values, SECTIONS)
+    kinds = {name: encoders.registry[name].Settings for name in values["encoders"]}
+    if not kinds:
+        raise SettingsError("an experiment needs at least one encoder under encoders, found none")
+    experiment = build(ExperimentSettings, values.get("experiment", {}), "experiment")
+    emulation = build(EmulationSettings, values["emulation"], "emulation")
+    for name, rate in experiment.learning_rates.items():
+        if name not in (*kinds, encoders.CONTROL):
+            raise SettingsError(
+                f"experiment.learning_rates should be those of the experiment's encoders, found {name!r}; "
+                f"{nearest(name, [*kinds, encoders.CONTROL])}"
+            )
+        build(EmulationSettings, {"learning_rate": rate}, f"experiment.learning_rates.{name}")
+    made, zoo = tasks.registry[task].from_settings(values["task"]), build(ZooSettings, values["zoo"], "zoo")
+    splits.check(made, zoo.split)
+    return {
+        "experiment": as_dict(experiment),
+        "task": as_dict(made.settings),
+        "zoo": as_dict(zoo),
+        "emulation": as_dict(emulation),
+        "encoders": {
+            name: as_dict(build(kind, values["encoders"][name] or {}, f"encoders.{name}"))
+            for name, kind in kinds.items()
+        },
+        "supervised": as_dict(build(SupervisedSettings, values.get("supervised", {}), "supervised")),
+    }
