@@ -345,6 +345,7 @@ def test_one_of_several_devices_says_where_the_loss_was_lost(zoo, tmp_path):
             "with step > 99, found none",
         ),
         ({"settings": dataclasses.replace(SMALL, where="stp > 9")}, UnknownName, "stp"),
+        ({"settings": dataclasses.replace(SMALL, divergence="mse")}, SettingsError, "tokens .* found 'mse'"),
     ],
 )
 def test_says_what_is_wrong_before_it_makes_anything(zoo, tmp_path, changes, error, message):

@@ -217,7 +217,7 @@ def test_second_derivatives_are_refused_rather_than_wrong(cell, bidirectional):
     population = population_of(spec, 2).requires_grad_()
     inputs = torch.randn(2, 3, 4, 2, requires_grad=True)
     outputs, _ = native.run(population, inputs, None)
-    with pytest.raises(RNNAtlasError, match="first derivatives alone.*RNNATLAS_BACKEND=eager"):
+    with pytest.raises(RNNAtlasError, match=r"first derivatives alone.*RNNATLAS_BACKEND=eager"):
         torch.autograd.grad(outputs.square().sum(), inputs, create_graph=True)
     (first,) = torch.autograd.grad(outputs.square().sum(), inputs)
     assert not first.requires_grad

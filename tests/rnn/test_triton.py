@@ -160,7 +160,7 @@ def test_second_derivatives_are_refused_rather_than_wrong(cell):
     population = population_of(RNNSpec(cell=cell, input=2, hidden=5, output=3), 2).requires_grad_()
     inputs = torch.randn(2, 3, 3, 2).to(DEVICE).requires_grad_()
     outputs, _ = triton.run(population, inputs, None)
-    with pytest.raises(RNNAtlasError, match="first derivatives alone.*RNNATLAS_BACKEND=eager"):
+    with pytest.raises(RNNAtlasError, match=r"first derivatives alone.*RNNATLAS_BACKEND=eager"):
         torch.autograd.grad(outputs.square().sum(), inputs, create_graph=True)
 
 

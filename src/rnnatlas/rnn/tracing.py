@@ -31,8 +31,8 @@ def first_derivatives_only(backward: Callable[..., Any]) -> Callable[..., Any]:
     def once(ctx: Any, *gradients: Any) -> Any:
         if torch.is_grad_enabled():
             raise RNNAtlasError(
-                "compiled backends give first derivatives alone, found create_graph=True; set the environment "
-                "variable RNNATLAS_BACKEND=eager for second ones"
+                "compiled backends give first derivatives alone, found create_graph=True; set the "
+                "environment variable RNNATLAS_BACKEND=eager for second ones"
             )
         return backward(ctx, *gradients)
 
