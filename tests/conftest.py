@@ -42,10 +42,10 @@ def stop_at():
 
     @contextlib.contextmanager
     def stopping(step):
-        def until(self, rnns, rollouts, seed, number):
+        def until(self, rnns, rollouts, seed, number, *share):
             if number == step:
                 raise KeyboardInterrupt
-            return draw(self, rnns, rollouts, seed, number)
+            return draw(self, rnns, rollouts, seed, number, *share)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Snapshots, "draw", until)

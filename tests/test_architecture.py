@@ -1,8 +1,9 @@
-"""Imports point one way: from each room of ORDER to those before it."""
+"""Who may import whom: rooms by a table, and modules in no circle."""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,35 +11,89 @@ import pytest
 import rnnatlas
 
 ROOT = Path(rnnatlas.__file__).parent
-ORDER = ["executors", "rnn", "importers", "tasks", "zoo", "encoders", "emulation", "properties", "evaluation"]
-ORDER += ["atlas", "report", "reproduce", "benchmarks", "cli"]
+GROUND = {"_version", "errors", "registry", "seeds", "files", "settings", "tables", "intervals", "devices"}
+GROUND |= {"captured", "presets"}
+"""Modules that everything uses."""
+
+LEARNING = {"rnn", "tasks", "zoo", "encoders", "emulation"}
+ALLOWED = {
+    "executors": set(),
+    "rnn": set(),
+    "importers": {"rnn"},
+    "tasks": {"rnn"},
+    "zoo": {"executors", "rnn", "importers", "tasks"},
+    "encoders": {"rnn"},
+    "emulation": LEARNING - {"emulation"},
+    "properties": {"rnn", "tasks", "zoo", "encoders"},
+    "evaluation": LEARNING | {"properties"},
+    "atlas": LEARNING | {"importers", "properties", "evaluation"},
+    "report": LEARNING | {"properties", "evaluation", "atlas"},
+    "reproduce": LEARNING | {"executors", "properties", "evaluation", "atlas", "report"},
+    "benchmarks": LEARNING,
+    "cli": LEARNING
+    | {"executors", "importers", "properties", "evaluation", "atlas", "report", "reproduce", "benchmarks"},
+}
+"""Each room with those that it imports besides itself and the ground floor."""
+
 HEAVY = {"lightning", "plotly", "ray", "pacmap", "umap", "datasets", "sklearn", "matplotlib", "triton"}
 FILES = sorted(ROOT.rglob("*.py"))
 
 
-def room(path):
-    """The package of a file; modules beside the packages, except reproduce, are the ground (-1)."""
-    name = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    return ORDER.index(name) if name in ORDER else -1
+def module(path):
+    """The name under which a file is imported."""
+    parts = ("rnnatlas", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(tree):
-    for node in ast.walk(tree):
+MODULES = {module(path): path for path in FILES}
+
+
+def imported(path):
+    """Modules of the package that a file imports, functions and what is for type checkers alone included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name} should name modules in full"
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name if name in MODULES else str(node.module) for name in whole]
+        else:
+            continue
+        yield from (name for name in found if name.partition(".")[0] == "rnnatlas")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_one_way(path):
-    if path.parent == ROOT and path.stem in ("__init__", "__main__"):
-        return  # these two name everything, lazily
-    for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
-        parts = name.split(".")
-        if parts[0] == "rnnatlas" and len(parts) > 1 and parts[1] in ORDER:
-            assert ORDER.index(parts[1]) <= room(path), f"{path.name} must not import {name}"
+def room(name):
+    """The second part of a module's name; none of the package itself and `python -m rnnatlas`."""
+    return None if name in ("rnnatlas", "rnnatlas.__main__") else name.split(".")[1]
+
+
+INSIDE = [name for name in MODULES if room(name) is not None]
+
+
+def test_every_module_lies_in_a_room_or_on_the_ground_floor():
+    assert {room(name) for name in INSIDE} == GROUND | set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_rooms_import_what_the_table_allows(name):
+    own = room(name)
+    allowed = GROUND if own in GROUND else GROUND | ALLOWED[own] | {own}
+    for other in imported(MODULES[name]):
+        assert other != "rnnatlas", f"{name} should import what it needs from where it is, not from rnnatlas"
+        assert room(other) in allowed, f"{name} must not import {other}"
+
+
+def test_modules_import_one_another_in_no_circle():
+    graph = {name: set(imported(MODULES[name])) for name in INSIDE}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
+def test_the_table_itself_has_an_order():
+    assert list(TopologicalSorter(ALLOWED).static_order())
+    assert all(rooms <= set(ALLOWED) for rooms in ALLOWED.values())
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,9 @@ def build(cls: type[T], values: Any, what: str = "settings") -> T:
     try:
         return pydantic.TypeAdapter(cls).validate_python(dict(values))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        own = first.get("ctx", {}).get("error")
+        # of what a setting may be, the component knows best what was meant
+        first = min(error.errors(), key=lambda one: not isinstance(_raised(one), SettingsError))
+        own = _raised(first)
         place = ".".join([what, *(str(part) for part in first["loc"])])
         if isinstance(own, SettingsError):  # raised by the component itself, a sentence already
             raise SettingsError(f"{place}: {own}") from None
@@ -62,6 +63,11 @@ def build(cls: type[T], values: Any, what: str = "settings") -> T:
             known = [field.name for field in dataclasses.fields(parent)] if parent else []
             raise SettingsError(f"unknown setting {place}; {nearest(str(first['loc'][-1]), known)}") from None
         raise SettingsError(f"{place}: {first['msg']}, found {first['input']!r}") from None
+
+
+def _raised(error: Any) -> Any:
+    """What a component raised itself, where that is behind an error of pydantic's."""
+    return error.get("ctx", {}).get("error")
 
 
 def at_least_one(settings: Any, *names: str) -> None:

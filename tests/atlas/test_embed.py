@@ -52,13 +52,14 @@ def test_functionalist_encoder_takes_any_architecture_that_fits(model, zoo, tmp_
     assert all(len(row["samples"]) == 5 for row in added)
     again = embed(model, [lstm])
     assert again.table["samples"].to_pylist()[0] == added[1]["samples"]
-    assert np.allclose(again.embeddings[0], atlas.embeddings[-1], atol=1e-6)
+    # alone or beside others: products of other sizes round otherwise, which whitening blows up
+    assert np.allclose(again.embeddings[0], atlas.embeddings[-1], atol=1e-4)
 
 
 def test_a_relu_encoder_reads_files_with_one_gate_as_relu(model, tmp_path, monkeypatch):
     elman = checkpoint(tmp_path / "elman.pt", cell=nn.RNN)
     lstm = checkpoint(tmp_path / "lstm.pt")
-    monkeypatch.setattr(model, "spec", dataclasses.replace(model.spec, cell="elman-relu"))
+    monkeypatch.setattr(model, "specs", [dataclasses.replace(model.specs[0], cell="elman-relu")])
     assert embed(model, [elman, lstm]).table["spec"].to_pylist() == ["elman-relu-4-6x1-4", "lstm-4-6x1-4"]
 
 

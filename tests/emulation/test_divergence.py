@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rnnatlas.emulation import divergences
-from rnnatlas.emulation.divergence import masked_mean
+from rnnatlas.emulation import choose, divergences, of_numbers, suitable
+from rnnatlas.emulation.divergence import last_counted, masked_mean
+from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
+from rnnatlas.errors import SettingsError
+from rnnatlas.rnn import Interface, Tokens, Values
 
 
 def relative_entropy(p, q):
@@ -110,3 +113,57 @@ def test_the_masked_mean_leaves_padding_out_for_each_rnn():
 
 def test_rollouts_of_padding_alone_count_for_nothing():
     assert masked_mean(torch.ones(1, 1, 3), torch.zeros(1, 1, 3)) == 0
+
+
+# --- numbers -------------------------------------------------------------------------------------------
+
+TEXTBOOK_OF_NUMBERS = {
+    "mse": lambda x, y: np.mean((x - y) ** 2),
+    "l1": lambda x, y: np.mean(np.abs(x - y)),
+    "cosine": lambda x, y: 1 - (x @ y) / np.sqrt((x @ x) * (y @ y)),
+}
+OF_NUMBERS = pytest.mark.parametrize("name", sorted(of_numbers))
+
+
+@OF_NUMBERS
+def test_divergences_of_numbers_equal_the_textbook_and_are_least_where_both_agree(name):
+    x, y = torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert set(TEXTBOOK_OF_NUMBERS) == set(of_numbers)
+    expected = [TEXTBOOK_OF_NUMBERS[name](*pair) for pair in zip(x.numpy(), y.numpy(), strict=True)]
+    np.testing.assert_allclose(of_numbers[name](x, y).numpy(), expected)
+    np.testing.assert_allclose(of_numbers[name](x, x).numpy(), 0, atol=1e-12)
+    assert (of_numbers[name](x, y) > 0).all()
+    assert of_numbers.description(name)
+
+
+@given(st.floats(-100, 100), st.floats(0.01, 100), st.floats(0.1, 10))
+def test_who_always_gives_out_the_zoos_mean_has_a_squared_error_of_1(mean, sd, ratio):
+    emulator = Emulator(Interface(Values(2), Values(3)), 5, EmulatorSettings(width=2, layers=1))
+    drawn = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    outputs = mean + sd * drawn * torch.tensor([1.0, ratio, 2.0])
+    emulator.calibrate(outputs)
+    pair = [emulator.standardise(values) for values in (outputs, outputs.mean(0).expand(400, -1))]
+    assert of_numbers["mse"](*pair).mean().item() == pytest.approx(1, rel=1e-2)
+
+
+def test_divergences_are_chosen_by_what_outputs_are():
+    assert choose(None, Tokens(3)) == "total-variation"
+    assert choose(None, Values(2)) == "mse"
+    for signal in (Tokens(3), Values(2)):
+        assert all(choose(name, signal) == name for name in suitable(signal))
+    with pytest.raises(SettingsError, match=r"that are numbers should be one of mse, l1, cosine, found 'kl'"):
+        choose("kl", Values(2))
+    with pytest.raises(SettingsError, match=r"distributions over tokens should be one of .*, found 'mse'"):
+        choose("mse", Tokens(3))
+
+
+# --- masks ---------------------------------------------------------------------------------------------
+
+
+@given(arrays(np.int8, (3, 2, 9), elements=st.integers(0, 1)))
+def test_nothing_counts_after_the_last_step_that_counts(drawn):
+    mask = torch.from_numpy(drawn).float()
+    lengths = last_counted(mask)
+    for own, length in zip(mask.flatten(0, 1), lengths.flatten(), strict=True):
+        assert not own[length:].any()
+        assert length == 0 or own[length - 1] == 1

@@ -2,15 +2,21 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
+from rnnatlas.emulation.emulation import Emulation
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders.base import EMBED
+from rnnatlas.rnn import Interface, Tokens, Values, sample
+from rnnatlas.rnn.backends import kernels
+from rnnatlas.zoo.train import one_thread
+
+TOKENS = Interface(Tokens(6), Tokens(6))
 
 
 @pytest.fixture
 def emulator():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Emulator(6, 6, 7, EmulatorSettings(width=12, layers=2))
+        return Emulator(TOKENS, 7, EmulatorSettings(width=12, layers=2))
 
 
 def z(count, seed=0):
@@ -68,7 +74,7 @@ def test_every_parameter_gets_a_gradient(emulator):
 
 def test_samples_from_the_distributions_it_gives(emulator):
     uniforms = torch.rand(3, 4, 9, generator=torch.Generator().manual_seed(2))
-    tokens, log_probs = emulator.sample(z(3), uniforms, start=4)
+    tokens, log_probs = sample(Emulation(emulator, z(3)), uniforms, start=4)
     read = torch.cat([torch.full((3, 4, 1), 4), tokens[..., :-1].long()], -1)
     torch.testing.assert_close(log_probs, emulator(z(3), one_hot(read, 6).float()))
     cumulative = log_probs.exp().cumsum(-1)
@@ -78,6 +84,42 @@ def test_samples_from_the_distributions_it_gives(emulator):
 
 
 def test_the_published_size():
-    size = sum(p.numel() for p in Emulator(6, 6, 7, EmulatorSettings()).parameters())
+    size = sum(p.numel() for p in Emulator(TOKENS, 7, EmulatorSettings()).parameters())
     lstm = 2 * 4 * 256 * (256 + 256 + 2)
     assert size == (6 + 1) * 256 + (EMBED + 1) * 256 + lstm + 257 * 6
+
+
+@pytest.mark.skipif(isinstance(kernels.library(), str), reason="no compiled backend")
+def test_on_one_thread_the_compiled_backend_gives_what_torchs_lstm_gives(emulator):
+    projected = torch.randn(6, 4, 12, requires_grad=True)
+    with one_thread():  # on several torch's own loop is the faster one
+        outputs, state = emulator._hidden(projected, None)
+    assert "_RunBackward" in {node.name() for node in _nodes(outputs.grad_fn)}
+    expected, end = emulator.lstm(projected)
+    torch.testing.assert_close(outputs, expected, rtol=1e-5, atol=1e-6)
+    for found, one in zip(state, end, strict=True):
+        torch.testing.assert_close(found.squeeze(1), one, rtol=1e-5, atol=1e-6)
+    leaves = [projected, *emulator.lstm.parameters()]
+    found = torch.autograd.grad(outputs.square().sum(), leaves)
+    for one, other in zip(found, torch.autograd.grad(expected.square().sum(), leaves), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def _nodes(node):
+    """All of the graph above a node."""
+    if node is not None:
+        yield node
+        for above, _ in node.next_functions:
+            yield from _nodes(above)
+
+
+def test_numbers_are_given_out_in_the_unit_of_the_zoos_outputs():
+    emulator = Emulator(Interface(Values(2), Values(3)), 7, EmulatorSettings(width=8, layers=1))
+    outputs = 5 + 3 * torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    emulator.calibrate(outputs)
+    torch.testing.assert_close(emulator.standardise(outputs).mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    assert emulator.standardise(outputs).square().mean().item() == pytest.approx(1, abs=1e-4)
+    with torch.no_grad():
+        emulator.output.weight.zero_()
+        emulator.output.bias.zero_()
+    torch.testing.assert_close(emulator(z(1), torch.zeros(1, 1, 2, 2))[0, 0, 0], outputs.mean(0))

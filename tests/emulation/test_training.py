@@ -14,10 +14,10 @@ from torch.nn.functional import dropout
 from rnnatlas import encoders
 from rnnatlas.captured import Captured
 from rnnatlas.emulation import divergences
-from rnnatlas.emulation.data import Snapshots
+from rnnatlas.emulation.data import WEIGHTS, Snapshots, population_of
 from rnnatlas.emulation.emulator import EmulatorSettings
 from rnnatlas.emulation.fit import RESUME, Training, learning_rate
-from rnnatlas.emulation.model import EmulationSettings, Model, read_metrics
+from rnnatlas.emulation.model import EmulationSettings, TrainedRun, read_metrics
 from rnnatlas.emulation.training import train
 from rnnatlas.errors import (
     OutputExists,
@@ -28,7 +28,6 @@ from rnnatlas.errors import (
     ZooFormatError,
 )
 from rnnatlas.evaluation.emulations import losses
-from rnnatlas.rnn import Population
 from rnnatlas.zoo.store import Zoo
 
 HOPELESS = dataclasses.replace(SMALL, learning_rate=1e38, clip=1e38, warmup=0)
@@ -82,8 +81,8 @@ def test_keeps_the_weights_that_were_best_on_validation(zoo, tmp_path):
     assert record["value"] == float(best["validation_loss"])
     assert record["step"] == int(best["step"]) < settings.steps
     held_out = zoo.snapshots(split="validation")
-    found = losses(Model.load(tmp_path / "run"), zoo, held_out, settings.validation_rollouts)
-    own = found["own"].to_numpy()[: held_out.num_rows]  # those of the divergence trained on come first
+    found = losses(TrainedRun.load(tmp_path / "run"), zoo, held_out, settings.validation_rollouts)
+    own = found["conditioned"].to_numpy()[: held_out.num_rows]  # of the divergence trained on, which is first
     assert own.mean() == pytest.approx(record["value"], rel=1e-5)
 
 
@@ -109,7 +108,7 @@ def test_interrupted_and_resumed_is_as_uninterrupted(zoo, run, tmp_path, monkeyp
         with stop_at(step):
             small(zoo, out, resume=encoder_after_control)
         with pytest.raises(RunFormatError, match="not finished; finish it with: rnnatlas train … --resume"):
-            Model.load(out)
+            TrainedRun.load(out)
         if not encoder_after_control:
             finish_control(zoo, out, monkeypatch)
     small(zoo, out, resume=True)
@@ -198,7 +197,7 @@ def test_steps_made_by_a_graph_are_steps(zoo, tmp_path, monkeypatch, encoder):
     def capture(self, tensors):
         return Repeated(self, list(self.function.__self__.parameters()))
 
-    monkeypatch.setattr(Training, "_alone_on_a_gpu", True)
+    monkeypatch.setattr(Training, "_captures", True)
     monkeypatch.setattr(Captured, "_plainly", lambda self, tensors: self.function(**tensors))
     monkeypatch.setattr(Captured, "_capture", capture)
     small(zoo, tmp_path / "graph", encoder, device="cpu")
@@ -219,9 +218,9 @@ def test_patience_ends_training_early(zoo, run, tmp_path):
 
 
 def test_the_control_is_the_emulator_alone(run, zoo):
-    model = Model.load(run)
+    model = TrainedRun.load(run)
     assert model.zero is not None
-    control = Model.load(run / "zero")
+    control = TrainedRun.load(run / "zero")
     assert control.settings.encoder == "zero"
     assert control.zero is None
     for name, tensor in model.zero.state_dict().items():
@@ -264,16 +263,16 @@ def test_a_batch_depends_on_seed_and_step_alone(zoo):
     for step in (5, 2):
         for name, tensor in data.draw(4, 2, 0, step).items():
             assert torch.equal(tensor, again.draw(4, 2, 0, step)[name])
-    assert not torch.equal(data.draw(4, 2, 0, 1)["weights"], data.draw(4, 2, 0, 2)["weights"])
-    assert not torch.equal(data.draw(4, 2, 0, 1)["weights"], data.draw(4, 2, 1, 1)["weights"])
+    weights = WEIGHTS + zoo.specs[0].slug
+    assert not torch.equal(data.draw(4, 2, 0, 1)[weights], data.draw(4, 2, 0, 2)[weights])
+    assert not torch.equal(data.draw(4, 2, 0, 1)[weights], data.draw(4, 2, 1, 1)[weights])
 
 
 def test_batches_hold_each_rnns_own_rollouts(zoo):
     rows = zoo.snapshots(split="train")
     batch = Snapshots.of(zoo, rows).draw(6, 3, 0, 0)
-    population = Population.unflatten(zoo.specs[0], batch["weights"])
-    answers = zoo.task.outputs(population, batch["stored"])
-    torch.testing.assert_close(answers, batch["targets"].float(), atol=5e-3, rtol=2e-3)
+    outputs = zoo.task.outputs(population_of(batch, zoo.task), batch["stored"])
+    torch.testing.assert_close(outputs, batch["targets"].float(), atol=5e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("decay", [False, True])
@@ -306,12 +305,12 @@ def test_refuses_to_resume_with_other_settings(zoo, run):
 
 
 def test_a_control_may_have_a_learning_rate_of_its_own(zoo, run, tmp_path, stop_at):
-    settings = dataclasses.replace(SMALL, learning_rate=1e-3)
+    settings = dataclasses.replace(SMALL, learning_rate=1e-3, divergence="total-variation")
     with stop_at(4):
         small(zoo, tmp_path / "run", control=run, settings=settings)
     model = small(zoo, tmp_path / "run", settings=settings, resume=True)
     assert model.settings.emulation == settings
-    assert Model.load(tmp_path / "run" / "zero").settings.emulation == SMALL
+    assert TrainedRun.load(tmp_path / "run" / "zero").settings.emulation.learning_rate == SMALL.learning_rate
 
 
 def test_refuses_a_control_that_was_trained_otherwise(zoo, run, tmp_path):
@@ -346,6 +345,7 @@ def test_one_of_several_devices_says_where_the_loss_was_lost(zoo, tmp_path):
             "with step > 99, found none",
         ),
         ({"settings": dataclasses.replace(SMALL, where="stp > 9")}, UnknownName, "stp"),
+        ({"settings": dataclasses.replace(SMALL, divergence="mse")}, SettingsError, "tokens .* found 'mse'"),
     ],
 )
 def test_says_what_is_wrong_before_it_makes_anything(zoo, tmp_path, changes, error, message):
@@ -390,10 +390,10 @@ def test_refuses_hardware_that_is_not_there(zoo, tmp_path, monkeypatch, hardware
     assert not (tmp_path / "run").exists()
 
 
-def test_tells_a_function_of_each_step(zoo, run, tmp_path):
-    told = []
-    small(zoo, tmp_path / "run", control=run, progress=told.append)
-    assert sum(told) == SMALL.steps
+def test_calls_a_function_at_each_step(zoo, run, tmp_path):
+    steps = []
+    small(zoo, tmp_path / "run", control=run, progress=steps.append)
+    assert sum(steps) == SMALL.steps
 
 
 def test_shows_progress_on_stderr(zoo, run, tmp_path, capfd):

@@ -47,7 +47,7 @@ def generators(count, seed=0):
 
 
 def some(spec=SPECS[0], count=5, seed=0):
-    # as initialised, RNNs answer nearly alike: what encoders make of that needs double precision
+    # as initialised, RNNs respond nearly alike: what encoders make of that needs double precision
     return Population.initialise(spec, generators(count, seed)).to(dtype=torch.float64)
 
 
@@ -231,7 +231,7 @@ def test_sizes_are_the_published_ones(name, size):
     assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(size, rel=0.05)
 
 
-def test_the_zero_control_tells_nothing():
+def test_the_zero_control_is_zero():
     kind = encoders.controls["zero"]
     encoder = kind(tokens(SPECS[0]), SPECS[0], kind.Settings())
     assert not encoder(some()).any()
@@ -243,6 +243,6 @@ def test_calibration_whitens(name):
     encoder, population = make(name), some(count=8, seed=99)  # what `make` calibrates on
     raw = encoder.read(population)
     assert raw.mean(0).abs().max() < 1e-6
-    spread = torch.linalg.svdvals(raw / len(raw) ** 0.5)
-    assert spread.max() < 1 + 1e-6
-    assert (spread > 1 - 1e-6).sum() >= 2, "only directions far narrower than the widest may stay below 1"
+    sds = torch.linalg.svdvals(raw / len(raw) ** 0.5)
+    assert sds.max() < 1 + 1e-6
+    assert (sds > 1 - 1e-6).sum() >= 2, "only directions far narrower than the widest may stay below 1"

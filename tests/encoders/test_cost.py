@@ -24,15 +24,15 @@ def products(*sizes):
     return sum(size * following for size, following in itertools.pairwise(sizes))
 
 
-def interview(gates, asked_together=1):
+def probing(gates, probed_together=1):
     """Multiplications of a probing encoder with these settings, whose reader has so many gates.
 
-    Questions that do not depend on the RNN are made once for all that are asked together.
+    Probing inputs that do not depend on the RNN are made once for all that are probed together.
     """
     rnn = 7 * 2 * (3 * 4 * (3 + 4) + 4 * 5)
-    questions = 7 * products(8, 6, 6, 2 * 3)
+    generator = 7 * products(8, 6, 6, 2 * 3)
     reader = 7 * 2 * 5 * 8 + (7 + 2) * 2 * gates * 8 * (8 + 8)
-    return rnn + questions / asked_together + reader + products(8, 6, 6, 16)
+    return rnn + generator / probed_together + reader + products(8, 6, 6, 16)
 
 
 def attention(tokens, width, feedforward):
@@ -51,9 +51,9 @@ def attention(tokens, width, feedforward):
             TransformerSettings(width=8, layers=2, feedforward=10),
             12 * 9 * 8 + 5 * 5 * 8 + attention(12 + 5 + 1, 8, 10) + 8 * 16,
         ),
-        ("noninteractive", ProbingSettings(**PROBING), interview(4, TOGETHER)),
-        ("interactive", InteractiveSettings(**PROBING), interview(4)),
-        ("interactive", InteractiveSettings(**PROBING, reader="gru"), interview(3)),
+        ("noninteractive", ProbingSettings(**PROBING), probing(4, TOGETHER)),
+        ("interactive", InteractiveSettings(**PROBING), probing(4)),
+        ("interactive", InteractiveSettings(**PROBING, reader="gru"), probing(3)),
     ],
 )
 def test_flops_are_those_counted_by_hand(name, settings, multiplications):
@@ -84,6 +84,6 @@ def test_what_an_encoder_does_not_take_has_no_cost():
         cost("interactive", RNNSpec(cell="gru", input=3, hidden=4, bidirectional=True))
 
 
-def test_cost_of_an_interview_without_interaction_is_known():
+def test_cost_of_probing_without_interaction_is_known():
     settings = InteractiveSettings(interaction=False)
     assert cost("interactive", settings=settings).parameters == cost("interactive").parameters

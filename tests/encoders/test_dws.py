@@ -224,13 +224,13 @@ def test_layers_far_above_and_far_below_are_told_apart():
     assert not torch.allclose(reached(0, 2), reached(2, 0))
 
 
-def test_each_tensor_is_standardised_by_one_mean_and_spread():
+def test_each_tensor_is_standardised_by_one_mean_and_standard_deviation():
     population = some(SPECS[1], 200)
     encoder = DWS(tokens(SPECS[1]), SPECS[1], DWSSettings(channels=4))
     encoder.calibrate(population)
     assert encoder.mean.shape == encoder.sd.shape == (len(parts(SPECS[1])),)
-    for centre, scale, entries in zip(encoder.mean, encoder.sd, features(population).values()):
-        standard = (entries - centre) / scale
+    for mean, sd, entries in zip(encoder.mean, encoder.sd, features(population).values()):
+        standard = (entries - mean) / sd
         assert standard.mean().abs() < 1e-4
         assert abs(standard.std(correction=0) - 1) < 1e-4
 

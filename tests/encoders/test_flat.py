@@ -93,18 +93,18 @@ def test_calibration_draws_nothing(kind):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_calibration_standardises_tensors_and_tells_no_unit_apart(spec):
+def test_calibration_standardises_tensors_and_treats_all_units_alike(spec):
     encoder, population = make(Flat, spec), some(spec)
     assert encoder.sd.shape == (len(spec.shapes),)
     canonical = canonical_bias(population).weights.values()
-    for weight, centre, scale in zip(canonical, encoder.mean, encoder.sd, strict=True):
-        standard = (weight - centre) / scale
+    for weight, mean, sd in zip(canonical, encoder.mean, encoder.sd, strict=True):
+        standard = (weight - mean) / sd
         assert standard.mean().abs() < 1e-6
         if weight.any():
             assert standard.std(correction=0) == pytest.approx(1)
     other = make(Flat, spec)
     other.calibrate(permute_hidden(population, random_permutations(spec, 6, torch.Generator())))
-    torch.testing.assert_close(other.scale, encoder.sd)
+    torch.testing.assert_close(other.sd, encoder.sd)
 
 
 def test_a_tensor_that_never_varies_is_left_in_its_scale():

@@ -1,4 +1,4 @@
-"""The reader of answers: at once and step by step, with the same gradients."""
+"""The reader of responses: at once and step by step, with the same gradients."""
 
 import gc
 

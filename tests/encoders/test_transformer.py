@@ -20,13 +20,13 @@ def test_a_block_is_torchs_encoder_layer():
     for kind in ("weight", "bias"):
         state[f"self_attn.in_proj_{kind}"] = torch.cat([own[f"query.{kind}"], own[f"key_value.{kind}"]])
     layer.load_state_dict(state)
-    tokens = torch.randn(3, 7, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(block(tokens), layer(tokens))
-    torch.testing.assert_close(block(tokens, queries=2), layer(tokens)[:, :2])
+    given = torch.randn(3, 7, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(block(given), layer(given))
+    torch.testing.assert_close(block(given, queries=2), layer(given)[:, :2])
 
 
 @pytest.mark.parametrize(
-    ("spec", "tokens"),
+    ("spec", "count"),
     [
         (RNNSpec(cell="lstm", input=6, hidden=32, layers=2, output=6), 2 * 4 * 32 + 6),
         (RNNSpec(cell="gru", input=3, hidden=4, bidirectional=True), 2 * 3 * 4),
@@ -34,9 +34,9 @@ def test_a_block_is_torchs_encoder_layer():
     ],
     ids=str,
 )
-def test_each_row_of_gates_and_head_is_a_token(spec, tokens):
+def test_each_row_of_gates_and_head_is_a_token(spec, count):
     encoder = Transformer(tokens(spec), spec, TransformerSettings(width=8, layers=1, feedforward=8))
-    assert len(encoder.positions) == tokens
+    assert len(encoder.positions) == count
 
 
 def test_every_row_matters():

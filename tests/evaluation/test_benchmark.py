@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from rnnatlas import properties
-from rnnatlas.emulation.model import Model, make_parts
+from rnnatlas.emulation.data import Snapshots
+from rnnatlas.emulation.model import TrainedRun, make_parts
 from rnnatlas.errors import SettingsError, UnknownName
 from rnnatlas.evaluation import nearest, supervised
 from rnnatlas.evaluation.roles import assign
@@ -18,21 +19,22 @@ HEAD = PredictorSettings(width=16)
 
 
 @pytest.fixture(scope="module")
-def told(zoo, trained):
-    """A number that the weights give away: their spread; with what fitting needs."""
+def given(zoo, trained):
+    """A number that the weights give away, their standard deviation, with what fitting needs."""
     table = zoo.snapshots()
-    groups = zoo.groups(table)
-    spread = groups[0][1].weights["weight_hh_l0"].flatten(1).std(1)
-    target = ((spread - spread.mean()) / spread.std())[:, None]
-    return Model.load(trained), groups, target, assign(zoo, table, 0)
+    rnns = zoo.population(table)
+    sd = rnns.weights["weight_hh_l0"].flatten(1).std(1)
+    target = ((sd - sd.mean()) / sd.std())[:, None]
+    inputs, _ = Snapshots.of(zoo, table).sample()
+    return TrainedRun.load(trained), rnns, target, assign(zoo, table, 0), inputs
 
 
-def test_end_to_end_finds_what_weights_hold_and_changes_no_model(told):
-    model, groups, target, roles = told
+def test_end_to_end_finds_what_weights_hold_and_changes_no_model(given):
+    model, rnns, target, roles, inputs = given
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     steps: list[int] = []
     settings = SupervisedSettings(steps=150, rnns=16, every=25, learning_rate=1e-3)
-    whole = supervised.fit(model, Performance(), groups, target, roles, settings, HEAD, steps.append)
+    whole = supervised.fit(model, Performance(), rnns, target, roles, settings, inputs, HEAD, steps.append)
     held_out = np.flatnonzero(roles.held_out)
     error = (whole(held_out) - target[held_out]).square().mean()
     constant = (target[roles.train].mean() - target[held_out]).square().mean()
@@ -43,10 +45,12 @@ def test_end_to_end_finds_what_weights_hold_and_changes_no_model(told):
     assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
 
 
-def test_end_to_end_starts_where_the_run_started_and_repeats(told):
-    model, groups, target, roles = told
-    start, _ = make_parts(model.spec, model.task, model.settings)
-    begun = dict(supervised.Supervised(model, Performance(), groups, roles, HEAD).encoder.named_parameters())
+def test_end_to_end_starts_where_the_run_started_and_repeats(given):
+    model, rnns, target, roles, inputs = given
+    start, _ = make_parts(model.specs, model.task, model.settings)
+    begun = dict(
+        supervised.Supervised(model, Performance(), rnns, roles, HEAD, inputs).encoder.named_parameters()
+    )
     changed = {name for name, own in start.named_parameters() if not torch.equal(own, begun[name])}
     assert len(changed) == 2  # of the last layer, which whitens z
     assert {begun[name].shape[0] for name in changed} == {16}
@@ -54,22 +58,23 @@ def test_end_to_end_starts_where_the_run_started_and_repeats(told):
     rows = np.arange(len(target))
     state = torch.random.get_rng_state()
     first, second = (
-        supervised.fit(model, Performance(), groups, target, roles, settings, HEAD)(rows) for _ in range(2)
+        supervised.fit(model, Performance(), rnns, target, roles, settings, inputs, HEAD)(rows)
+        for _ in range(2)
     )
     assert torch.equal(first, second)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_what_the_last_steps_learned_counts(told):
-    model, groups, target, roles = told
+def test_what_the_last_steps_learned_counts(given):
+    model, rnns, target, roles, inputs = given
     settings = SupervisedSettings(steps=100, rnns=16, learning_rate=1e-3, every=200)
-    untrained = supervised.Supervised(model, Performance(), groups, roles, HEAD)
-    whole = supervised.fit(model, Performance(), groups, target, roles, settings, HEAD)
+    untrained = supervised.Supervised(model, Performance(), rnns, roles, HEAD, inputs)
+    whole = supervised.fit(model, Performance(), rnns, target, roles, settings, inputs, HEAD)
     assert not torch.equal(whole.encoder.last.weight, untrained.encoder.last.weight)
 
 
-def test_it_takes_as_many_updates_as_emulation_unless_told_otherwise(told):
-    model, *_ = told
+def test_it_takes_as_many_updates_as_emulation_unless_set_otherwise(given):
+    model, *_ = given
     assert supervised.updates(SupervisedSettings(), model) == model.settings.emulation.steps
     assert supervised.updates(SupervisedSettings(steps=7), model) == 7
 
@@ -83,9 +88,9 @@ def test_impossible_settings_are_refused():
         SupervisedSettings(properties=("tsak",))
 
 
-def test_nearest_of_a_training_rnn_is_itself(told):
-    _, groups, target, roles = told
-    near = nearest.find(groups, roles.train)
+def test_nearest_of_a_training_rnn_is_itself(given):
+    _, rnns, target, roles, _ = given
+    near = nearest.find(rnns, roles.train)
     rows = np.flatnonzero(roles.train)
     assert near.rows[rows, 0].tolist() == rows.tolist()
     assert set(near.rows.flatten().tolist()) <= set(rows.tolist())
@@ -95,12 +100,12 @@ def test_nearest_of_a_training_rnn_is_itself(told):
 
 
 @pytest.mark.parametrize("name", ["task", "step"])
-def test_shares_of_neighbours_are_smoothed_and_keep_the_own_class(zoo, told, name):
-    _, groups, _, roles = told
+def test_shares_of_neighbours_are_smoothed_and_keep_the_own_class(zoo, given, name):
+    _, rnns, _, roles, _ = given
     table = zoo.snapshots()
     prop = properties.registry[name].fit(zoo.task, table)
     target = prop.target(zoo.task, table)
-    outputs = nearest.predict(prop, nearest.find(groups, roles.train), target, roles.train)
+    outputs = nearest.predict(prop, nearest.find(rnns, roles.train), target, roles.train)
     rows = np.flatnonzero(roles.train)
     score = prop.score(outputs[rows], target[rows])
     assert outputs.isfinite().all()

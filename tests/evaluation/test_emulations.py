@@ -8,8 +8,8 @@ from tests.made import PROBING, SMALL, make_zoo
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.training import train
 from rnnatlas.errors import ZooFormatError
-from rnnatlas.evaluation.emulations import derangement, emulated_performance, losses
-from rnnatlas.tasks.tiled_mnist import LABEL, TiledDigits, TiledDigitsSettings
+from rnnatlas.evaluation.emulations import BATCH, derangement, emulated_performance, losses
+from rnnatlas.tasks.tiled_mnist import TiledDigits, TiledDigitsSettings
 from rnnatlas.zoo.build import build
 from rnnatlas.zoo.train import ZooSettings
 
@@ -36,9 +36,9 @@ def test_has_a_row_for_each_snapshot_and_divergence(zoo, model):
     assert table["divergence"].unique().to_pylist() == ["kl", "total-variation", "reverse-kl"]
     for name in table["divergence"].unique().to_pylist():
         assert of(table, name)["id"].equals(rows["id"])
-    told = {"own", "shuffled", "zero"}
+    kinds = {"conditioned", "shuffled", "zero"}
     keys = {"id", "run", "step", "split", "task", "divergence"}
-    assert set(table.column_names) == keys | told | {f"{name}_unmasked" for name in told}
+    assert set(table.column_names) == keys | kinds | {f"{name}_unmasked" for name in kinds}
 
 
 def test_losses_by_hand(zoo, model):
@@ -48,12 +48,15 @@ def test_losses_by_hand(zoo, model):
     stored = torch.from_numpy(rollouts.inputs)
     targets = torch.from_numpy(rollouts.outputs).float().log_softmax(-1)
     z = model.embed(zoo.population(rows))
-    told = {
-        "own": model.emulate(z, zoo.task.encode_inputs(stored)),
-        "shuffled": model.emulate(z[derangement(rows["run"].to_numpy())], zoo.task.encode_inputs(stored)),
-        "zero": model.zero(torch.zeros_like(z), zoo.task.encode_inputs(stored)).detach(),
+    tasks = np.array([str(zoo.task.key(instance)) for instance in rows["task"].to_pylist()])
+    others = derangement(rows["run"].to_numpy(), tasks)
+    inputs = zoo.task.encode_inputs(stored)
+    conditioned = {
+        "conditioned": model.emulator(z, inputs),
+        "shuffled": model.emulator(z[others], inputs),
+        "zero": model.zero(torch.zeros_like(z), inputs),
     }
-    for name, predictions in told.items():
+    for name, predictions in conditioned.items():
         values = divergences["total-variation"](targets, predictions).numpy()
         for number in range(len(rows)):
             inside = zoo.task.mask(stored)[number].numpy() == 1
@@ -73,7 +76,7 @@ def test_batches_do_not_matter(zoo, model, monkeypatch):
     whole = losses(model, zoo, rows)
     monkeypatch.setattr("rnnatlas.evaluation.emulations.BATCH", 13)
     apart = losses(model, zoo, rows)
-    for name in ("own", "zero_unmasked"):
+    for name in ("conditioned", "zero_unmasked"):
         np.testing.assert_allclose(apart[name].to_numpy(), whole[name].to_numpy(), atol=1e-6)
 
 
@@ -84,6 +87,35 @@ def test_shuffling_gives_every_snapshot_one_of_another_run(sizes):
     assert sorted(order) == list(range(len(runs)))
     assert (runs[order] != runs).all()
     assert (derangement(runs) == order).all()
+
+
+def test_on_splits_held_out_by_task_shuffling_gives_another_task():
+    random = np.random.default_rng(0)
+    runs = random.permutation(np.repeat(np.arange(30), 3))
+    tasks = np.array(["a", "b", "c", "d", "e"])[runs % 5]  # six runs each
+    order = derangement(runs, tasks)
+    assert sorted(order) == list(range(len(runs)))
+    assert (tasks[order] != tasks).all()
+    assert (derangement(runs) != order).any()
+    most = np.where(runs < 20, "a", tasks)  # too many of one task for each to get another
+    order = derangement(runs, most)
+    assert (runs[order] != runs).all()
+    assert (order == derangement(runs)).all()
+
+
+def test_losses_of_splits_held_out_by_task_are_shuffled_over_tasks(zoo, model, monkeypatch):
+    seen = {}
+
+    def spy(runs, tasks=None):
+        seen[split] = tasks
+        return derangement(runs, tasks)
+
+    monkeypatch.setattr("rnnatlas.evaluation.emulations.derangement", spy)
+    for split in ("new-runs", "validation", "ood"):
+        losses(model, zoo, zoo.snapshots(split=split), rollouts=1)
+    assert seen["new-runs"] is None
+    assert len(seen["ood"]) == zoo.snapshots(split="ood").num_rows
+    assert seen["validation"] is not None
 
 
 def test_shuffling_does_not_pair_by_step():
@@ -105,17 +137,15 @@ def test_emulated_performance_is_that_of_strings_the_emulator_writes(zoo, model,
 
 def test_an_emulator_that_is_perfect_performs_like_the_original(zoo, model, monkeypatch):
     """The RNN itself in the emulator's place: performances differ by sampling alone."""
-    from rnnatlas.rnn import sample
-
     rows = zoo.snapshots(split="train")
     population = zoo.population(rows)
-    monkeypatch.setattr(
-        model.emulator, "sample", lambda z, uniforms, start: sample(population, uniforms, start)
-    )
+    size = max(1, BATCH // 200)
+    perfect = iter(population.select(slice(i, i + size)) for i in range(0, len(population), size))
+    monkeypatch.setattr(model, "emulation", lambda z: next(perfect))
     table = emulated_performance(model, zoo, rows, trials=200)
     original = table["original"].to_numpy()  # of 20 strings
-    spread = np.sqrt(np.maximum(original * (1 - original), 0.05) * (1 / 20 + 1 / 200))
-    assert (np.abs(original - table["emulated"].to_numpy()) < 4.5 * spread).all()
+    sd = np.sqrt(np.maximum(original * (1 - original), 0.05) * (1 / 20 + 1 / 200))
+    assert (np.abs(original - table["emulated"].to_numpy()) < 4.5 * sd).all()
 
 
 def test_imported_rnns_have_nothing_to_emulate(zoo, model, monkeypatch):
@@ -127,9 +157,10 @@ def test_imported_rnns_have_nothing_to_emulate(zoo, model, monkeypatch):
     zoo.__dict__.pop("task")
 
 
-def test_emulations_of_rnns_that_classify_are_right_or_wrong_as_well(tmp_path):
+def test_emulations_of_rnns_that_classify_are_judged_as_their_originals(tmp_path):
+    task = TiledDigits(TiledDigitsSettings(metric_images=20))
     digits = build(
-        TiledDigits(TiledDigitsSettings(metric_images=20)),
+        task,
         ZooSettings(runs=12, hidden=4, layers=1, snapshots=(2, 4), rollouts=8, learning_rate=((0, 0.01),)),
         tmp_path / "zoo",
         workers=1,
@@ -138,16 +169,19 @@ def test_emulations_of_rnns_that_classify_are_right_or_wrong_as_well(tmp_path):
     settings = dataclasses.replace(SMALL, rnns=2)
     model = train(digits, "statistics", tmp_path / "run", settings=settings, progress=False)
     rows = digits.snapshots()
-    rollouts = digits.rollouts(rows)
-    labels, answers = rollouts.inputs[..., LABEL], rollouts.outputs[:, :, -1].argmax(-1)
-    table = emulated_performance(model, digits, rows)
-    assert table["original"].to_pylist() == (answers == labels).mean(1).tolist()
-    alone = model.zero(
-        torch.zeros(len(labels), 16), digits.task.encode_inputs(torch.from_numpy(rollouts.inputs))
-    )
-    right = alone[:, :, -1].argmax(-1).numpy() == labels
-    assert table["zero"].to_pylist() == right.mean(1).tolist()
-    perfect = iter(torch.from_numpy(rollouts.outputs).float().split(512))
-    model.emulate = lambda z, inputs: next(perfect)
-    table = emulated_performance(model, digits, rows)
-    assert table["emulated"].to_pylist() == table["original"].to_pylist()
+    table = emulated_performance(model, digits, rows, trials=20)
+    original = [metrics["performance"] for metrics in rows["metrics"].to_pylist()]
+    assert table["original"].to_pylist() == original
+    images = task._images("validation", rows["task"].to_pylist())
+    inputs = task._show(images.images[:20].expand(len(rows), -1, -1, -1), images.grid)
+    z = model.embed(digits.population(rows))
+    for name, emulator, given in (
+        ("emulated", model.emulator, z),
+        ("zero", model.zero, torch.zeros_like(z)),
+    ):
+        right = emulator(given, inputs)[:, :, -1].argmax(-1) == images.labels[:20]
+        np.testing.assert_allclose(table[name].to_numpy(), right.float().mean(1).numpy(), atol=1e-6)
+    perfect = digits.population(rows)
+    model.emulation = lambda z: perfect
+    table = emulated_performance(model, digits, rows, trials=20)
+    np.testing.assert_allclose(table["emulated"].to_numpy(), original, atol=1e-6)

@@ -40,7 +40,7 @@ def test_writes_figures_predictions_and_predictors(evaluated):
     assert json.loads((run / "metrics.json").read_text()) == records
     best, *figures = records
     names = {(record["name"], record["of"]) for record in figures}
-    assert {("emulation loss, total-variation", told) for told in ("own", "shuffled", "zero")} <= names
+    assert {("emulation loss, total-variation", of) for of in ("conditioned", "shuffled", "zero")} <= names
     assert {("task accuracy", of) for of in READ} <= names
     assert ("step accuracy", "step") not in names
     assert {record["split"] for record in figures} == {"new-runs", "validation", "ood"}
@@ -73,7 +73,7 @@ def test_predictors_are_written_last(before, trained, evaluated, zoo, tmp_path, 
 
 def test_a_control_is_refused_before_anything_is_written(trained, zoo):
     before = sorted(path.name for path in (trained / "zero").iterdir())
-    with pytest.raises(RunFormatError, match="is a control, which tells nothing of RNNs"):
+    with pytest.raises(RunFormatError, match="is a control, which embeds all RNNs alike"):
         evaluate(trained / "zero", zoo)
     assert sorted(path.name for path in (trained / "zero").iterdir()) == before
 
@@ -119,9 +119,9 @@ def test_half_of_the_ood_languages_is_tested_and_the_other_half_joins(zoo, train
         check(roles)
         return fit(prop, own, target, roles, *rest)
 
-    def spy_whole(model, prop, groups, target, roles, *rest):
+    def spy_whole(run, prop, rnns, target, roles, *rest):
         check(roles)
-        return fit_whole(model, prop, groups, target, roles, *rest)
+        return fit_whole(run, prop, rnns, target, roles, *rest)
 
     neighbours = []
     monkeypatch.setattr(benchmark.predictors, "fit", spy)
@@ -168,7 +168,8 @@ def test_features_are_one_row_a_snapshot_and_untrained_differs(zoo, trained):
     table = zoo.snapshots()
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     train = np.asarray(table["split"].to_pylist()) == "train"
-    found = features(model, zoo.groups(table), table, train)
+    inputs = torch.zeros(3, zoo.task.interface.input.size)
+    found = features(model, zoo.population(table), table, train, inputs)
     assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture", "nearest"}
     assert all(len(own) == table.num_rows and own.isfinite().all() for own in found.values())
     assert not torch.allclose(found["embedding"], found["untrained"])
@@ -185,7 +186,7 @@ def test_validation_says_how_wide_the_intervals_of_others_are(evaluated, reads):
     assert list(widths) == [pytest.approx(expected, rel=1e-5)]
 
 
-def test_predict_says_how_sure_it_is(zoo, evaluated):
+def test_predict_gives_probabilities_and_intervals(zoo, evaluated):
     run, _ = evaluated
     first, second = load(run).predict(zoo.population([0, 1]))
     assert set(first) == set(second) == {"task", "performance", "step"}

@@ -9,7 +9,7 @@ import torch
 
 from rnnatlas import encoders
 from rnnatlas.emulation.emulator import EmulatorSettings
-from rnnatlas.emulation.model import EmulationSettings, Model
+from rnnatlas.emulation.model import EmulationSettings, TrainedRun
 from rnnatlas.emulation.training import train
 from rnnatlas.errors import SettingsError
 from rnnatlas.evaluation.evaluate import evaluate
@@ -63,11 +63,11 @@ def test_a_run_is_evaluated_alike(encoder, zoo, tmp_path):
             name: np.concatenate([row["prediction"] for row in rows if row["predictor"] == name])
             for name in ("embedding", "supervised")
         }
-    for told in ("own", "shuffled", "zero"):
-        assert found["cuda"][told].to_numpy() == pytest.approx(found["cpu"][told].to_numpy(), abs=1e-4)
+    for kind in ("conditioned", "shuffled", "zero"):
+        assert found["cuda"][kind].to_numpy() == pytest.approx(found["cpu"][kind].to_numpy(), abs=1e-4)
     assert np.corrcoef(predicted["cuda"]["embedding"], predicted["cpu"]["embedding"])[0, 1] > 0.95
     assert np.isfinite(predicted["cuda"]["supervised"]).all()
-    model, population = Model.load(tmp_path / "cpu"), zoo.population(zoo.snapshots())
+    model, population = TrainedRun.load(tmp_path / "cpu"), zoo.population(zoo.snapshots())
     on_cpu, on_gpu = model.embed(population), model.to("cuda").embed(population)
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=0)
 

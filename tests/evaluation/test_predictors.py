@@ -100,7 +100,7 @@ def test_each_property_is_learned_from_features_that_hold_it(name):
 
 
 @pytest.mark.parametrize("name", ["task", "performance"])
-def test_rnns_kept_for_it_say_how_sure_a_predictor_is(name):
+def test_rnns_kept_for_it_calibrate_a_predictor(name):
     table = snapshots()
     prop = known(properties.registry[name], table)
     target = prop.target(TASK, table)
@@ -239,7 +239,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
             load(path)
 
 
-def test_features_without_spread_stay_harmless():
+def test_features_that_do_not_vary_stay_harmless():
     predictor = Predictor(2, 1, PredictorSettings())
     assert torch.isfinite(predictor(torch.tensor([[0.0, 1e6]]))).all()
 
@@ -251,18 +251,18 @@ def test_temperature_never_changes_what_is_predicted_and_mends_boldness(name):
     target = prop.target(TASK, table)
     noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
     outputs = 40 * (target + noise)
-    sure = calibrate(prop, outputs, target)
+    calibration = calibrate(prop, outputs, target)
     assert calibration.temperature > 1
-    bold, mended = (statements(prop, outputs, target, one) for one in (Calibration(), sure))
+    bold, mended = (statements(prop, outputs, target, one) for one in (Calibration(), calibration))
     assert np.array_equal(bold["right"], mended["right"])
     before, after = (
         np.abs(calibration_gaps(one["confidence"], one["right"]).mean(axis=1)).sum() for one in (bold, mended)
     )
     assert after < before
     assert mended["calibrated_loss"].mean() < bold["calibrated_loss"].mean()
-    shares = prop.probabilities(outputs)
-    again = prop.probabilities(prop.logits(shares.flatten(1).clamp(1e-6, 1 - 1e-6)))
-    assert torch.allclose(again, shares, atol=1e-4)
+    probabilities = prop.probabilities(outputs)
+    again = prop.probabilities(prop.logits(probabilities.flatten(1).clamp(1e-6, 1 - 1e-6)))
+    assert torch.allclose(again, probabilities, atol=1e-4)
 
 
 def test_calibration_error_is_zero_where_confidence_is_the_share_right():

@@ -29,9 +29,9 @@ def runs(trained, zoo, tmp_path_factory):
         evaluation.evaluate(run, zoo, PredictorSettings(steps=10, width=8), supervised=whole)
     other = shutil.copytree(run, folder / "other")
     table = pq.read_table(other / "losses.parquet")
-    place = table.column_names.index("own")
-    moved = pa.array(table["own"].to_numpy() + np.float32(0.25))
-    pq.write_table(table.set_column(place, "own", moved), other / "losses.parquet")
+    place = table.column_names.index("conditioned")
+    moved = pa.array(table["conditioned"].to_numpy() + np.float32(0.25))
+    pq.write_table(table.set_column(place, "conditioned", moved), other / "losses.parquet")
     return {"statistics": {0: run}, "no registered name": {0: other}}
 
 
@@ -65,13 +65,13 @@ def test_figures_are_those_of_the_runs(table, runs):
 def test_differences_are_paired_and_between_all_sides(table):
     name = "emulation loss, total-variation"
     (between,) = records(table, kind="difference", name=name, split="ood", versus="no registered name",
-                         encoder="statistics", of="own")  # fmt: skip
+                         encoder="statistics", of="conditioned")  # fmt: skip
     assert between["value"] == pytest.approx(-0.25, abs=1e-6)
     assert between["high"] - between["low"] < 1e-6  # every RNN differs by as much
     (over,) = records(table, kind="ratio", name=name, split="ood", encoder="statistics")
     figures = {
         row["encoder"]: row["value"]
-        for row in records(table, kind="figure", name=name, split="ood", of="own")
+        for row in records(table, kind="figure", name=name, split="ood", of="conditioned")
     }
     assert over["value"] == pytest.approx(figures["statistics"] / figures["no registered name"])
     assert over["low"] <= over["value"] <= over["high"]
@@ -90,7 +90,7 @@ def far_apart(run, folder):
     for seed, moved in enumerate((0.0, 0.3, 0.6)):
         seeds[seed] = shutil.copytree(run, folder / str(seed))
         losses = pq.read_table(run / "losses.parquet")
-        for name in ("own", "shuffled"):
+        for name in ("conditioned", "shuffled"):
             place = losses.column_names.index(name)
             values = pa.array(losses[name].to_numpy() + np.float32(moved))
             losses = losses.set_column(place, name, values)
@@ -113,7 +113,7 @@ def test_encoders_are_paired_where_they_have_the_same_seeds(runs, tmp_path):
 
 
 def test_figures_of_one_training_are_paired_seed_by_seed(runs, tmp_path):
-    """Seeds far apart whose own and shuffled losses differ by as much: the difference is sure."""
+    """Seeds far apart whose conditioned and shuffled losses differ by as much: the difference is sure."""
     seeds = far_apart(runs["statistics"][0], tmp_path)
     found = {
         many: records(results.collect({"statistics": own}), kind="difference", split="new-runs",
@@ -143,12 +143,12 @@ def test_costs_stand_once_for_each_encoder(table):
     assert all(row["value"] > 0 and row["split"] is None for row in costs)
 
 
-def test_figures_of_sureness_are_never_of_what_set_it(table):
-    sure = [
+def test_figures_of_calibration_are_never_of_what_set_it(table):
+    claims = [
         row for row in records(table, kind="figure") if "calib" in row["name"] or "covered" in row["name"]
     ]
-    assert {row["split"] for row in sure} == {"new-runs", "ood"}
-    assert {row["of"] for row in sure if row["name"] == "task calibration error"} >= {
+    assert {row["split"] for row in claims} == {"new-runs", "ood"}
+    assert {row["of"] for row in claims if row["name"] == "task calibration error"} >= {
         "embedding",
         "supervised",
     }
@@ -159,10 +159,26 @@ def test_runs_on_other_rnns_are_refused(runs, tmp_path):
     table = pq.read_table(other / "losses.parquet")
     pq.write_table(table.slice(0, table.num_rows - 1), other / "losses.parquet")
     with pytest.raises(RunFormatError, match="evaluated on other RNNs"):
-        results.collect({**runs, "third": {0: other}})
+        results.collect({"statistics": {**runs["statistics"], 1: other}})
     (other / "predictions.parquet").unlink()
     with pytest.raises(RunFormatError, match=r"should hold predictions\.parquet, found none; evaluate it"):
         results.collect({"third": {0: other}})
+
+
+def test_encoders_that_took_other_rnns_are_compared_on_those_that_both_took(runs, tmp_path):
+    fewer = shutil.copytree(runs["no registered name"][0], tmp_path / "fewer")
+    left_out = pq.read_table(fewer / "losses.parquet")["id"][0].as_py()
+    for name in ("losses.parquet", "predictions.parquet"):
+        pq.write_table(pq.read_table(fewer / name, filters=[("id", "!=", left_out)]), fewer / name)
+    found = results.collect({"all": runs["statistics"], "fewer": {0: fewer}})
+    name, split = "emulation loss, total-variation", "new-runs"
+    counts = [
+        row["n_snapshots"] for row in records(found, kind="figure", name=name, split=split, of="conditioned")
+    ]
+    (between,) = records(found, kind="difference", name=name, split=split, encoder="all", versus="fewer",
+                         of="conditioned")  # fmt: skip
+    assert counts[1] == counts[0] - 1 == between["n_snapshots"]
+    assert between["value"] == pytest.approx(-0.25, abs=1e-6)  # every RNN differs by as much
 
 
 def test_another_zoo_may_call_its_rnns_alike_and_is_refused(runs, tmp_path):

@@ -22,7 +22,7 @@ ROWS = [  # split, run, task, loss
 
 def test_rnns_of_a_held_out_task_are_drawn_together():
     splits, runs, tasks, losses = zip(*ROWS, strict=True)
-    columns = {"split": splits, "run": runs, "task": tasks, "own": losses}
+    columns = {"split": splits, "run": runs, "task": tasks, "conditioned": losses}
     table = pa.table({**columns, "divergence": ["x"] * len(ROWS)})
     together = clusters(table)
     assert [len(set(together[np.array(splits) == split])) for split in ("new-runs", "ood")] == [3, 3]

@@ -24,7 +24,7 @@ def snapshots(angles, gaps=None):
 
 
 @pytest.mark.parametrize("name", ["angle", "direction", "generalisation_gap"])
-def test_true_answers_have_no_loss_and_read_as_what_they_are(name):
+def test_true_predictions_have_no_loss_and_read_as_what_they_are(name):
     table = snapshots([0.0, 45.0, 200.0, 359.0])
     prop = properties.registry[name].fit(TASK, table)
     target = prop.target(TASK, table)
@@ -57,7 +57,7 @@ def test_errors_go_the_shorter_way_round():
     assert Direction().loss(*(Direction().target(TASK, table) for table in near)).item() < 0.002
 
 
-def test_an_angle_beyond_a_whole_turn_is_scored_as_it_is_told():
+def test_an_angle_beyond_a_whole_turn_is_scored_as_it_reads():
     target = Angle().target(TASK, snapshots([324.0, 36.0]))
     outputs = torch.tensor([[1.25], [-0.1]])
     assert [own["value"] for own in Angle().describe(outputs, 0.0)] == [360, 0]

@@ -3,7 +3,19 @@ import torch
 from torch import nn
 
 from rnnatlas.errors import CheckpointError, RNNSpecMismatch
-from rnnatlas.rnn import GATES, Population, RNNSpec, find_rnn, find_rnns, run, sample, step
+from rnnatlas.rnn import (
+    GATES,
+    Interface,
+    Population,
+    RNNSpec,
+    Tokens,
+    Values,
+    find_rnn,
+    find_rnns,
+    run,
+    sample,
+    step,
+)
 
 LSTM = RNNSpec(cell="lstm", input=6, hidden=32, layers=2, output=6)
 
@@ -104,6 +116,35 @@ def test_population_refuses_weights_of_another_spec():
         Population(RNNSpec(cell="lstm", input=6, hidden=32, output=6), weights)
     with pytest.raises(RNNSpecMismatch, match="13766"):
         Population.unflatten(LSTM, torch.zeros(2, 10))
+
+
+def test_weights_may_come_in_any_order_and_count_by_name():
+    population = initialised(LSTM, 0, 1)
+    backwards = dict(reversed(population.weights.items()))
+    again = Population(LSTM, backwards)
+    assert list(again.weights) == list(LSTM.shapes)
+    assert torch.equal(again.flatten(), population.flatten())
+    inputs = torch.randn(2, 3, 4, 6)
+    assert torch.equal(run(again, inputs)[0], run(population, inputs)[0])
+
+
+def test_inputs_of_another_precision_are_refused_with_advice():
+    for function, shape in ((run, (2, 3, 4, 6)), (step, (2, 3, 6))):
+        with pytest.raises(
+            RNNSpecMismatch, match=r"torch\.float32 on cpu.*found torch\.float64.*inputs\.to\("
+        ):
+            function(initialised(LSTM, 0, 1), torch.zeros(shape, dtype=torch.float64))
+
+
+def test_an_interface_has_the_sizes_of_the_architecture():
+    weights = initialised(LSTM, 0).weights
+    tokens = Interface(Tokens(6), Tokens(6))
+    population = Population(LSTM, weights, tokens)
+    assert initialised(LSTM, 0).interface == Interface(Values(6), Values(6))
+    moved = (population.select([0]), population.to(dtype=torch.float64), population.detach().clone())
+    assert all(one.interface == tokens for one in moved)
+    with pytest.raises(RNNSpecMismatch, match="reads 6 numbers a step and gives out 6, which does not fit"):
+        Population(LSTM, weights, Interface(Tokens(5), Tokens(6)))
 
 
 def test_state_dicts_are_recognised_under_any_prefix():

@@ -43,7 +43,7 @@ def test_name_is_the_one_registered(task):
     assert tasks.registry.description(task.name)
 
 
-def test_instances_survive_the_table_and_tell_their_key(task, instances):
+def test_instances_survive_the_table_with_their_key(task, instances):
     again = pa.array(instances, task.struct).to_pylist()
     assert [task.key(instance) for instance in again] == [task.key(instance) for instance in instances]
     assert all(task.label(instance) for instance in again)
@@ -73,15 +73,16 @@ def test_loss_reaches_every_weight(task, instances, population):
         assert weight.grad.abs().amax(dim=tuple(range(1, weight.ndim))).gt(0).all()
 
 
-def test_rollouts_hold_what_the_rnn_answers(task, instances, population):
+def test_rollouts_hold_what_the_rnn_gives_out(task, instances, population):
     before = population.flatten().clone()
     rollouts = task.rollouts(population, instances, streams("rollouts"), 6)
-    assert rollouts.inputs.shape == (3, 6, task.stored)
-    assert rollouts.outputs.shape == (3, 6, task.time, task.output)
+    reads, gives = task.interface.sizes
+    assert rollouts.inputs.shape[:2] == (3, 6)
+    assert rollouts.outputs.shape == (3, 6, task.time, gives)
     stored = torch.from_numpy(rollouts.inputs)
-    assert task.encode_inputs(stored).shape == (3, 6, task.time, task.input)
-    answers = task.outputs(population, stored)
-    assert np.allclose(answers.numpy(), rollouts.outputs.astype(np.float32), atol=5e-3)
+    assert task.encode_inputs(stored).shape == (3, 6, task.time, reads)
+    outputs = task.outputs(population, stored)
+    assert np.allclose(outputs.numpy(), rollouts.outputs.astype(np.float32), atol=5e-3)
     mask = task.mask(stored)
     assert mask.shape == (3, 6, task.time)
     assert ((mask == 0) | (mask == 1)).all()

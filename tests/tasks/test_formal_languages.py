@@ -221,8 +221,8 @@ def test_sampled_performance_is_what_the_probabilities_say():
         each = log_probs.gather(-1, stored[..., 1:, None].long()).squeeze(-1)
         expected = (each * SMALL.mask(stored)).sum(-1).exp().sum().item()
         assert expected > 0.05
-        spread = (expected * (1 - expected) / 400) ** 0.5
-        assert abs(metrics["performance"][i] - expected) < 4 * spread
+        sd = (expected * (1 - expected) / 400) ** 0.5
+        assert abs(metrics["performance"][i] - expected) < 4 * sd
 
 
 def test_score_reports_strings_that_belong_and_that_end():

@@ -9,10 +9,9 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from rnnatlas.errors import SettingsError
-from rnnatlas.rnn import Population, RNNSpec, run
+from rnnatlas.rnn import Population, RNNSpec, Values, run
 from rnnatlas.seeds import stream
 from rnnatlas.tasks import tiled_mnist
-from rnnatlas.tasks.base import Values
 from rnnatlas.tasks.tiled_mnist import PIXELS, TiledDigits, TiledDigitsSettings, TiledMNIST
 from rnnatlas.tasks.tiles import rotation, tiled
 from rnnatlas.zoo.splits import SplitSettings, assign
@@ -85,7 +84,7 @@ def test_each_rnn_has_its_own_angle():
     shown = TASK._show(images.expand(3, -1, -1, -1), grid)
     for own, instance in zip(shown, instances, strict=True):
         turned = np.rot90(images.numpy(), int(instance["angle"]) // 90, axes=(1, 2))
-        stored = np.zeros((4, TASK.stored), np.uint8)
+        stored = np.zeros((4, PIXELS + 64), np.uint8)
         stored[:, PIXELS:] = turned.reshape(4, -1)
         assert torch.allclose(own, TASK.encode_inputs(torch.from_numpy(stored)), atol=1e-5)
 
@@ -95,7 +94,7 @@ def test_each_rnn_has_its_own_angle():
 
 @pytest.mark.parametrize(("task", "time"), [(TASK, 17), (TiledMNIST(), 50)])
 def test_images_are_read_tile_by_tile_after_zeros(task, time):
-    assert (task.time, task.input, task.output) == (time, task.settings.tile**2, 10)
+    assert (task.time, *task.interface.sizes) == (time, task.settings.tile**2, 10)
     image = np.random.default_rng(0).integers(256, size=(task.side, task.side), dtype=np.uint8)
     stored = torch.from_numpy(np.concatenate([np.array([1, 7], np.uint8), image.ravel()]))
     read = task.encode_inputs(stored)
@@ -108,7 +107,7 @@ def test_images_are_read_tile_by_tile_after_zeros(task, time):
 
 @pytest.mark.parametrize("task", [TASK, TiledMNIST()])
 def test_the_range_of_probing_inputs_is_that_of_pixels(task):
-    stored = torch.tensor([0, 255], dtype=torch.uint8)[:, None].expand(-1, task.stored)
+    stored = torch.tensor([0, 255], dtype=torch.uint8)[:, None].expand(-1, PIXELS + task.side**2)
     black, white = task.encode_inputs(stored)[:, 1:].flatten(1).unbind()
     assert isinstance(task.interface.input, Values)
     assert torch.allclose(black, torch.full_like(black, task.interface.input.low), atol=1e-5)
@@ -121,7 +120,7 @@ def test_probing_inputs_span_the_range():
 
     rnns = population(2)
     settings = ProbingSettings(steps=17, width=8, logit_scale=1000.0)
-    encoder = NonInteractiveProbing(rnns.spec, TASK.interface, None, settings)
+    encoder = NonInteractiveProbing(TASK.interface, None, settings)
     shown = encoder.probe(rnns).inputs
     assert shown.min().item() == pytest.approx(TASK.interface.input.low, abs=1e-3)
     assert shown.max().item() == pytest.approx(TASK.interface.input.high, abs=1e-3)
@@ -185,7 +184,7 @@ def test_metrics_are_those_of_the_first_images_of_each_part():
     found = TASK.metrics(rnns, instances, [])
     for name, part in (("training", TASK._part("training")), ("validation", TASK._part("validation"))):
         for i, quarter in enumerate((1, 3)):
-            stored = np.zeros((100, TASK.stored), np.uint8)
+            stored = np.zeros((100, PIXELS + 64), np.uint8)
             stored[:, PIXELS:] = np.rot90(part.images[:100], quarter, axes=(1, 2)).reshape(100, -1)
             log_probs = TASK.outputs(rnns.select([i]), torch.from_numpy(stored)[None])[0]
             labels = torch.from_numpy(part.labels[:100]).long()

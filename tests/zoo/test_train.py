@@ -7,9 +7,19 @@ from torch.nn.functional import cross_entropy
 
 from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population
+from rnnatlas.settings import as_dict
+from rnnatlas.settings import build as build_settings
 from rnnatlas.zoo.build import build
 from rnnatlas.zoo.store import Zoo
-from rnnatlas.zoo.train import Chunk, ZooSettings, initialise, train
+from rnnatlas.zoo.train import (
+    Architecture,
+    Chunk,
+    Range,
+    ZooSettings,
+    initialise,
+    snapshots_table,
+    train,
+)
 
 from .conftest import SETTINGS, TASK
 
@@ -97,6 +107,21 @@ def test_a_run_that_diverges_is_kept_counted_and_left_out(tmp_path):
     assert len(zoo.snapshots(diverged=True)) == 6
 
 
+def test_finite_rnns_whose_rollouts_overflow_half_precision_have_diverged(monkeypatch):
+    settings = dataclasses.replace(SETTINGS, cell="elman-relu", snapshots=(0,))
+    three = chunk(0, 1, 2, settings=settings)
+    population = initialise(three)
+    population.weights["head.weight"][1] *= 1e6
+    population.weights["weight_ih_l0"][1].abs_()
+    monkeypatch.setattr("rnnatlas.zoo.train.initialise", lambda chunk: population)
+    with np.errstate(over="ignore"):
+        table = snapshots_table(three)
+    outputs = np.array(table["rollout_outputs"].to_pylist(), dtype=np.float16)
+    assert np.isfinite(np.array(table["weights"].to_pylist())).all()
+    assert np.isfinite(outputs.reshape(3, -1)).all(1).tolist() == [True, False, True]
+    assert table["health"].to_pylist() == ["ok", "diverged", "ok"]
+
+
 def test_learning_rate_is_linear_between_its_points():
     rates = [ZooSettings().rate(step) for step in (0, 5000, 10_000, 15_000, 20_000, 30_000)]
     assert np.allclose(rates, [0.01, 0.0065, 0.003, 0.00165, 0.0003, 0.0003])
@@ -117,6 +142,76 @@ def test_learning_rate_is_linear_between_its_points():
 def test_settings_refuse_what_cannot_be_trained(values, message):
     with pytest.raises(SettingsError, match=message):
         ZooSettings(**values)
+
+
+# --- architectures -----------------------------------------------------------------------------------
+
+DRAWN = {
+    "a list of cells": ({"cell": ["lstm", "gru"]}, {("lstm", 32, 2), ("gru", 32, 2)}),
+    "a list of sizes": ({"hidden": [8, 16], "layers": [1]}, {("lstm", 8, 1), ("lstm", 16, 1)}),
+    "a range": (
+        {"hidden": {"low": 3, "high": 5}, "layers": 1},
+        {("lstm", 3, 1), ("lstm", 4, 1), ("lstm", 5, 1)},
+    ),
+    "architectures": (
+        {"hidden": 8, "architectures": [{"cell": "gru", "hidden": [4, 6]}, {"layers": 1}]},
+        {("gru", 4, 2), ("gru", 6, 2), ("lstm", 8, 1)},
+    ),
+    "one": ({"cell": "gru", "hidden": 7, "layers": 3}, {("gru", 7, 3)}),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_each_run_draws_its_architecture_from_what_is_left_open(name):
+    values, expected = DRAWN[name]
+    settings = build_settings(ZooSettings, values)
+    assert build_settings(ZooSettings, as_dict(settings)) == settings
+    specs = [settings.spec(TASK, run, seed=3) for run in range(100)]
+    assert {(spec.cell, spec.hidden, spec.layers) for spec in specs} == expected
+    assert all((spec.input, spec.output) == TASK.interface.sizes for spec in specs)
+
+
+def test_a_runs_architecture_depends_on_its_seed_and_number_alone():
+    settings = ZooSettings(cell=("lstm", "gru"), hidden=Range(low=2, high=40), layers=(1, 2, 3))
+    fewer = dataclasses.replace(settings, runs=3, runs_per_shard=1, batch=7)
+    specs = [settings.spec(TASK, run, seed=3) for run in range(20)]
+    assert [fewer.spec(TASK, run, seed=3) for run in reversed(range(20))] == specs[::-1]
+    assert [settings.spec(TASK, run, seed=4) for run in range(20)] != specs
+
+
+def test_architectures_are_as_frequent_as_one_another():
+    settings = ZooSettings(
+        architectures=(Architecture(cell="gru"), Architecture(hidden=Range(low=1, high=9)))
+    )
+    cells = [settings.spec(TASK, run).cell for run in range(400)]
+    assert 160 < cells.count("gru") < 240
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cell": ["lstm", "gur"]}, "cell 'gur' is unknown; did you mean 'gru'"),
+        ({"hidden": []}, "hidden should be 1 or more, found"),
+        ({"hidden": [4, 0]}, "hidden should be 1 or more"),
+        ({"layers": {"low": 3, "high": 2}}, "1 <= low <= high, found 3 to 2"),
+        ({"layers": {"low": 0, "high": 2}}, "1 <= low <= high, found 0 to 2"),
+        ({"architectures": [{"cell": "lstn"}]}, "cell 'lstn' is unknown; did you mean 'lstm'"),
+        ({"architectures": [{"hiden": 3}]}, "unknown setting .*hiden"),
+    ],
+)
+def test_settings_refuse_what_is_no_architecture(values, message):
+    with pytest.raises(SettingsError, match=message):
+        build_settings(ZooSettings, values)
+
+
+def test_runs_of_several_architectures_share_no_chunk():
+    settings = dataclasses.replace(SETTINGS, cell=("lstm", "gru"))
+    specs = [settings.spec(TASK, run, 7) for run in range(6)]
+    alike = [run for run in range(6) if specs[run] == specs[0]]
+    assert chunk(*alike, settings=settings).spec == specs[0]
+    assert len(alike) < 6
+    with pytest.raises(AssertionError, match="runs of one architecture together"):
+        _ = chunk(*range(6), settings=settings).spec
 
 
 def test_threads_are_left_as_they_were(tmp_path):

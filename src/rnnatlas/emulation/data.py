@@ -31,7 +31,8 @@ class Snapshots:
 
     task: Task
     table: pa.Table
-    weights: Mapping[RNNSpec, Float[Tensor, "rnn parameter"]]
+    weights: Mapping[RNNSpec, Float[Tensor, "_ _"]]
+    """Of each architecture, [rnn, parameter]."""
     where: Int[Tensor, "rnn 2"]
     """Of each snapshot, which of the `weights` has it, and in which row."""
     stored: Shaped[Tensor, "rnn rollout *stored"]

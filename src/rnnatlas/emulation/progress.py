@@ -1,23 +1,23 @@
 """What a person sees of training while it runs."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning
 import rich.console
 import rich.progress
 
-if TYPE_CHECKING:
-    from rnnatlas.emulation.fit import Training
-
 
 class Progress(lightning.Callback):
-    """One bar for the whole training, on stderr: losses and time left."""
+    """One bar for the whole training, on stderr: losses and time left.
+
+    What it is shown of is a `fit.Training`, which uses this and so is not imported here.
+    """
 
     def __init__(self):
         self._bar: rich.progress.Progress | None = None
 
-    def on_train_start(self, trainer: lightning.Trainer, training: "Training") -> None:  # noqa: D102
+    def on_train_start(self, trainer: lightning.Trainer, training: Any) -> None:  # noqa: D102
         if trainer.is_global_zero:
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("{task.description}"),
@@ -31,21 +31,21 @@ class Progress(lightning.Callback):
             self._task = self._bar.add_task(title, total=training.settings.steps, losses="")
             self._bar.start()
 
-    def on_train_batch_end(self, trainer: Any, training: "Training", *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, training: Any, *_: Any) -> None:
         """Shows the step; now and then only, since reading a loss waits for a GPU."""
         if training.done % 20 == 0:
             self._show(training)
 
-    def on_train_epoch_end(self, trainer: Any, training: "Training") -> None:  # noqa: D102
+    def on_train_epoch_end(self, trainer: Any, training: Any) -> None:  # noqa: D102
         self._show(training)
 
-    def on_train_end(self, trainer: Any, training: "Training") -> None:  # noqa: D102
+    def on_train_end(self, trainer: Any, training: Any) -> None:  # noqa: D102
         self._stop()
 
     def on_exception(self, *_: Any) -> None:  # noqa: D102
         self._stop()
 
-    def _show(self, training: "Training") -> None:
+    def _show(self, training: Any) -> None:
         if self._bar is None:
             return
         losses = f"train {training.train_loss:.4f}"

@@ -140,7 +140,8 @@ def _snapshots(zoo: Zoo, kind: type[Encoder], settings: Any, where: str | None) 
     if zoo.task is None:
         return {split: Snapshots.of(zoo, table) for split, table in tables.items()}  # which refuses
     most, _ = Counter(tables["train"]["spec"].to_pylist()).most_common(1)[0]
-    encoder = kind(zoo.task.interface, RNNSpec.from_slug(most), settings)
+    with torch.device("meta"):  # to be asked alone, so nothing is drawn
+        encoder = kind(zoo.task.interface, RNNSpec.from_slug(most), settings)
     snapshots = {}
     for split, table in tables.items():
         table, reasons = accepted(encoder, table)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnnatlas.errors import RNNSpecMismatch, TrainingDiverged
-from rnnatlas.rnn import Interface, Population, RNNSpec, System, populations
+from rnnatlas.rnn import Interface, Population, RNNSpec, System, groups, populations
 from rnnatlas.rnn.spec import GATES
 
 EMBED = 16
@@ -74,9 +74,9 @@ class Encoder(nn.Module, ABC):
     def _read(self, system: System) -> Float[Tensor, "rnn embed"]:
         if isinstance(system, Population) or not self.reads_weights:
             return self.read(system)
-        groups = populations(system)  # an encoder may take several architectures
-        order = torch.cat([positions for positions, _ in groups]).argsort()
-        return torch.cat([self.read(population) for _, population in groups])[order]
+        parts = populations(system)  # an encoder may take several architectures
+        order = torch.cat([positions for positions, _ in parts]).argsort()
+        return torch.cat([self.read(population) for _, population in parts])[order]
 
     def accepts(self, interface: Interface, spec: RNNSpec | None) -> str | None:
         """Why the encoder does not take RNNs of a kind; None where it takes them.
@@ -148,9 +148,10 @@ class Encoder(nn.Module, ABC):
         Raises:
             RNNSpecMismatch: They cannot; see `accepts`.
         """
-        for spec in system.specs or (None,):
-            if reason := self.accepts(system.interface, spec):
-                raise RNNSpecMismatch(reason)
+        for _, group in groups(system):
+            for spec in group.specs or (None,):
+                if reason := self.accepts(group.interface, spec):
+                    raise RNNSpecMismatch(reason)
 
 
 def chunks(system: Any, size: int = TOGETHER) -> Iterator[Any]:

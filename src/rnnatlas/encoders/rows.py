@@ -7,7 +7,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnatlas.encoders.base import Encoder, mean_and_sd
-from rnnatlas.rnn import Interface, Population, RNNSpec, canonical_bias, permute_hidden, random_permutations
+from rnnatlas.rnn import (
+    Interface,
+    Mixed,
+    Population,
+    RNNSpec,
+    System,
+    canonical_bias,
+    permute_hidden,
+    populations,
+    random_permutations,
+)
 
 
 class RowEncoder(Encoder):
@@ -30,13 +40,12 @@ class RowEncoder(Encoder):
         self.register_buffer("mean", torch.zeros(len(spec.shapes)))
         self.register_buffer("sd", torch.ones(len(spec.shapes)))
 
-    def forward(self, population: Population) -> Float[Tensor, "rnn embed"]:
+    def forward(self, system: System) -> Float[Tensor, "rnn embed"]:
         """See `Encoder.forward`; in training, of RNNs whose hidden units are in a random order."""
+        self.check(system)
         if self.training and self.settings.permute:
-            # torch's own generator, which training seeds for each step
-            order = random_permutations(population.spec, len(population), device=population.device)
-            population = permute_hidden(population, order)
-        return super().forward(population)
+            system = _reordered(system)
+        return super().forward(system)
 
     def rows(self, population: Population) -> list[Float[Tensor, "rnn row column"]]:
         """Standardised rows of each layer and direction, then of the head."""
@@ -50,6 +59,15 @@ class RowEncoder(Encoder):
         """Takes each tensor's mean and standard deviation over the training snapshots."""
         for index, weight in enumerate(canonical_bias(population).weights.values()):
             self.mean[index], self.sd[index] = mean_and_sd(weight)
+
+
+def _reordered(system: System) -> System:
+    """The RNNs, each with its hidden units in an order of its own."""
+    if not isinstance(system, Population):
+        return Mixed([(index, _reordered(population)) for index, population in populations(system)])
+    # torch's own generator, which training seeds for each step
+    order = random_permutations(system.spec, len(system), device=system.device)
+    return permute_hidden(system, order)
 
 
 def rows(population: Population) -> list[Float[Tensor, "rnn row column"]]:

@@ -20,10 +20,11 @@ Group = tuple[Int[Tensor, " rnn"], System]
 class Mixed:
     """An ordered list of systems with one interface, most often populations: a `System`.
 
-    Each group is run by itself and its rows are put where they belong; gradients flow through.
+    Each group is run by itself and its rows are put where they belong; gradients flow through. Groups of a
+    mixed system among them become groups of this one.
 
     Args:
-        groups: Systems, each with the positions of its RNNs; together the positions are 0 … N − 1.
+        systems: Systems, each with the positions of its RNNs; together the positions are 0 … N − 1.
 
     Raises:
         RNNSpecMismatch: Groups differ in input or output sizes, or positions are not those.
@@ -37,18 +38,21 @@ class Mixed:
         torch.Size([3, 4, 10, 8])
     """
 
-    def __init__(self, groups: Sequence[tuple[Index, System]]):
-        sizes = [len(system) for _, system in groups]
-        self.groups: list[Group] = [
-            (positions(index, sum(sizes), system.device), system) for index, system in groups
-        ]
-        self.interface = _shared([system.interface for _, system in groups])
-        placed = torch.cat([index.cpu() for index, _ in self.groups])
-        if not torch.equal(placed.sort().values, torch.arange(sum(sizes))):
+    def __init__(self, systems: Sequence[tuple[Index, System]]):
+        self.interface = _shared([system.interface for _, system in systems])
+        count = sum(len(system) for _, system in systems)
+        placed = torch.cat([positions(index, count, "cpu") for index, _ in systems])
+        if not torch.equal(placed.sort().values, torch.arange(count)):
             raise RNNSpecMismatch(
-                f"positions of {sum(sizes)} RNNs should be 0 to {sum(sizes) - 1}, each once, found "
+                f"positions of {count} RNNs should be 0 to {count - 1}, each once, found "
                 f"{placed.tolist()[:8]}"
             )
+        self.groups: list[Group] = [
+            (positions(index, count, system.device)[inner], own)
+            for index, system in systems
+            for inner, own in groups(system)
+        ]
+        placed = torch.cat([index.cpu() for index, _ in self.groups])
         self._gather = placed.argsort()
         """For each RNN, where it is when the groups stand one after the other."""
 
@@ -117,6 +121,10 @@ class Mixed:
         if not shared and len(inputs) != len(self):
             raise RNNSpecMismatch(f"expected inputs for {len(self)} RNNs, found inputs for {len(inputs)}")
         states = [None] * len(self.groups) if state is None else state
+        if len(states) != len(self.groups):
+            raise RNNSpecMismatch(
+                f"expected a state of {len(self.groups)} groups, one entry each, found one of {len(states)}"
+            )
         outputs, ends = [], []
         for (index, system), start in zip(self.groups, states, strict=True):
             given, end = getattr(system, function)(inputs if shared else inputs[index], start)

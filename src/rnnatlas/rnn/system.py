@@ -5,15 +5,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn.signals import Interface, draw
 from rnnatlas.rnn.spec import RNNSpec
 
-Index = Int[Tensor, " chosen"] | Sequence[int] | slice
-"""Which of the RNNs: positions in any order, or a slice."""
+Index = Int[Tensor, " chosen"] | Bool[Tensor, " rnn"] | Sequence[int] | slice
+"""Which of the RNNs: positions in any order, a mask, or a slice."""
 
 
 @runtime_checkable
@@ -90,7 +90,7 @@ def run(
         >>> outputs.shape
         torch.Size([2, 4, 10, 8])
     """
-    return _check(system).run(inputs, state)
+    return _check(system, inputs).run(inputs, state)
 
 
 def step(
@@ -104,7 +104,7 @@ def step(
         RNNSpecMismatch: Inputs or state do not fit, or the RNNs are bidirectional and so need the whole
             sequence at once.
     """
-    return _check(system).step(inputs, state)
+    return _check(system, inputs).step(inputs, state)
 
 
 @torch.no_grad()
@@ -126,7 +126,7 @@ def sample(
     Raises:
         RNNSpecMismatch: The RNNs' input and output sizes differ.
     """
-    size, outputs_size = _check(system).interface.sizes
+    size, outputs_size = _check(system, uniforms).interface.sizes
     if size != outputs_size:
         raise RNNSpecMismatch(
             f"sampling feeds outputs back, so RNNs need as many inputs as outputs, found {size} inputs and "
@@ -150,18 +150,24 @@ def positions(index: Index, count: int, device: torch.device | str | None = None
     """The positions that an index names among `count` RNNs."""
     if isinstance(index, slice):
         return torch.arange(count, device=device)[index]
-    return torch.as_tensor(index, dtype=torch.long, device=device)
+    chosen = torch.as_tensor(index, device=device)
+    return chosen.nonzero().squeeze(1) if chosen.dtype is torch.bool else chosen.long()
 
 
-def _check(system: System) -> System:
-    """Makes sure that something is a system.
+def _check(system: Any, inputs: Any) -> System:
+    """Makes sure that something is a system, and what it should read a tensor.
 
     Raises:
-        RNNSpecMismatch: It is something else, such as a list of modules.
+        RNNSpecMismatch: It is something else, such as a list of modules or a numpy array.
     """
     if not all(hasattr(system, name) for name in ("interface", "run", "step", "select")):
         raise RNNSpecMismatch(
             f"expected RNNs to run, found {type(system).__name__}; make a population of torch modules with "
             "Population.from_modules([…]), or Mixed.from_modules([…]) where architectures differ"
+        )
+    if not isinstance(inputs, Tensor):
+        raise RNNSpecMismatch(
+            f"inputs of RNNs should be a torch tensor, found {type(inputs).__name__}; convert them with "
+            "torch.as_tensor(inputs, dtype=torch.float32)"
         )
     return system

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from rnnatlas.rnn.backends import Stacked, eager, kernels
 from rnnatlas.rnn.backends.kernels import Part
 from rnnatlas.rnn.spec import RNNSpec
-from rnnatlas.rnn.tracing import traced
+from rnnatlas.rnn.tracing import first_derivatives_only, traced
 
 _MOST_LAYERS = 64  # of kernels.cpp
 
@@ -110,7 +109,7 @@ class _Run(torch.autograd.Function):
         return results
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, *gradients: Part):
         inputs, h, c, *weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3:]

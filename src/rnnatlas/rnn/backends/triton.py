@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rnnatlas.rnn.backends import Stacked, eager
-from rnnatlas.rnn.tracing import traced
+from rnnatlas.rnn.tracing import first_derivatives_only, traced
 
 Part = Tensor | None
 Arguments = Any  # projected, weight_hh, GRUs' bias of n, h, LSTMs' c; None where a cell has no such thing
@@ -113,7 +112,7 @@ class _Recurrence(torch.autograd.Function):
         return hidden, c_end
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, *gradients: Part):
         *arguments, hidden = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]

@@ -1,0 +1,119 @@
+"""Batches: RNNs of one architecture or several, each with its own rollouts."""
+
+import pyarrow as pa
+import pytest
+import torch
+
+from rnnatlas import seeds
+from rnnatlas.emulation.data import AT, WEIGHTS, Snapshots, population_of
+from rnnatlas.rnn import Mixed, Population, RNNSpec, groups
+from rnnatlas.tasks.formal_languages import FormalLanguages
+
+TASK = FormalLanguages.from_settings({"tokens": 2, "length": 12, "largest_n": 4})
+SPECS = [
+    RNNSpec(cell="lstm", input=4, hidden=5, output=4),
+    RNNSpec(cell="gru", input=4, hidden=3, layers=2, output=4),
+    RNNSpec(cell="elman-tanh", input=4, hidden=6, output=4),
+]
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Nine RNNs of three architectures, in any order, with four rollouts each."""
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    members = [
+        Population.initialise(spec, [torch.Generator().manual_seed(10 * number + i) for i in range(3)])
+        for number, spec in enumerate(SPECS)
+    ]
+    return snapshots(Mixed(list(zip(order.chunk(3), members, strict=True))))
+
+
+def snapshots(system):
+    streams = [seeds.stream(0, "rollouts", rnn) for rnn in range(len(system))]
+    rollouts = TASK.rollouts(system, [], streams, 4)
+    where = torch.zeros(len(system), 2, dtype=torch.long)
+    for number, (index, group) in enumerate(groups(system)):
+        where[index, 0], where[index, 1] = number, torch.arange(len(group))
+    return Snapshots(
+        task=TASK,
+        table=pa.table({}),
+        weights={group.spec: group.flatten() for _, group in groups(system)},
+        where=where,
+        stored=torch.from_numpy(rollouts.inputs),
+        targets=torch.from_numpy(rollouts.outputs),
+    )
+
+
+def single(system, rnn):
+    return system.select([rnn]).flatten()[0]
+
+
+def test_all_snapshots_are_the_rnns_in_their_order(mixed):
+    rnns = mixed.population
+    assert set(mixed.specs) == set(rnns.specs) == set(SPECS)
+    outputs = TASK.outputs(rnns, mixed.stored)
+    torch.testing.assert_close(outputs, mixed.targets.float(), atol=5e-3, rtol=2e-3)
+
+
+def test_batches_of_several_architectures_hold_each_rnns_own_rollouts(mixed):
+    for step in range(5):
+        batch = mixed.draw(7, 3, 0, step)
+        rnns = population_of(batch, TASK)
+        assert len(rnns) == 7
+        assert batch["stored"].shape[:2] == batch["targets"].shape[:2] == (7, 3)
+        outputs = TASK.outputs(rnns, batch["stored"])
+        torch.testing.assert_close(outputs, batch["targets"].float(), atol=5e-3, rtol=2e-3)
+
+
+def test_a_batch_may_hold_one_of_several_architectures(mixed):
+    rows = torch.tensor([4, 4])
+    batch = mixed.batch(rows, torch.zeros(2, 1, dtype=torch.long))
+    rnns = population_of(batch, TASK)
+    assert len(rnns.specs) == 1
+    assert torch.equal(single(rnns, 0), single(mixed.population, 4))
+    assert torch.equal(single(rnns, 1), single(mixed.population, 4))
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_shares_make_up_the_batch(mixed, world):
+    whole = mixed.draw(8, 2, 3, 5)
+    rnns = population_of(whole, TASK)
+    for rank in range(world):
+        share = mixed.draw(8, 2, 3, 5, rank, world)
+        assert torch.equal(share["stored"], whole["stored"][rank::world])
+        assert torch.equal(share["targets"], whole["targets"][rank::world])
+        own = population_of(share, TASK)
+        assert len(own) == 8 // world
+        for place in range(len(own)):
+            assert torch.equal(single(own, place), single(rnns, rank + place * world))
+
+
+def test_batches_in_order_are_all_snapshots_once(mixed):
+    found = [population_of(batch, TASK) for batch in mixed.in_order(4, 2)]
+    assert [len(rnns) for rnns in found] == [4, 4, 1]
+    each = [single(rnns, place) for rnns in found for place in range(len(rnns))]
+    assert all(torch.equal(own, single(mixed.population, rnn)) for rnn, own in enumerate(each))
+
+
+def test_batches_of_one_architecture_are_drawn_as_ever():
+    """From the step's own stream: RNNs first, then the rollouts of each."""
+    population = Population.initialise(SPECS[0], [torch.Generator().manual_seed(i) for i in range(6)])
+    data = snapshots(population)
+    stream = seeds.stream(11, "emulation", 2)
+    rows = torch.from_numpy(stream.integers(6, size=5))
+    chosen = torch.from_numpy(stream.integers(4, size=(5, 2)))
+    batch = data.draw(5, 2, 11, 2)
+    assert set(batch) == {WEIGHTS + SPECS[0].slug, "stored", "targets"}
+    assert not any(name.startswith(AT) for name in batch)
+    assert torch.equal(batch[WEIGHTS + SPECS[0].slug], population.flatten()[rows])
+    assert torch.equal(batch["stored"], data.stored[rows.unsqueeze(1), chosen])
+    assert torch.equal(batch["targets"], data.targets[rows.unsqueeze(1), chosen])
+    assert isinstance(population_of(batch, TASK), Population)
+    assert population_of(batch, TASK).interface == TASK.interface
+
+
+def test_samples_are_of_positions_that_count(mixed):
+    inputs, outputs = mixed.sample()
+    assert len(inputs) == len(outputs) == int(TASK.mask(mixed.stored[:, :1]).sum())
+    torch.testing.assert_close(inputs.sum(-1), torch.ones(len(inputs)))
+    torch.testing.assert_close(outputs.exp().sum(-1), torch.ones(len(outputs)))

@@ -1,0 +1,83 @@
+"""What depends on whether a signal is of tokens or of numbers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.rnn import Interface, Population, RNNSpec, Tokens, Values, sample
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65_536, "uint16"), (70_000, "uint32")]
+)
+def test_tokens_are_stored_in_the_smallest_unsigned_integers_that_hold_them(size, dtype):
+    assert Tokens(size).dtype == np.dtype(dtype)
+    stored = np.array([0, size - 1], Tokens(size).dtype)
+    assert stored.tolist() == [0, size - 1]
+    encoded = Tokens(size).encode(torch.from_numpy(stored))
+    assert encoded.argmax(-1).tolist() == [0, size - 1]
+    assert encoded.sum(-1).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("certain", [255, 256, 299])
+def test_sampled_tokens_do_not_wrap(certain):
+    spec = RNNSpec(cell="gru", input=300, hidden=2, output=300)
+    population = Population.initialise(spec, [torch.Generator().manual_seed(0)])
+    population.weights["head.bias"][:, certain] = 100
+    tokens, log_probs = sample(population, torch.rand(1, 2, 3), start=0)
+    assert tokens.dtype is torch.uint16
+    assert (tokens.long() == certain).all()
+    assert (log_probs[..., certain] > -1e-6).all()
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [(0.0, None), (None, 1.0), (1.0, 1.0), (2.0, 1.0), (0.0, math.inf), (-math.inf, 0.0), (math.nan, 1.0)],
+)
+def test_a_range_has_two_finite_ends_in_order(bounds):
+    with pytest.raises(RNNSpecMismatch, match="bound"):
+        Values(2, *bounds)
+
+
+@pytest.mark.parametrize("signal", [Tokens(4), Values(4, -2.0, 3.0), Values(4)], ids=str)
+def test_probing_inputs_lie_in_the_range_of_inputs(signal):
+    raw = 5 * torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    inputs = signal.probing_inputs(raw)
+    assert inputs.shape == raw.shape
+    if isinstance(signal, Tokens):
+        torch.testing.assert_close(inputs.sum(-1), torch.ones(100))
+        assert (inputs >= 0).all()
+    elif signal.bounded:
+        assert -2 <= inputs.min() < inputs.max() <= 3
+        assert inputs.max() - inputs.min() > 4
+    else:
+        assert torch.equal(inputs, raw)
+
+
+@pytest.mark.parametrize("signal", [Tokens(4), Values(4, -2.0, 3.0)], ids=str)
+def test_no_two_inputs_are_farther_apart_than_the_width(signal):
+    inputs = signal.probing_inputs(1000 * torch.randn(200, 4, generator=torch.Generator().manual_seed(0)))
+    distances = torch.cdist(inputs, inputs, p=1)
+    assert distances.max() <= signal.width * (1 + 1e-5)
+    assert distances.max() > 0.9 * signal.width
+    assert Values(4).width == math.inf
+
+
+def test_outputs_of_tokens_are_log_probabilities_and_numbers_as_they_are():
+    outputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(Tokens(4).interpret(outputs).exp().sum(-1), torch.ones(5))
+    torch.testing.assert_close(
+        Tokens(4).interpret(Tokens(4).interpret(outputs)), Tokens(4).interpret(outputs)
+    )
+    assert torch.equal(Values(4).interpret(outputs), outputs)
+    assert Values(4).output_dtype == np.float32  # half precision would not hold every number
+
+
+def test_of_an_architecture_alone_nothing_is_known_but_sizes():
+    interface = Interface.of(RNNSpec(cell="gru", input=3, hidden=4, bidirectional=True))
+    assert interface == Interface(Values(3), Values(8))
+    assert interface.sizes == (3, 8)
+    assert not interface.input.bounded
