@@ -79,7 +79,7 @@ DIGITS = {
 def test_rotated_digits_end_with_a_report_as_well(tmp_path):
     out = tmp_path / "demo"
     report = experiment.reproduce(
-        out, "demo", task="tiled-digits", changes=DIGITS, workers=1, progress=False
+        out, "demo", zoo="tiled-digits", changes=DIGITS, workers=1, progress=False
     ).read_text(encoding="utf-8")
     assert "angle error in degrees" in report
     assert "trained end to end" in report
@@ -89,7 +89,7 @@ def test_rotated_digits_end_with_a_report_as_well(tmp_path):
     assert "language" not in report.partition("<script>")[0]
     assert "first EOS" not in report
     with pytest.raises(OutputExists, match="another task"):
-        begin(out, dataclasses.replace(Experiment.load(out), task="tiled-mnist"))
+        begin(out, dataclasses.replace(Experiment.load(out), kind="tiled-mnist"))
 
 
 @pytest.mark.parametrize("text", ["{bad", "[]", "{}", '{"seed": 0}'])
@@ -105,7 +105,7 @@ def test_data_that_are_not_to_be_had_leave_nothing_behind(tmp_path, monkeypatch)
 
     monkeypatch.setattr("rnnatlas.tasks.digits.fetch", fetch)
     with pytest.raises(DataError, match="no network"):
-        experiment.reproduce(tmp_path / "out", "small", task="tiled-mnist", device="cpu", progress=False)
+        experiment.reproduce(tmp_path / "out", "small", zoo="tiled-mnist", device="cpu", progress=False)
     assert not (tmp_path / "out").exists()
 
 

@@ -11,7 +11,7 @@ from rnnatlas.cli.common import Common, Seed
 def demo(
     *,
     out: Path = Path("demo"),
-    zoo: Literal["languages", "digits"] = "languages",
+    zoo: Literal["languages", "mixed", "digits", "integrator"] = "languages",
     seed: Seed = 0,
     workers: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -30,7 +30,8 @@ def demo(
 
     Args:
         out: The demo's folder.
-        zoo: languages, or digits: 240 LSTMs that read small rotated digits tile by tile.
+        zoo: languages; mixed, where LSTMs, GRUs and Elman networks learn them; digits, LSTMs that read small
+            rotated digits tile by tile; or integrator, RNNs of many sizes whose outputs are numbers.
         seed: Decides everything random.
         workers: Processes at a time; as many as there are processors by default, or one with a GPU, which
             several can train encoders on.
@@ -50,7 +51,7 @@ def demo(
     report = reproduce(
         out,
         "demo",
-        task=ZOOS[zoo],
+        zoo=ZOOS[zoo],
         seed=seed,
         changes=changes,
         workers=workers,

@@ -70,7 +70,7 @@ def reproduce(
         report = run(
             out / one if zoo == "both" else out,
             preset,
-            task=ZOOS[one],
+            zoo=ZOOS[one],
             data=None if (zoo, one) == ("both", "languages") else data,
             seed=seed,
             changes=changes,

@@ -38,7 +38,7 @@ class Experiment:
         map: The map of the atlas, to be linked to; None where there is none.
         command: What made the experiment, for people.
         timings: What each part took, in seconds of wall-clock time, in the order to be shown.
-        task: What the zoo's RNNs are trained to do.
+        kind: What presets call the zoo.
         seed: Of the zoo and of the first trainings.
         settings: All settings, by section.
         version: Of this package.
@@ -50,7 +50,7 @@ class Experiment:
     map: str | None = None
     command: str = ""
     timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    task: str = ""
+    kind: str = ""
     seed: int = 0
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: str = __version__

@@ -8,7 +8,7 @@ from rnnatlas import executors, seeds, tasks
 from rnnatlas.report.experiment import FILE
 from rnnatlas.reproduce.folder import begin, describe, timing
 from rnnatlas.reproduce.jobs import ZOO, of_encoders, of_the_map
-from rnnatlas.reproduce.settings import TASK, resolve
+from rnnatlas.reproduce.settings import LANGUAGES, resolve, task_of
 from rnnatlas.settings import build
 
 
@@ -16,7 +16,7 @@ def reproduce(
     out: Path | str,
     preset: str = "small",
     *,
-    task: str = TASK,
+    zoo: str = LANGUAGES,
     data: Path | None = None,
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
@@ -29,7 +29,7 @@ def reproduce(
     Args:
         out: Folder of the experiment; one that was stopped goes on.
         preset: demo, small or paper.
-        task: What the zoo's RNNs are trained to do.
+        zoo: What presets call the zoo: its task, or mixed.
         data: Where the user has what the task's RNNs are trained on, as `Task.prepare` takes it.
         seed: Of the zoo; run number i is trained with seed + i.
         changes: Settings over those of the preset, by section.
@@ -43,7 +43,7 @@ def reproduce(
         The report, an HTML file.
 
     Raises:
-        OutputExists: `out` holds something else, or an experiment with another task, another seed or other
+        OutputExists: `out` holds something else, or an experiment with another zoo, another seed or other
             settings.
         RunFormatError: What `out` says of itself cannot be read.
         SettingsError: Unknown settings or properties, data for a task that brings its own, no such device,
@@ -58,14 +58,14 @@ def reproduce(
     seeds.check(seed)
     out = Path(out)
     device = choose_device(device, "local", None if device == "cuda" else workers)
-    resolved = resolve(preset, changes or {}, task)
+    resolved = resolve(preset, changes or {}, zoo)
     runner = executors.registry["local"](
         1 if device == "cuda" and workers is None else workers, resolved["experiment"]["threads"]
     )
-    made = tasks.registry[task].from_settings(resolved["task"])
+    made = tasks.registry[task_of(zoo)].from_settings(resolved["task"])
     if data is not None or not (out / FILE).is_file():  # before anything is made
         made.prepare(data, progress)
-    begin(out, describe(out, preset, task, seed, changes or {}, resolved))
+    begin(out, describe(out, preset, zoo, seed, changes or {}, resolved))
     with timing(out, "zoo"):
         build_zoo(
             made,

@@ -13,12 +13,12 @@ from rnnatlas import files
 from rnnatlas.errors import OutputExists
 from rnnatlas.report.experiment import FILE, Experiment
 from rnnatlas.reproduce.jobs import ATLAS, MAP, ZOO, chosen_seeds, folder_of, labels
-from rnnatlas.reproduce.settings import TASK, ZOOS, ExperimentSettings
+from rnnatlas.reproduce.settings import LANGUAGES, ZOOS, ExperimentSettings
 from rnnatlas.settings import as_dict, build, leaves
 
 
 def describe(
-    out: Path, preset: str, task: str, seed: int, changes: Mapping[str, Any], resolved: Mapping[str, Any]
+    out: Path, preset: str, zoo: str, seed: int, changes: Mapping[str, Any], resolved: Mapping[str, Any]
 ) -> Experiment:
     """What the experiment in a folder consists of, or will."""
     chosen = chosen_seeds(resolved, seed)
@@ -27,19 +27,19 @@ def describe(
         runs={label: {one: folder_of(label, one) for one in chosen} for label in labels(resolved)},
         atlas=ATLAS,
         map=MAP,
-        command=command(out, preset, task, seed, changes),
-        task=task,
+        command=command(out, preset, zoo, seed, changes),
+        kind=zoo,
         seed=seed,
         settings=json.loads(json.dumps(resolved)),
     )
 
 
-def command(out: Path, preset: str, task: str, seed: int, changes: Mapping[str, Any]) -> str:
+def command(out: Path, preset: str, zoo: str, seed: int, changes: Mapping[str, Any]) -> str:
     """What someone would type to have the same experiment."""
     name = shlex.quote(out.resolve().name)
     start = "rnnatlas demo" if preset == "demo" else f"rnnatlas reproduce --preset {preset} --out {name}"
-    zoo = next((zoo for zoo, own in ZOOS.items() if own == task), task)
-    parts = [start, *([] if task == TASK else [f"--zoo {zoo}"]), f"--seed {seed}"]
+    called = next((called for called, own in ZOOS.items() if own == zoo), zoo)
+    parts = [start, *([] if zoo == LANGUAGES else [f"--zoo {called}"]), f"--seed {seed}"]
     parts += [
         "--set " + shlex.quote(f"{name}={json.dumps(value)}") for name, value in leaves(changes).items()
     ]
@@ -59,7 +59,7 @@ def begin(out: Path, experiment: Experiment) -> None:
         return
     before = Experiment.load(out)
     for what, then, now in (
-        ("task", before.task, experiment.task),
+        ("zoo", before.kind, experiment.kind),
         ("seed", before.seed, experiment.seed),
         *_changed(before.settings, experiment.settings),
     ):

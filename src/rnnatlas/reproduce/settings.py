@@ -9,10 +9,19 @@ from rnnatlas.errors import SettingsError
 from rnnatlas.registry import nearest
 from rnnatlas.settings import as_dict, at_least_one, build, check_sections, merge, preset, settings
 
-ZOOS = {"languages": "formal-languages", "mnist": "tiled-mnist", "digits": "tiled-digits"}
-"""What the commands call a zoo, and its task."""
+ZOOS = {
+    "languages": "formal-languages",
+    "mixed": "mixed",
+    "mnist": "tiled-mnist",
+    "digits": "tiled-digits",
+    "integrator": "integrator",
+}
+"""What the commands call a zoo, and what presets do: by its task, save for one of several architectures."""
 
-TASK = ZOOS["languages"]
+MIXED = "formal-languages"
+"""What the RNNs of the zoo "mixed" are trained to do."""
+
+LANGUAGES = ZOOS["languages"]
 SECTIONS = ("experiment", "task", "zoo", "emulation", "encoders", "supervised")
 """Of an experiment's settings."""
 
@@ -42,19 +51,24 @@ class ExperimentSettings:
         at_least_one(self, "seeds", "threads")
 
 
-def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str, Any]:
+def task_of(zoo: str) -> str:
+    """What the RNNs of a zoo, as presets call it, are trained to do."""
+    return MIXED if zoo == ZOOS["mixed"] else zoo
+
+
+def resolve(name: str, changes: Mapping[str, Any], zoo: str = LANGUAGES) -> dict[str, Any]:
     """All settings of an experiment, by section: the preset with changes over it, and the defaults below.
 
     Raises:
         SettingsError: Unknown settings.
-        UnknownName: There is no such preset or task, or the preset says nothing of the task.
+        UnknownName: There is no such preset, or it says nothing of the zoo.
     """
     from rnnatlas.emulation.model import EmulationSettings
     from rnnatlas.evaluation.supervised import SupervisedSettings
     from rnnatlas.zoo import splits
     from rnnatlas.zoo.train import ZooSettings
 
-    below = preset(name, task)
+    below = preset(name, zoo)
     if "learning_rate" in changes.get("emulation", {}):  # which then is meant for all
         below.get("experiment", {}).pop("learning_rates", None)
     values = merge(below, changes)
@@ -71,12 +85,13 @@ def resolve(name: str, changes: Mapping[str, Any], task: str = TASK) -> dict[str
                 f"{nearest(name, [*kinds, encoders.CONTROL])}"
             )
         build(EmulationSettings, {"learning_rate": rate}, f"experiment.learning_rates.{name}")
-    made, zoo = tasks.registry[task].from_settings(values["task"]), build(ZooSettings, values["zoo"], "zoo")
-    splits.check(made, zoo.split)
+    made = tasks.registry[task_of(zoo)].from_settings(values["task"])
+    zoo_settings = build(ZooSettings, values["zoo"], "zoo")
+    splits.check(made, zoo_settings.split)
     return {
         "experiment": as_dict(experiment),
         "task": as_dict(made.settings),
-        "zoo": as_dict(zoo),
+        "zoo": as_dict(zoo_settings),
         "emulation": as_dict(emulation),
         "encoders": {
             name: as_dict(build(kind, values["encoders"][name] or {}, f"encoders.{name}"))

@@ -2,8 +2,9 @@
 
 import dataclasses
 import errno
+import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from rnnatlas.zoo.format import Folder, read_card, shard_name, write_card, write
 from rnnatlas.zoo.splits import assign
 from rnnatlas.zoo.store import Zoo
 from rnnatlas.zoo.train import Chunk, ZooSettings, snapshots_table
+
+Counts = Mapping[RNNSpec, tuple[int, int]]
+"""Files and snapshots by architecture."""
 
 ON_A_GPU = 1000
 """RNNs that a GPU trains side by side; of the paper's, they and their metrics take a few GB."""
@@ -67,13 +71,12 @@ def build(
     out = Path(out)
     device = choose_device(device, executor, workers)
     runner: Executor = executors.registry[executor](1 if device == "cuda" else workers)
-    spec = settings.spec(task)
     chunks = _chunks(task, settings, seed)
     card: dict[str, Any] = {
         "task": {"name": task.name, "settings": as_dict(task.settings)},
         "settings": as_dict(settings),
         "seed": seed,
-        "expected": {spec: (len(chunks), settings.runs * len(settings.snapshots))},
+        "expected": _counts(chunks),
     }
     with _clear_about_full_disks(out):
         _check(out, card, resume)
@@ -81,24 +84,39 @@ def build(
         if jobs:
             task.prepare(progress=progress)
         _tidy(out)
-        _write_card(out, card, spec, settings, chunks)
+        _write_card(out, card, chunks)
         while jobs:  # again, where another build left files out that belong to one job here
             runner.run(jobs, out, "training RNNs", "RNN-steps/s" if progress else None)
             jobs = _jobs(out, chunks, settings, device)
-        _write_card(out, card, spec, settings, chunks)
+        _write_card(out, card, chunks)
     return Zoo.open(out)
 
 
 def _chunks(task: Task, settings: ZooSettings, seed: int) -> dict[str, Chunk]:
-    """Which runs become which file."""
+    """Which runs, all of one architecture, become which file."""
     instances = [task.instance(run, seed) for run in range(settings.runs)]
     splits = assign(task, instances, seed, settings.split)
+    by_spec: dict[RNNSpec, list[int]] = {}
+    for run in range(settings.runs):
+        by_spec.setdefault(settings.spec(task, run, seed), []).append(run)
     chunks = {}
-    for number, first in enumerate(range(0, settings.runs, settings.runs_per_shard)):
-        runs = range(first, min(first + settings.runs_per_shard, settings.runs))
-        name = shard_name(settings.spec(task), number)
-        chunks[name] = Chunk(task, settings, seed, runs, splits[runs.start : runs.stop])
+    for spec, every in by_spec.items():
+        for number, first in enumerate(range(0, len(every), settings.runs_per_shard)):
+            runs = every[first : first + settings.runs_per_shard]
+            chunks[shard_name(spec, number)] = Chunk(
+                task, settings, seed, runs, [splits[run] for run in runs]
+            )
     return chunks
+
+
+def _counts(chunks: Mapping[str, Chunk], there: Callable[[str], bool] = lambda name: True) -> Counts:
+    """Files and snapshots of each architecture, of the files that are there."""
+    counts: dict[RNNSpec, tuple[int, int]] = {}
+    for name, chunk in chunks.items():
+        files, rows = counts.get(chunk.spec, (0, 0))
+        added = len(chunk.runs) * len(chunk.settings.snapshots)
+        counts[chunk.spec] = (files + 1, rows + added) if there(name) else (files, rows)
+    return counts
 
 
 def _check(out: Path, card: Mapping[str, Any], resume: bool) -> None:
@@ -135,11 +153,8 @@ def _difference(begun: Any, now: Any) -> str:
     return f"{begun} then, {now} now"
 
 
-def _write_card(
-    out: Path, card: Mapping[str, Any], spec: RNNSpec, settings: ZooSettings, chunks: Mapping[str, Chunk]
-) -> None:
-    there = [len(chunk.runs) for name, chunk in chunks.items() if (out / name).exists()]
-    write_card(out, **card, present={spec: (len(there), sum(there) * len(settings.snapshots))})
+def _write_card(out: Path, card: Mapping[str, Any], chunks: Mapping[str, Chunk]) -> None:
+    write_card(out, **card, present=_counts(chunks, lambda name: (out / name).exists()))
 
 
 def choose_device(asked: str, executor: str, workers: int | None) -> str:
@@ -167,7 +182,8 @@ def _jobs(out: Path, chunks: Mapping[str, Chunk], settings: ZooSettings, device:
     """What is missing; a GPU trains the runs of several files side by side, the last of which ends a job."""
     files = [(out / name, chunk) for name, chunk in chunks.items() if not (out / name).exists()]
     size = max(1, ON_A_GPU // settings.runs_per_shard) if device == "cuda" else 1
-    parts = [files[first : first + size] for first in range(0, len(files), size)]
+    alike = [list(group) for _, group in itertools.groupby(files, lambda file: file[0].parent)]
+    parts = [group[first : first + size] for group in alike for first in range(0, len(group), size)]
     return [
         Job(
             name=str(part[-1][0].relative_to(out)),
