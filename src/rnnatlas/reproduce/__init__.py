@@ -53,6 +53,7 @@ def reproduce(
     from rnnatlas.report.page import write_report
     from rnnatlas.zoo.build import build as build_zoo
     from rnnatlas.zoo.build import choose_device
+    from rnnatlas.zoo.store import Zoo
     from rnnatlas.zoo.train import ZooSettings
 
     seeds.check(seed)
@@ -77,7 +78,9 @@ def reproduce(
             resume=True,
             progress=progress,
         )
-    jobs = of_encoders(out, resolved, seed, device, _end_to_end(out / ZOO, resolved))
+    opened = Zoo.open(out / ZOO)
+    mixed = len(opened.specs) > 1
+    jobs = of_encoders(out, resolved, seed, device, _end_to_end(opened, resolved), mixed)
     with timing(out, "encoders and controls"):
         runner.run(jobs, out, "training encoders", "steps/s" if progress else None)
     with timing(out, "atlas and map"):
@@ -85,7 +88,7 @@ def reproduce(
     return write_report(out)
 
 
-def _end_to_end(zoo: Path, resolved: Mapping[str, Any]) -> int:
+def _end_to_end(zoo: Any, resolved: Mapping[str, Any]) -> int:
     """On how many properties encoders are trained end to end.
 
     Raises:
@@ -93,10 +96,8 @@ def _end_to_end(zoo: Path, resolved: Mapping[str, Any]) -> int:
     """
     from rnnatlas.evaluation.predictions import asked_for
     from rnnatlas.evaluation.supervised import SupervisedSettings
-    from rnnatlas.zoo.store import Zoo
 
     if not resolved["experiment"]["supervised"]:
         return 0
-    opened = Zoo.open(zoo)
-    snapshots = opened.snapshots(where=resolved["emulation"]["where"])
-    return len(asked_for(build(SupervisedSettings, resolved["supervised"], "supervised"), opened, snapshots))
+    snapshots = zoo.snapshots(where=resolved["emulation"]["where"])
+    return len(asked_for(build(SupervisedSettings, resolved["supervised"], "supervised"), zoo, snapshots))

@@ -106,13 +106,20 @@ def _validation_loss(run: Path) -> float:
     return next(r["value"] for r in read_metrics(run) if r["name"] == "best validation loss")
 
 
-def training(out: Path, label: str, seed: int, resolved: Mapping[str, Any], device: str) -> Job:
-    """Trains one run; that of an encoder needs the control of its seed."""
+def training(
+    out: Path, label: str, seed: int, resolved: Mapping[str, Any], device: str, mixed: bool = False
+) -> Job:
+    """Trains one run; that of an encoder needs the control of its seed.
+
+    Of a zoo of several architectures, an encoder that reads weights takes one of them, and has a control of
+    its own that was trained on the same RNNs.
+    """
     from rnnatlas.emulation.model import EmulationSettings
 
     control = label == encoders.CONTROL
     encoder, change = ("interactive", {"interaction": False}) if label == NO_INTERACTION else (label, {})
     emulation = build(EmulationSettings, resolved["emulation"], "emulation")
+    alone = control or (mixed and encoders.find(encoder).reads_weights)
     rate = resolved["experiment"]["learning_rates"].get(encoder, emulation.learning_rate)
     work = Train(
         zoo=out / ZOO,
@@ -121,15 +128,15 @@ def training(out: Path, label: str, seed: int, resolved: Mapping[str, Any], devi
         seed=seed,
         encoder_settings={} if control else {**resolved["encoders"][encoder], **change},
         emulation=dataclasses.replace(emulation, learning_rate=rate),
-        control=None if control else out / folder_of(encoders.CONTROL, seed),
+        control=None if alone else out / folder_of(encoders.CONTROL, seed),
         device=device,
     )
     return Job(
         name=f"train {label}-{seed}",
         work=work,
         output=work.folder / "model.safetensors",
-        needs=() if control else (f"train {encoders.CONTROL}-{seed}",),
-        updates=emulation.steps,
+        needs=() if alone else (f"train {encoders.CONTROL}-{seed}",),
+        updates=emulation.steps * (2 if alone and not control else 1),
     )
 
 
@@ -153,7 +160,12 @@ def evaluating(
 
 
 def of_encoders(
-    out: Path, resolved: Mapping[str, Any], seed: int, device: str, end_to_end: int = 0
+    out: Path,
+    resolved: Mapping[str, Any],
+    seed: int,
+    device: str,
+    end_to_end: int = 0,
+    mixed: bool = False,
 ) -> list[Job]:
     """Training and evaluation of all encoders and controls; all of a seed come before the next seed's.
 
@@ -163,11 +175,12 @@ def of_encoders(
         seed: Of the first trainings.
         device: Where they are made.
         end_to_end: On how many properties each encoder is trained end to end.
+        mixed: Whether the zoo holds several architectures.
     """
     runs = [(label, one) for one in chosen_seeds(resolved, seed) for label in labels(resolved)]
     controls = [(encoders.CONTROL, one) for one in chosen_seeds(resolved, seed)]
     return [
-        *(training(out, label, one, resolved, device) for label, one in controls + runs),
+        *(training(out, label, one, resolved, device, mixed) for label, one in controls + runs),
         *(evaluating(out, label, one, resolved, device, end_to_end) for label, one in runs),
     ]
 
