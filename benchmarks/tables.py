@@ -14,6 +14,13 @@ from rnnatlas.report import page as report
 from rnnatlas.report import words
 from rnnatlas.report.experiment import Experiment, Results
 
+TITLES = {
+    "shuffled": "shuffled embedding",
+    "supervised": "supervised (end to end)",
+    "zero": "unconditional emulator (z = 0)",
+}
+"""Row titles of docs/results where they differ from the report's."""
+
 
 def main() -> None:
     """See the module."""
@@ -35,27 +42,22 @@ def main() -> None:
         print(f"| {words.capital(claim.text)}{note} | {claim.verdict} | {claim.evidence} |")
     for seed, mean, highest in (found["probing"] or {}).get("differences", []):
         print(
-            f"\nProbing inputs differ by {mean:.3f} on average with seed {seed}, "
+            f"\nProbing inputs of different RNNs differ by {mean:.3f} on average with seed {seed}, "
             f"at most {highest:.3f} at a step."
         )
 
 
 def as_markdown(table: dict[str, Any], costs: dict[str, str]) -> str:
     """One of the report's tables."""
-    heads = [f"{split} ({runs} RNNs)" for split, runs, _ in table["columns"]]
-    lines = [
-        "| "
-        + " | ".join(
-            [words.name(table["name"]).replace("_", " "), *heads, "weights; products and time an RNN"]
-        )
-        + " |",
-        "|---" * (len(heads) + 2) + "|",
-    ]
+    splits = [f"{split.replace('ood', 'OOD')} ({runs} RNNs)" for split, runs, _ in table["columns"]]
+    heads = [words.name(table["name"]).replace("_", " "), *splits, "encoder size; cost to embed one RNN"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for encoder, rows in table["groups"]:
         for kind, cells in rows:
             own = kind in ("conditioned", "embedding")
             alone = encoder in ("control", "trivial")
-            title = words.name(encoder) if own else words.name(kind) if alone else f"… {words.name(kind)}"
+            title = TITLES.get(kind) or words.name(encoder if own else kind)
+            title = title if own or alone else f"… {title}"
             figures = [text + (" ▴" if clear else "") for text, clear in cells]
             lines.append("| " + " | ".join([title, *figures, costs[encoder] if own else ""]) + " |")
     return "\n".join(lines)
