@@ -1,20 +1,39 @@
 """The ground that all packages stand on: registry, settings, seeds, files, tables."""
 
+import dataclasses
 import errno
 import os
+import re
+import stat
 import subprocess
 import sys
+from typing import Literal
 
 import pyarrow as pa
 import pytest
 import torch
 
-from rnnatlas import files
+from rnnatlas import encoders, files, tasks
+from rnnatlas.emulation.model import EmulationSettings
 from rnnatlas.errors import OutputExists, SettingsError, UnknownName
+from rnnatlas.evaluation.supervised import SupervisedSettings
+from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.registry import Registry
 from rnnatlas.seeds import stream, torch_generator
-from rnnatlas.settings import as_dict, at_least_one, build, check_sections, merge, preset, presets, settings
+from rnnatlas.settings import (
+    as_dict,
+    at_least_one,
+    build,
+    check_sections,
+    merge,
+    preset,
+    presets,
+    read_yaml,
+    settings,
+)
 from rnnatlas.tables import rows_where
+from rnnatlas.zoo.splits import SplitSettings
+from rnnatlas.zoo.train import ZooSettings
 
 
 @settings
@@ -28,8 +47,21 @@ class Inner:
 @settings
 class Outer:
     steps: int = 10
+    loud: bool = False
+    cell: Literal["lstm", "gru"] = "lstm"
+    rates: dict[str, float] = dataclasses.field(default_factory=dict)
     schedule: tuple[tuple[int, float], ...] = ((0, 0.1),)
     inner: Inner = Inner()
+
+
+def every_settings():
+    """Settings of all that is registered, and of what uses it."""
+    for name in encoders.registry:
+        yield name, encoders.registry[name].Settings
+    for name in tasks.registry:
+        yield name, tasks.registry[name].Settings
+    yield from {"emulation": EmulationSettings, "predictors": PredictorSettings}.items()
+    yield from {"supervised": SupervisedSettings, "zoo": ZooSettings, "split": SplitSettings}.items()
 
 
 class TestSettings:
@@ -44,12 +76,50 @@ class TestSettings:
             ({"stesp": 5}, "unknown setting settings.stesp; did you mean 'steps'"),
             ({"inner": {"widht": 5}}, "settings.inner.widht; did you mean 'width'"),
             ({"inner": {"width": 0}}, "^settings.inner: width should be 1 or more, found 0$"),
-            ({"steps": "many"}, "settings.steps: .*found 'many'"),
+            ({"steps": "many"}, "^settings.steps should be a whole number, found 'many'$"),
+            ({"steps": 2.5}, "^settings.steps should be a whole number, found 2.5$"),
+            ({"steps": True}, "^settings.steps should be a number, found true$"),
+            (
+                {"steps": 2**63},
+                "^settings: steps should be finite, and below 2.63 .*found 9223372036854775808$",
+            ),
+            ({"loud": 3}, "^settings.loud should be true or false, found 3$"),
+            ({"cell": "rnn"}, "^settings.cell should be 'lstm' or 'gru', found 'rnn'$"),
+            ({"inner": 3}, "^settings.inner should be settings by name, found 3$"),
+            ({"schedule": 3}, "^settings.schedule should be a list, found 3$"),
+            ({"schedule": [[0, 1, 2]]}, r"^settings.schedule.0 should be a list of 2, found \[0, 1, 2\]$"),
+            ({"schedule": [[0, float("nan")]]}, "^settings: schedule should be finite"),
+            ({"rates": {"flat": "fast"}}, "^settings.rates.flat should be a number, found 'fast'$"),
+            ({"rates": {"flat": float("inf")}}, "^settings: rates should be finite"),
         ],
     )
     def test_refuse_what_is_wrong(self, values, sentence):
         with pytest.raises(SettingsError, match=sentence):
             build(Outer, values)
+
+    def test_are_finite_however_they_are_made(self):
+        for name, kind in every_settings():
+            for field in dataclasses.fields(kind):
+                if field.type is float:
+                    with pytest.raises(SettingsError, match=field.name):
+                        kind(**{field.name: float("inf")})
+                    with pytest.raises(SettingsError, match=field.name):
+                        build(kind, {field.name: float("nan")}, name)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (b"a: [", "should be YAML, but is not, see line 1"),
+            (b"a: 2020-13-45", "should be YAML, but is not"),
+            (b"\xff\xfe\xff", "cannot be read (it is not text in UTF-8); give another"),
+            (b"[1]", "should hold a mapping, found list"),
+        ],
+    )
+    def test_files_that_cannot_be_read_are_named(self, text, message, tmp_path):
+        path = tmp_path / "a.yaml"
+        path.write_bytes(text)
+        with pytest.raises(SettingsError, match=re.escape(f"settings file {path} {message}")):
+            read_yaml(path)
 
     def test_refuse_what_is_no_mapping(self):
         with pytest.raises(SettingsError, match=r"zoo should hold settings by name, such as zoo\.NAME=VALUE"):
@@ -139,6 +209,31 @@ class TestFiles:
         with pytest.raises(OutputExists, match="exists already"), files.making(tmp_path / "deep"):
             pass
 
+    @pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755)])
+    def test_permissions_are_those_that_the_umask_leaves(self, mask, file, folder, tmp_path):
+        before = os.umask(mask)
+        try:
+            files.write_text(tmp_path / "a.txt", "a")
+            with files.making(tmp_path / "new") as new:
+                assert stat.S_IMODE(new.stat().st_mode) == 0o700
+                files.write_text(new / "b.txt", "b")
+        finally:
+            after = os.umask(before)
+        modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.txt", "new", "new/b.txt")]
+        assert (after, modes) == (mask, [file, folder, file])
+
+    def test_errors_name_what_was_to_be_written(self, tmp_path):
+        long = tmp_path / ("x" * 250)  # no room for the rest of a temporary name
+        with pytest.raises(OSError, match="too long") as found:
+            files.write_text(long, "a")
+        assert found.value.filename == str(long)
+        with pytest.raises(OSError, match="too long") as found, files.making(long):
+            pass
+        assert found.value.filename == str(long)
+        with pytest.raises(FileNotFoundError) as found, files.making(tmp_path / "new") as folder:
+            (folder / "deep" / "a.txt").write_text("a")
+        assert found.value.filename == str(tmp_path / "new" / "deep" / "a.txt")
+
     def test_folders_in_use_are_refused(self, tmp_path):
         assert files.new_folder(tmp_path / "new" / "deep").is_dir()
         files.new_folder(tmp_path / "new" / "deep")  # still empty
@@ -172,9 +267,71 @@ class TestTables:
     def test_conditions_choose_rows(self, condition, rows):
         assert rows_where(self.TABLE, condition).tolist() == rows
 
-    @pytest.mark.parametrize("condition", ["stpe > 1", "step >", "1; DROP TABLE rows", "step > 0) --"])
+    BOTH = pa.table(
+        {
+            "step": [1, 2],
+            "predicted": [
+                {"step": 9, "performance": 0.1, "task": "a"},
+                {"step": 9, "performance": 0.9, "task": "b"},
+            ],
+            "task": [{"b": 1, "c": 5}, {"b": 2, "c": 5}],
+            "labels": [{"b": 3, "performance": 7.0}, {"b": 4, "performance": 7.0}],
+            "metrics": [{"performance": 0.9, "größe": 1}, {"performance": 0.1, "größe": 2}],
+        }
+    )
+    """Short names that several columns have."""
+
+    @pytest.mark.parametrize(
+        ("condition", "rows"),
+        [
+            ("performance > 0.5", [0]),
+            ("metrics.performance > .5", [0]),
+            ("Predicted.Performance > .5", [1]),
+            ('predicted."performance" > .5 OR "metrics"."performance" > .5', [0, 1]),
+            ("labels.performance = 7", [0, 1]),
+            ("step = 2", [1]),
+            ("predicted.step = 9 AND step = 1", [0]),
+            ("b = 4", [1]),
+            ("task.b = 1 AND c = 5", [0]),
+            ("task = 'b'", [1]),
+            ("größe = 2", [1]),
+            ("task <> 'metrics.performance > 1' AND step > 1.5", [1]),
+            ("step = (SELECT max(step) FROM rows)", [1]),
+            ("step = 1 -- the first", [0]),
+        ],
+    )
+    def test_a_short_name_is_one_column_and_a_long_name_any(self, condition, rows):
+        assert rows_where(self.BOTH, condition).tolist() == rows
+
+    @pytest.mark.parametrize(
+        "condition",
+        [
+            "step IN (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)",
+            f"(SELECT count(*) FROM {', '.join(f'rows r{i}' for i in range(25))}) > 0",
+        ],
+    )
+    def test_endless_conditions_end(self, condition):
+        with pytest.raises(SettingsError, match="takes too long; it should be one on single rows"):
+            rows_where(self.BOTH, condition)
+
+    @pytest.mark.parametrize(
+        "condition", ["1) UNION SELECT (99", "hex(zeroblob(1e9)) > 0", "step = '\udcff'"]
+    )
+    def test_conditions_that_are_none_are_refused(self, condition):
+        with pytest.raises(UnknownName, match="should be one"):
+            rows_where(self.BOTH, condition)
+
+    def test_numbers_and_other_values_of_all_kinds(self):
+        dates = pa.array([0, 1], pa.timestamp("s"))
+        table = pa.table({"large": pa.array([2**64 - 1, 1], pa.uint64()), "when": dates, "list": [[1], [2]]})
+        for condition in ("large > 1e18", "\"when\" LIKE '1970-01-01 00:00:00%'", "list = '[1]'"):
+            assert rows_where(table, condition).tolist() == [0], condition
+
+    @pytest.mark.parametrize(
+        "condition", ["stpe > 1", "step >", "1; DROP TABLE rows", "step > 0) --", "metrics.acuracy > 1"]
+    )
     def test_bad_conditions_are_one_sentence(self, condition):
-        with pytest.raises(UnknownName, match=r"it may use step, split, metrics\.accuracy"):
+        with pytest.raises(UnknownName, match=r"(it may use|there are) step, split, metrics\.accuracy"):
             rows_where(self.TABLE, condition)
 
     @pytest.mark.parametrize("condition", ['"metrics.acuracy" > 0.9', 'split = "train" OR "acuracy" > 1'])

@@ -5,6 +5,21 @@ that sentence and exits with 2 where a name or a setting was given wrongly, else
 exception that reaches it is a defect of ours.
 """
 
+import json
+import os
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read or written, in a few words for the middle of a sentence."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    if isinstance(error, UnicodeError):
+        return "it is not text in UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        return "it is not JSON"
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
 
 class RNNAtlasError(Exception):
     """Base of all errors whose message is meant for the user."""

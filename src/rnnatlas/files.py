@@ -1,15 +1,19 @@
 """Writing that either happens whole or not at all."""
 
 import contextlib
+import glob
 import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rnnatlas.errors import OutputExists
+
+_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -20,18 +24,19 @@ def replacing(path: Path | str) -> Iterator[Path]:
     else behind; a process that is killed leaves at most a hidden temporary file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(descriptor)
-    partial = Path(name)
-    try:
-        yield partial
-        partial.chmod(0o644)
-        _sync(partial)
-        partial.replace(path)
-        _sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(descriptor)
+        partial = Path(name)
+        try:
+            yield partial
+            partial.chmod(0o666 & ~_umask())
+            _sync(partial)
+            partial.replace(path)
+            _sync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -45,17 +50,41 @@ def making(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path).resolve()
     check_free(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        try:
+            yield partial
+            for written in partial.rglob("*"):
+                _sync(written)
+            partial.chmod(0o777 & ~_umask())
+            partial.replace(path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Lets errors name `path` where they name a temporary file beside it, which nobody knows of."""
     try:
-        yield partial
-        for written in partial.rglob("*"):
-            _sync(written)
-        partial.chmod(0o755)
-        partial.replace(path)
-        _sync(path.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        yield
+    except OSError as error:
+        named = Path(error.filename) if isinstance(error.filename, str) else path
+        hidden = [
+            part for part in (named, *named.parents) if part.match(f".{glob.escape(path.name)}.*.partial")
+        ]
+        if hidden:
+            error.filename = str(path / named.relative_to(hidden[0]))
+        raise
+
+
+def _umask() -> int:
+    """The permissions that the process keeps from others in what it writes."""
+    with _LOCK:  # it can only be read by setting it, here to what keeps most
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return mask
 
 
 def _sync(path: Path) -> None:

@@ -13,17 +13,53 @@ from typing import Any, TypeVar, dataclass_transform
 
 import yaml
 
-from rnnatlas.errors import SettingsError, UnknownName
+from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName, reason
 from rnnatlas.registry import nearest
 
 T = TypeVar("T")
 
+EXPECTED = {
+    "int": "a whole number",
+    "finite": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "dict": "settings by name",
+    "dataclass": "settings by name",
+    "missing": "given",
+}
+"""What a setting should be, by the first word of pydantic's name of the error."""
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def settings(cls: type[T]) -> type[T]:
-    """Makes a class a frozen, keyword-only dataclass that `build` can fill."""
+    """Makes a class a frozen, keyword-only dataclass of finite numbers that `build` can fill."""
+    own_check = getattr(cls, "__post_init__", None)
+
+    def check(self: Any) -> None:
+        if own_check is not None:
+            own_check(self)
+        for field in dataclasses.fields(self):
+            if not _finite(getattr(self, field.name)):
+                raise SettingsError(
+                    f"{field.name} should be finite, and below 2^63 if whole, found {getattr(self, field.name)}"
+                )
+
+    cls.__post_init__ = check  # type: ignore[attr-defined]
     cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+def _finite(value: Any) -> bool:
+    """Whether no number in a value is infinite or NaN, and no whole one too large for 64 bits."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, (tuple, list)):
+        return all(map(_finite, value))
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return math.isfinite(value) if isinstance(value, float) else True
 
 
 def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -50,19 +86,42 @@ def build(cls: type[T], values: Any, what: str = "settings") -> T:
             f"{what} should hold settings by name, such as {what}.NAME=VALUE, found {values!r}"
         )
     try:
-        return pydantic.TypeAdapter(cls).validate_python(dict(values))
+        made = pydantic.TypeAdapter(cls).validate_python(dict(values))
     except pydantic.ValidationError as error:
         # of what a setting may be, the component knows best what was meant
-        first = min(error.errors(), key=lambda one: not isinstance(_raised(one), SettingsError))
-        own = _raised(first)
-        place = ".".join([what, *(str(part) for part in first["loc"])])
-        if isinstance(own, SettingsError):  # raised by the component itself, a sentence already
-            raise SettingsError(f"{place}: {own}") from None
-        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            parent = _class_at(cls, first["loc"][:-1])
-            known = [field.name for field in dataclasses.fields(parent)] if parent else []
-            raise SettingsError(f"unknown setting {place}; {nearest(str(first['loc'][-1]), known)}") from None
-        raise SettingsError(f"{place}: {first['msg']}, found {first['input']!r}") from None
+        first = min(error.errors(), key=lambda one: not isinstance(_raised(one), RNNAtlasError))
+        raise SettingsError(_sentence(cls, what, first)) from None
+    _check_numbers(values, made, what)
+    return made
+
+
+def _sentence(cls: type, what: str, error: Mapping[str, Any]) -> str:
+    """The first thing that pydantic found wrong, in our words."""
+    place, kind, context = ".".join([what, *map(str, error["loc"])]), error["type"], error.get("ctx", {})
+    if isinstance(_raised(error), RNNAtlasError):  # raised by the component itself, a sentence already
+        return f"{place}: {_raised(error)}"
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        parent = _class_at(cls, error["loc"][:-1])
+        known = [field.name for field in dataclasses.fields(parent)] if parent else []
+        return f"unknown setting {place}; {nearest(str(error['loc'][-1]), known)}"
+    if kind == "too_long":
+        expected = f"a list of {context['max_length']}"
+    else:
+        expected = context.get("expected") or EXPECTED.get(kind.partition("_")[0], "another kind of value")
+    return f"{place} should be {expected}, found {error['input']!r}"
+
+
+def _check_numbers(given: Any, made: Any, place: str) -> None:
+    """Refuses true and false where a number should be, which pydantic takes for 1 and 0."""
+    if isinstance(given, bool) and type(made) in (int, float):
+        raise SettingsError(f"{place} should be a number, found {str(given).lower()}")
+    if isinstance(given, Mapping):
+        for name, value in given.items():
+            inside = made[name] if isinstance(made, Mapping) else getattr(made, name)
+            _check_numbers(value, inside, f"{place}.{name}")
+    elif isinstance(given, (list, tuple)) and isinstance(made, (list, tuple)):
+        for number, (value, inside) in enumerate(zip(given, made, strict=True)):
+            _check_numbers(value, inside, f"{place}.{number}")
 
 
 def _raised(error: Any) -> Any:
@@ -132,11 +191,11 @@ def _plain(value: Any) -> Any:
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by their whole names, such as "emulation.steps"."""
-    found: dict[str, Any] = {}
+    named: dict[str, Any] = {}
     for key, value in values.items():
         nested = isinstance(value, Mapping) and value
-        found |= leaves(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return found
+        named |= leaves(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return named
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
@@ -148,9 +207,11 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"settings file {path} is not YAML: {str(error).splitlines()[0]}") from None
+        raise SettingsError(f"settings file {path} cannot be read ({reason(error)}); give another") from None
+    except (yaml.YAMLError, ValueError) as error:  # the latter of dates and numbers
+        mark = getattr(error, "problem_mark", None)
+        where = f", see line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"settings file {path} should be YAML, but is not{where}") from None
     if not isinstance(values or {}, dict):
         raise SettingsError(f"settings file {path} should hold a mapping, found {type(values).__name__}")
     return values or {}

@@ -55,7 +55,7 @@ def test_unknown_id_names_the_nearest(atlas):
 
 
 def test_unknown_column_in_a_condition(atlas):
-    with pytest.raises(UnknownName, match="no such column"):
+    with pytest.raises(UnknownName, match="no column is called"):
         atlas.search(atlas.ids[0], where="colour = 'red'")
 
 

@@ -2,6 +2,7 @@ import itertools
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -175,6 +176,20 @@ def test_labels_and_struct():
 
 
 # --- training and scoring ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("smallest", "largest", "bits"),
+    [(-3, 2, 8), (-128, 127, 8), (0, 130, 16), (-129, 0, 16), (0, 40_000, 32)],
+)
+def test_every_m_can_be_stored(smallest, largest, bits):
+    length = 3 * largest - 3 * smallest + 9
+    values = {"smallest": smallest, "largest": largest, "tokens": 2, "length": length}
+    task = FormalLanguages.from_settings({**values, "largest_n": max(9, -smallest)})
+    instances = [{"b": smallest}, {"b": largest}]
+    stored = pa.array(instances, task.struct)
+    assert stored.type.field("b").type.bit_width == bits
+    assert stored.to_pylist() == instances
 
 
 def test_loss_of_weighted_strings_is_the_loss_of_the_drawn_batch():

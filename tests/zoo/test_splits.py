@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from rnnatlas.errors import SettingsError
+from rnnatlas.seeds import stream
 from rnnatlas.tasks.formal_languages import FormalLanguages
 from rnnatlas.tasks.tiled_mnist import TiledDigits
-from rnnatlas.zoo.splits import SPLITS, SplitSettings, assign, ood_half
+from rnnatlas.zoo.splits import SPLITS, SplitSettings, _new_runs, assign, ood_half
 
 TASK = FormalLanguages()
 
@@ -41,6 +42,38 @@ def test_new_runs_are_a_share_of_the_runs_of_training_tasks():
     of_training_tasks = splits.count("train") + splits.count("new-runs")
     assert splits.count("new-runs") == round(0.2 * of_training_tasks)
     assert set(splits) == set(SPLITS)
+
+
+def test_new_runs_are_drawn_as_they_always_were():
+    """Zoos keep their splits: a run is taken, in random order, while its task has another."""
+    for seed, share in ((0, 0.2), (3, 0.5), (5, 0.99)):
+        keys, splits = assigned(300, seed, new_runs=share)
+        runs = [run for run, split in enumerate(splits) if split in ("train", "new-runs")]
+        wanted = round(share * len(runs))
+        left = {key: sum(keys[run] == key for run in runs) for key in set(keys)}
+        chosen = []
+        for run in stream(seed, "splits", "new-runs").permutation(runs):
+            if len(chosen) < wanted and left[keys[run]] > 1:
+                left[keys[run]] -= 1
+                chosen.append(int(run))
+        assert [run for run, split in enumerate(splits) if split == "new-runs"] == sorted(chosen)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_as_many_comparisons_as_runs_are_enough(share):
+    compared = 0
+
+    class Key(int):
+        __hash__ = int.__hash__
+
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return int(self) == int(other)
+
+    keys = [Key(run // 2) for run in range(2000)]
+    _new_runs(keys, ["train"] * len(keys), 0, share)
+    assert compared < 5 * len(keys)
 
 
 def test_seed_decides_validation_but_not_ood():

@@ -74,13 +74,41 @@ def test_snapshots_are_chosen_by_split_and_sql(zoo_folder):
         zoo.snapshots(where="setp > 3")
 
 
+def test_a_split_that_does_not_exist_is_named(zoo_folder):
+    zoo = Zoo.open(zoo_folder)
+    there = ", ".join(zoo.table["split"].unique().to_pylist())
+    with pytest.raises(UnknownName, match=f"no split is called 'test'; those of this zoo are {there}"):
+        zoo.snapshots(split="test")
+    table = zoo.table.filter(pa.array([split == "train" for split in zoo.table["split"].to_pylist()]))
+    zoo.table = table
+    assert zoo.snapshots(split="ood").num_rows == 0  # one that this zoo lacks
+
+
+@pytest.mark.parametrize("rows", [[], np.zeros(0), np.zeros(0, dtype=bool), "none"])
+def test_no_rows_have_no_rollouts_and_no_population(zoo_folder, rows):
+    zoo = Zoo.open(zoo_folder)
+    rows = zoo.snapshots(where="step < 0") if isinstance(rows, str) else rows
+    none, some = zoo.rollouts(rows), zoo.rollouts([0])
+    for empty, full in ((none.inputs, some.inputs), (none.outputs, some.outputs)):
+        assert (empty.shape, empty.dtype) == ((0, *full.shape[1:]), full.dtype)
+    assert zoo.groups(rows) == []
+    assert zoo.finite(rows).shape == (0,)
+    with pytest.raises(RNNSpecMismatch, match="found none"):
+        zoo.population(rows)
+
+
+def test_rows_are_positions(zoo_folder):
+    zoo = Zoo.open(zoo_folder)
+    for rows in (np.array([1.5]), np.ones(len(zoo), dtype=bool), np.array(["a"])):
+        with pytest.raises(IndexError, match=r"rows of this zoo are whole numbers .*np\.flatnonzero"):
+            zoo.population(rows)
+
+
 def test_rows_outside_the_zoo_are_refused(zoo_folder):
     zoo = Zoo.open(zoo_folder)
     for rows in ([42], [-1]):
         with pytest.raises(IndexError, match="0 to 41"):
             zoo.population(rows)
-    with pytest.raises(RNNSpecMismatch, match="no snapshot"):
-        zoo.population([])
 
 
 def test_shards_are_read_when_they_are_needed(zoo_folder):
@@ -126,8 +154,11 @@ def test_a_zoo_of_several_specs(tmp_path):
         ([0, 2], specs[1]),
     ]
     assert torch.equal(groups[1][1].flatten(), populations[specs[1]].flatten()[[2, 1]])
-    with pytest.raises(RNNSpecMismatch, match="GRU 3→4→2, Elman"):
-        zoo.population([0, 5])
+    mixed = zoo.population([5, 0, 4])
+    inputs = torch.randn(3, 1, 2, 3)
+    alone = [populations[spec].select([row]) for spec, row in ((specs[1], 2), (specs[0], 0), (specs[1], 1))]
+    expected = torch.cat([run(one, inputs[i : i + 1])[0] for i, one in enumerate(alone)])
+    assert torch.allclose(mixed.run(inputs)[0], expected, atol=1e-6)
     with pytest.raises(ZooFormatError, match="imported RNNs have no rollouts"):
         zoo.rollouts([0])
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from rnnatlas.atlas.layouts import place
 from rnnatlas.atlas.map import write_map
-from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName
+from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName, reason
 from rnnatlas.files import making, write_json
 from rnnatlas.tables import flat, rows_where
 
@@ -70,7 +70,9 @@ class Atlas:
                 f"make one with: rnnatlas embed RUN PATH --out {path}"
             ) from None
         except (ValueError, OSError) as error:
-            raise AtlasFormatError(f"{path / CARD} cannot be read ({error}); embed the RNNs again") from None
+            raise AtlasFormatError(
+                f"{path / CARD} cannot be read ({reason(error)}); embed the RNNs again"
+            ) from None
         if not isinstance(card, dict) or card.get("format") != FORMAT:
             found = card.get("format") if isinstance(card, dict) else "something else"
             raise AtlasFormatError(
@@ -81,9 +83,8 @@ class Atlas:
         try:
             table = pq.read_table(path / ENTRIES)
         except (pa.ArrowException, OSError) as error:
-            detail = str(error).splitlines()[0]
             raise AtlasFormatError(
-                f"{path / ENTRIES} cannot be read ({detail}); embed the RNNs again"
+                f"{path / ENTRIES} cannot be read ({reason(error)}); embed the RNNs again"
             ) from None
         if table.num_rows != card["entries"]:
             raise AtlasFormatError(

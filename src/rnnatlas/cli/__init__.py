@@ -3,19 +3,21 @@
 Commands are imported when they are called, so `rnnatlas --help` needs neither torch nor anything heavy.
 """
 
+import contextlib
 import errno
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cyclopts
 from cyclopts import App
 
 from rnnatlas._version import __version__
-from rnnatlas.cli.common import Common
-from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName
+from rnnatlas.cli import usage
+from rnnatlas.cli.common import Common, console
+from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName, reason
 from rnnatlas.settings import read_yaml
 
 COMMANDS = {
@@ -38,6 +40,10 @@ COMMANDS = {
     "formats": ("registries:formats", "The checkpoint formats, one line each."),
 }
 """Each command with its function in this package and its line in `rnnatlas --help`."""
+RESUMED = ("zoo build", "train")
+"""Commands that go on with --resume where they were stopped."""
+GOING_ON = ("demo", "reproduce")
+"""Commands that go on by themselves where they were stopped."""
 
 
 def make_app(tokens: Sequence[str] = ()) -> App:
@@ -46,7 +52,8 @@ def make_app(tokens: Sequence[str] = ()) -> App:
         name="rnnatlas",
         help="Understanding recurrent networks by their weights.\n\n"
         "Try `rnnatlas demo`. Each command has its own --help, with an example.",
-        version=__version__,
+        version=_version,
+        console=console() if os.environ.get("NO_COLOR") else None,
         help_format="markdown",
         suppress_keyboard_interrupt=False,
         default_parameter=cyclopts.Parameter(negative=()),
@@ -57,10 +64,22 @@ def make_app(tokens: Sequence[str] = ()) -> App:
         app.command(group)
     for path, (function, line) in COMMANDS.items():
         group, _, name = path.rpartition(" ")
-        called = list(tokens[: path.count(" ") + 1]) == path.split()
         parent = groups.get(group, app)
+        called = path == _called(tokens)
         parent.command(f"rnnatlas.cli.{function}", name=name, **({} if called else {"help": line}))
     return app
+
+
+def _version() -> str:
+    from rnnatlas.rnn.running import backend
+
+    return f"rnnatlas {__version__}, backend {backend()}"
+
+
+def _called(tokens: Sequence[str]) -> str | None:
+    """Which of the commands is called."""
+    paths = [path for path in COMMANDS if list(tokens[: path.count(" ") + 1]) == path.split()]
+    return paths[0] if paths else None
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -69,26 +88,46 @@ def main(tokens: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
     try:
         status = _run(make_app(tokens), tokens)
-    except cyclopts.CycloptsError:  # printed already
-        status = 2
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except (RNNAtlasError, OSError, KeyboardInterrupt, MemoryError, RuntimeError) as error:
+    except (
+        cyclopts.CycloptsError,
+        RNNAtlasError,
+        OSError,
+        KeyboardInterrupt,
+        MemoryError,
+        RuntimeError,
+    ) as error:
         if "--debug" in tokens or (isinstance(error, RuntimeError) and not _out_of_memory(error)):
             raise
-        print(f"error: {_sentence(error)}", file=sys.stderr)
+        print(f"error: {_sentence(error, _called(tokens))}", file=sys.stderr)
         status = _status(error)
     sys.exit(status)
 
 
+@contextlib.contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """Keeps remarks back in this process and in those that it starts."""
+    before = os.environ.get("RNNATLAS_QUIET")
+    try:
+        if wanted:
+            os.environ["RNNATLAS_QUIET"] = "1"
+        yield
+    finally:
+        if wanted and before is None:
+            del os.environ["RNNATLAS_QUIET"]
+
+
 def _run(app: App, tokens: list[str]) -> int:
+    sources = []
     if path := _config_path(tokens):
         flags = {key: value for key, value in read_yaml(path).items() if key != "settings"}
         for name in reversed(app.parse_commands(tokens)[0]):
             flags = {name: flags}
-        app.config = [cyclopts.config.Dict(flags, source=str(path))]
-    command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=True)
+        sources = [cyclopts.config.Dict(flags, source=str(path))]
+    app.config = [*sources, usage.check_whole_numbers]
+    command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     common = bound.arguments.get("common")
     if isinstance(common, Common) and common.print_config and "set" not in bound.signature.parameters:
         bound.apply_defaults()
@@ -96,7 +135,8 @@ def _run(app: App, tokens: list[str]) -> int:
         flags = [flag.name for flag in known if flag.kind is flag.KEYWORD_ONLY and flag.name != "common"]
         common.show({name: bound.arguments[name] for name in flags})
         return 0
-    return command(*bound.args, **bound.kwargs) or 0
+    with _quiet(isinstance(common, Common) and common.quiet):
+        return command(*bound.args, **bound.kwargs) or 0
 
 
 def _config_path(tokens: list[str]) -> Path | None:
@@ -116,22 +156,32 @@ def _out_of_memory(error: RuntimeError) -> bool:
 def _status(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return 130
-    return 2 if isinstance(error, (SettingsError, UnknownName)) else 1
+    return 2 if isinstance(error, (cyclopts.CycloptsError, SettingsError, UnknownName)) else 1
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: BaseException, command: str | None) -> str:
+    """What went wrong with a command, and what to do."""
+    if isinstance(error, cyclopts.CycloptsError):
+        return usage.sentence(error, command, list(COMMANDS))
     if isinstance(error, KeyboardInterrupt):
-        return (
-            "interrupted; what was finished is kept: the same command goes on, with --resume where it has one"
-        )
+        return f"interrupted; {_after_a_stop(command)}"
     if isinstance(error, (MemoryError, RuntimeError)):
         return "not enough memory; use fewer RNNs or --workers at once, or a machine with more"
     if isinstance(error, OSError) and not isinstance(error, RNNAtlasError):
         where = f" ({error.filename})" if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            resume = " with --resume" if command in RESUMED else ""
             return (
                 f"no space is left on the disk{where}; nothing half-written was kept, so free some space "
-                "and run the same command again, with --resume where it has one"
+                f"and run the same command again{resume}"
             )
-        return f"{(error.strerror or str(error)).lower()}{where}; check the path and its permissions"
+        return f"{reason(error)}{where}; check the path and its permissions"
     return str(error)
+
+
+def _after_a_stop(command: str | None) -> str:
+    if command in RESUMED:
+        return "what was finished is kept: the same command goes on with --resume"
+    if command in GOING_ON:
+        return "what was finished is kept: the same command goes on"
+    return "nothing was written" if command != "evaluate" else "the same command evaluates the run anew"

@@ -2,21 +2,36 @@
 
 import dataclasses
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from cyclopts import Group, Parameter, validators
+from cyclopts import Group, Parameter
 
 from rnnatlas.errors import SettingsError
 from rnnatlas.settings import check_sections, merge, read_yaml, to_yaml
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _GROUP = Group("Common", sort_key=100)
 
-Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=2**63))]
-"""Seeds that `rnnatlas.seeds` takes, said here again because that imports torch."""
+
+def at_least(least: int) -> Callable[[type, int | None], None]:
+    """What makes sure that a flag is no smaller; all whole numbers are below 2**63, as seeds have to be."""
+
+    def check(_: type, value: int | None) -> None:
+        if value is not None and value < least:
+            raise ValueError(f"should be {least} or more, found {value}")
+
+    return check
+
+
+Seed = Annotated[int, Parameter(validator=at_least(0))]
+"""Seeds that `rnnatlas.seeds` takes."""
 
 
 @Parameter(name="*", group=_GROUP)
@@ -60,9 +75,9 @@ class Common:
             raise SettingsError(
                 f"{self.config} should hold sections of settings under `settings`, found {in_file!r}"
             )
-        own = merge(in_file, _changes(changes))
-        check_sections(own, sections)
-        return merge(preset, own, _given(flags))
+        given = merge(in_file, _changes(changes))
+        check_sections(given, sections)
+        return merge(preset, given, _given(flags))
 
     def show(self, flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> None:
         """Prints what --print-config promises: flags alone, since a file cannot hold arguments."""
@@ -89,7 +104,7 @@ def _changes(changes: Sequence[str]) -> dict[str, Any]:
             raise SettingsError(f"--set expects NAME=VALUE such as zoo.batch=16, found {change!r}")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # the latter of dates and numbers
             raise SettingsError(f"--set {path}: {text!r} is not a YAML value") from None
         for key in reversed(path.split(".")):
             value = {key: value}
@@ -102,9 +117,15 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
 
 
+def console() -> "Console":
+    """Prints on stdout; with NO_COLOR set, plain text."""
+    from rich.console import Console
+
+    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
     """A table for people, on stdout; numbers are set to the right."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -114,4 +135,4 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell)) for cell in row))
-    Console().print(table)
+    console().print(table)

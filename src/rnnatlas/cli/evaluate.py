@@ -45,8 +45,8 @@ def evaluate(
     end_to_end = settings.build(SupervisedSettings, resolved.get("supervised", {}), "supervised")
     if common.print_config:
         flags = {"zoo": zoo, "supervised": supervised, "device": device, "json": json}
-        own = {"predictors": settings.as_dict(predictors), "supervised": settings.as_dict(end_to_end)}
-        common.show(flags, own)
+        sections = {"predictors": settings.as_dict(predictors), "supervised": settings.as_dict(end_to_end)}
+        common.show(flags, sections)
         return
     from rnnatlas.evaluation.evaluate import evaluate as evaluate_run
     from rnnatlas.evaluation.evaluate import read_cost
@@ -66,9 +66,9 @@ def evaluate(
         return
     print(f"To embed one RNN: {cost(read_cost(run))}\n")
     for name in dict.fromkeys(record["name"] for record in records):
-        own = [record for record in records if record["name"] == name]
-        if any(record["value"] is not None for record in own):
-            _print(name, own)
+        figures = [record for record in records if record["name"] == name]
+        if any(record["value"] is not None for record in figures):
+            _print(name, figures)
 
 
 def _print(name: str, records: list[dict[str, Any]]) -> None:

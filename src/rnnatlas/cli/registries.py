@@ -22,13 +22,13 @@ def encoders(*, json: bool = False, common: Common | None = None) -> None:
 
     records = []
     for name in registry:
-        own = cost(name)
+        costs = cost(name)
         records.append(
             {
                 "name": name,
                 "description": registry.description(name),
-                "parameters": own.parameters,
-                "flops": own.flops,
+                "parameters": costs.parameters,
+                "flops": costs.flops,
                 "symmetries": sorted(registry[name].symmetries),
             }
         )

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common, print_json, print_table
+from rnnatlas.cli.common import Common, at_least, print_json, print_table
 
 
 def search(
@@ -13,7 +13,7 @@ def search(
     query: str,
     /,
     *,
-    k: Annotated[int, Parameter(name=("-k", "--k"), validator=validators.Number(gte=1))] = 10,
+    k: Annotated[int, Parameter(name=("-k", "--k"), validator=at_least(1))] = 10,
     where: str | None = None,
     run: Path | None = None,
     cell: str | None = None,
@@ -31,7 +31,9 @@ def search(
         atlas: The atlas's folder.
         query: The id of an entry, which is left out of what is found, or a checkpoint file.
         k: How many to find.
-        where: SQL condition that they must meet.
+        where: SQL condition that they must meet, on columns (split), fields (metrics.performance,
+            predicted.step) or fields by their last name (performance: of metrics, labels, task and predicted
+            the first that has it).
         run: The run that made the atlas, where it is no longer where it was.
         cell: elman-relu, where the checkpoint's RNN is such; a file does not tell it from elman-tanh.
         head: Prefix of the output layer's names in the checkpoint, where several would fit; "" for none.
@@ -39,19 +41,19 @@ def search(
     """
     from rnnatlas.atlas.index import Atlas
 
-    opened = Atlas.open(atlas)
+    embedded = Atlas.open(atlas)
     start: Any = query
-    if query not in opened.ids and Path(query).is_file():
+    if query not in embedded.ids and Path(query).is_file():
         from rnnatlas.atlas.embed import embed_query
         from rnnatlas.evaluation.model import load
         from rnnatlas.zoo.imports import assumed
 
-        start, remark = embed_query(opened, Path(query), load(run or opened.card["run"]), cell, head)
+        start, remark = embed_query(embedded, Path(query), load(run or embedded.card["run"]), cell, head)
         if remark := assumed([remark]):
             (common or Common()).say(remark)
-    found = opened.search(start, k, where)
+    nearest = embedded.search(start, k, where)
     hidden = {"embedding", "x", "y"}
-    rows = [{key: value for key, value in row.items() if key not in hidden} for row in found.to_pylist()]
+    rows = [{key: value for key, value in row.items() if key not in hidden} for row in nearest.to_pylist()]
     if json:
         print_json(rows)
         return

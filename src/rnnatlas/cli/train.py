@@ -1,11 +1,13 @@
 """`rnnatlas train`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from rnnatlas.cli.common import Common, Seed
+from rnnatlas.errors import SettingsError
 
 
 def train(
@@ -18,6 +20,7 @@ def train(
     divergence: str | None = None,
     seed: Seed = 0,
     control: Path | None = None,
+    control_learning_rate: float | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     devices: int = 1,
     resume: bool = False,
@@ -42,6 +45,8 @@ def train(
         seed: Decides the initial weights and the batches.
         control: A run with the same zoo, settings and seed, whose zero-embedding control is copied; its
             learning rate may be its own.
+        control_learning_rate: AdamW's of the control that is trained here; that of the preset or, without
+            one, the encoder's.
         device: Where to train; auto takes a GPU where there is one.
         devices: How many devices share each step.
         resume: Go on with the run that was begun in --out.
@@ -49,29 +54,23 @@ def train(
             repeated.
     """
     from rnnatlas import encoders, settings
-    from rnnatlas.emulation.model import EmulationSettings
     from rnnatlas.zoo.store import Zoo
 
     common = common or Common()
     encoders.registry.description(encoder)  # raises for an unknown name
     opened = Zoo.open(zoo)
-    below = settings.preset(preset, opened.task.name) if preset and opened.task else {}
-    if encoder in (rates := below.get("experiment", {}).get("learning_rates", {})):
-        below = settings.merge(below, {"emulation": {"learning_rate": rates[encoder]}})
-    flags = {"emulation": {"divergence": divergence}}
-    resolved = common.layered(below, flags, set or [], ["emulation", "encoders"])
-    emulation = settings.build(EmulationSettings, resolved.get("emulation", {}), "emulation")
-    built = {
-        name: settings.as_dict(
-            settings.build(encoders.registry[name].Settings, values or {}, f"encoders.{name}")
-        )
-        for name, values in {encoder: {}, **resolved.get("encoders", {})}.items()
-    }
+    below = _of_preset(preset, opened, encoder)
+    given = common.layered(
+        {}, {"emulation": {"divergence": divergence}}, set or [], ["emulation", "encoders"]
+    )
+    emulation, encoder_settings = _build(settings.merge(below, given), encoder)
+    if control_learning_rate is None and "learning_rate" not in given.get("emulation", {}):
+        control_learning_rate = below.get("experiment", {}).get("learning_rates", {}).get(encoders.CONTROL)
     if common.print_config:
         flags = {"encoder": encoder, "out": out, "seed": seed, "control": control}
-        flags |= {"device": device, "devices": devices}
-        own = {"emulation": settings.as_dict(emulation), "encoders": {encoder: built[encoder]}}
-        common.show(flags, own)
+        flags |= {"control_learning_rate": control_learning_rate, "device": device, "devices": devices}
+        sections = {"emulation": settings.as_dict(emulation), "encoders": {encoder: encoder_settings}}
+        common.show(flags, sections)
         return
     from rnnatlas.emulation.training import train as train_run
 
@@ -80,9 +79,10 @@ def train(
         encoder,
         out,
         seed,
-        encoder_settings=built[encoder],
+        encoder_settings=encoder_settings,
         settings=emulation,
         control=control,
+        control_learning_rate=control_learning_rate,
         resume=resume,
         device=device,
         devices=devices,
@@ -91,12 +91,44 @@ def train(
     common.say(_summary(model.path, model.divergence))
 
 
+def _of_preset(name: str | None, zoo: Any, encoder: str) -> dict[str, Any]:
+    """What a preset sets for the zoo's task, with the learning rate of the encoder."""
+    from rnnatlas import settings
+
+    if name is None:
+        return {}
+    if zoo.task is None:
+        raise SettingsError(
+            f"--preset {name} has settings for a zoo's task, but {zoo.path} has none, since its RNNs were "
+            "imported; give settings with --set"
+        )
+    values = settings.preset(name, zoo.task.name)
+    rates = values.get("experiment", {}).get("learning_rates", {})
+    rate = {"learning_rate": rates[encoder]} if encoder in rates else {}
+    return settings.merge(values, {"emulation": rate})
+
+
+def _build(resolved: Mapping[str, Any], encoder: str) -> tuple[Any, dict[str, Any]]:
+    """The settings of emulation and of the encoder; those of other encoders are only checked."""
+    from rnnatlas import encoders, settings
+    from rnnatlas.emulation.model import EmulationSettings
+
+    emulation = settings.build(EmulationSettings, resolved.get("emulation", {}), "emulation")
+    built = {
+        name: settings.as_dict(
+            settings.build(encoders.registry[name].Settings, values or {}, f"encoders.{name}")
+        )
+        for name, values in {encoder: {}, **resolved.get("encoders", {})}.items()
+    }
+    return emulation, built[encoder]
+
+
 def _summary(path: Path, divergence: str) -> str:
     from rnnatlas import encoders
     from rnnatlas.emulation.model import read_metrics
 
-    own, zero = (read_metrics(folder)[0] for folder in (path, path / encoders.CONTROL))
+    best, control = (read_metrics(folder)[0] for folder in (path, path / encoders.CONTROL))
     return (
-        f"best validation loss ({divergence}) {own['value']:.4f} at step {own['step']}, "
-        f"{zero['value']:.4f} without embeddings; {path}"
+        f"best validation loss ({divergence}) {best['value']:.4f} at step {best['step']}, "
+        f"{control['value']:.4f} without embeddings; {path}"
     )

@@ -19,7 +19,7 @@ from rnnatlas.emulation.emulation import Emulation
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders import CONTROL
 from rnnatlas.encoders.base import TOGETHER, Encoder, chunks
-from rnnatlas.errors import RunFormatError, SettingsError
+from rnnatlas.errors import RunFormatError, SettingsError, reason
 from rnnatlas.rnn import RNNSpec, System
 from rnnatlas.settings import above_zero, as_dict, at_least_one, build, read_yaml, settings, to_yaml
 from rnnatlas.tasks.base import Task
@@ -307,7 +307,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             raise ValueError("a record lacks its name or value")
     except (OSError, TypeError, ValueError) as error:
         raise RunFormatError(
-            f"{path / 'metrics.json'} should hold the run's figures, but cannot be read ({error}); "
+            f"{path / 'metrics.json'} should hold the run's figures, but cannot be read ({reason(error)}); "
             "copy it again, or train again"
         ) from None
     return records

@@ -43,6 +43,7 @@ def train(
     encoder_settings: Mapping[str, Any] | None = None,
     settings: EmulationSettings | None = None,
     control: Path | str | None = None,
+    control_learning_rate: float | None = None,
     resume: bool = False,
     device: str = "auto",
     devices: int = 1,
@@ -63,6 +64,7 @@ def train(
         settings: How to train.
         control: A control trained before with the same zoo, seed and settings, to be copied: its folder, or
             that of a run that holds one. Its learning rate may be its own, as those of encoders may.
+        control_learning_rate: That of the control trained here, where it is another than the encoder's.
         resume: Goes on with an unfinished run, exactly as if it had not been interrupted.
         device: "cpu", "cuda" or "auto", which is a GPU where there is one.
         devices: How many devices share each step.
@@ -96,7 +98,9 @@ def train(
         encoder_settings=as_dict(chosen),
         emulation=settings,
     )
-    own = RunSettings(**{**vars(run), "encoder": CONTROL, "encoder_settings": {}})
+    rate = settings.learning_rate if control_learning_rate is None else control_learning_rate
+    alike = dataclasses.replace(settings, learning_rate=rate)
+    own = RunSettings(**{**vars(run), "encoder": CONTROL, "encoder_settings": {}, "emulation": alike})
     source = None if control is None else _control_at(Path(control), own)
     _start(out, run, resume)
     hardware = {"device": device, "devices": devices, "progress": progress}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnnatlas.emulation.model import read_settings
-from rnnatlas.errors import RunFormatError
+from rnnatlas.errors import RunFormatError, reason
 from rnnatlas.evaluation.evaluate import COST, LOSSES, PREDICTIONS, PREDICTORS, read_cost
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
 from rnnatlas.evaluation.pairs import Tables, comparisons, numbers
@@ -102,7 +102,8 @@ def read(folder: Path | str) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise RunFormatError(
-            f"{path} should hold an experiment's results, but cannot be read ({error}); make the report again"
+            f"{path} should hold an experiment's results, but cannot be read ({reason(error)}); make the "
+            "report again"
         ) from None
     version = (table.schema.metadata or {}).get(b"version", b"none").decode()
     if version != str(VERSION):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
 from rnnatlas.encoders.base import mean_and_sd
-from rnnatlas.errors import RunFormatError, SettingsError
+from rnnatlas.errors import RunFormatError, SettingsError, reason
 from rnnatlas.files import replacing
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import Calibration, calibrate
@@ -247,7 +247,8 @@ def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError) as error:
         raise RunFormatError(
-            f"{path} should hold property predictors, but cannot be read ({error})"
+            f"{path} should hold property predictors, but cannot be read ({reason(error)}); evaluate the run "
+            "again"
         ) from None
     if metadata.get("format") != FORMAT:
         raise RunFormatError(
@@ -258,9 +259,9 @@ def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
         known = json.loads(metadata["properties"])
         return {name: (properties.registry[name](**known[name]), _rebuild(tensors, name)) for name in known}
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        detail = str(error).strip().splitlines()[0]
         raise RunFormatError(
-            f"{path} should hold property predictors, but is damaged ({detail}); evaluate the run again"
+            f"{path} should hold property predictors, but is damaged ({reason(error)}); evaluate the run "
+            "again"
         ) from None
 
 

@@ -16,6 +16,9 @@ from rnnatlas.evaluation.roles import HELD_OUT, clusters
 from rnnatlas.intervals import Interval, bootstrap
 from rnnatlas.rnn import Signal
 
+PAIRS = 1 << 22
+"""Pairs of RNNs that are looked at together, so that memory does not grow with their square."""
+
 
 def input_differences(probing: Probing, signal: Signal) -> Float[Tensor, "probe time"]:
     """How much the probing inputs differ between RNNs, mean over pairs of RNNs.
@@ -89,16 +92,19 @@ def _of_nearest(
     asking = np.flatnonzero(np.asarray(table["split"].to_pylist()) == split)
     if len(np.unique(runs)) < 2 or len(asking) == 0:
         return None
-    similarity = atlas.embeddings[asking] @ atlas.embeddings.T
-    others = runs[asking][:, None] != runs
-    nearest = np.where(others, similarity, -np.inf).argmax(axis=1)
-    values = measure(asking).astype(np.float64)
-    chance = (values * others).sum(axis=1) / others.sum(axis=1)
-    found = values[np.arange(len(asking)), nearest]
-    own = table.take(pa.array(asking)).select(["split", "run"])
+    of_nearest, chance = [], []
+    for chunk in np.array_split(asking, -(-len(asking) * len(runs) // PAIRS)):
+        similarity = atlas.embeddings[chunk] @ atlas.embeddings.T
+        others = runs[chunk][:, None] != runs
+        nearest = np.where(others, similarity, -np.inf).argmax(axis=1)
+        values = measure(chunk).astype(np.float64)
+        of_nearest.append(values[np.arange(len(chunk)), nearest])
+        chance.append((values * others).sum(axis=1) / others.sum(axis=1))
     tasks = table["task" if "task" in table.column_names else "label"].to_pylist()
-    own = own.append_column("task", pa.array([str(tasks[row]) for row in asking]))
-    return bootstrap(found[None], clusters(own), bounds=(0.0, highest)), float(chance.mean())
+    drawn = table.take(pa.array(asking)).select(["split", "run"])
+    drawn = drawn.append_column("task", pa.array([str(tasks[row]) for row in asking]))
+    interval = bootstrap(np.concatenate(of_nearest)[None], clusters(drawn), bounds=(0.0, highest))
+    return interval, float(np.concatenate(chance).mean())
 
 
 def examples(atlas: Atlas, count: int = 4, neighbours: int = 3) -> list[dict[str, Any]]:

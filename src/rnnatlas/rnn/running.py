@@ -70,7 +70,8 @@ def _backend(population: Stacked, inputs: Tensor, state: State | None) -> Module
 
 @functools.cache
 def _say_once(sentence: str) -> None:
-    logging.getLogger("rnnatlas").warning("running on %s", sentence)
+    if not os.environ.get("RNNATLAS_QUIET"):
+        logging.getLogger("rnnatlas").warning("running on %s", sentence)
 
 
 def _check(population: Stacked, inputs: Tensor, state: State | None, shared: bool, batch: int) -> None:

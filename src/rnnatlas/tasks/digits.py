@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from jaxtyping import UInt8
 
-from rnnatlas.errors import DataError
+from rnnatlas.errors import DataError, reason
 from rnnatlas.files import replacing
 
 CACHE = "RNNATLAS_CACHE"
@@ -195,7 +195,7 @@ def _unpack(path: Path) -> bytes:
         content = path.read_bytes()
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     except UNREADABLE as error:
-        raise DataError(f"{path} cannot be read ({error}); copy it again") from None
+        raise DataError(f"{path} cannot be read ({reason(error)}); copy it again") from None
 
 
 def _read_npz(collection: Collection, path: Path) -> Digits:
@@ -209,8 +209,8 @@ def _read_npz(collection: Collection, path: Path) -> Digits:
             images, labels = arrays["x_train"], arrays["y_train"]
     except (*UNREADABLE, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path} should be an .npz file with the arrays x_train and y_train, but is not ({error}); give "
-            "another, or a folder with IDX files"
+            f"{path} should be an .npz file with the arrays x_train and y_train, but is not "
+            f"({reason(error)}); give another, or a folder with IDX files"
         ) from None
     return Digits(
         _checked(collection, collection.images, images, f"x_train of {path}"),
@@ -344,4 +344,6 @@ def _writing_cache() -> Iterator[None]:
     except RequestException:  # an OSError too, but not of ours
         raise
     except OSError as error:
-        raise DataError(f"the cache cannot be written ({error}); set {CACHE} to another folder") from None
+        raise DataError(
+            f"the cache cannot be written ({reason(error)}); set {CACHE} to another folder"
+        ) from None

@@ -1,6 +1,7 @@
 """Generating strings of the languages aⁿ bⁿ⁺ᵐᵇ cⁿ⁺ᵐᶜ dⁿ⁺ᵐᵈ … (Herrmann et al. 2024, section 5.1)."""
 
 import dataclasses
+import functools
 import string
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
@@ -22,6 +23,7 @@ BLOCK = 512
 """Training steps whose strings are drawn at once; part of what a seed means, like the streams' names."""
 LANGUAGES = 100_000
 """More languages than this and dealing them out to runs would no longer be instant."""
+INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 SUPERSCRIPTS = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
 
 
@@ -135,8 +137,10 @@ class FormalLanguages(Task):
     # --- instances ---------------------------------------------------------------------------
     @property
     def struct(self) -> pa.StructType:
-        """One small whole number m for each letter but the first."""
-        return pa.struct([(letter, pa.int8()) for letter in self.letters[1:]])
+        """One small whole number m for each letter but the first, in as few bits as hold every m."""
+        most = max(self.settings.largest, -self.settings.smallest - 1)
+        kind = next(kind for kind in INTEGERS if most < 2 ** (kind.bit_width - 1))
+        return pa.struct([(letter, kind) for letter in self.letters[1:]])
 
     def instance(self, run: int, seed: int) -> Instance:
         """Languages are dealt out in rounds, each round in its own random order.
@@ -145,7 +149,7 @@ class FormalLanguages(Task):
         depend on how many runs there are.
         """
         round_, place = divmod(run, self.settings.languages)
-        number = int(stream(seed, "tasks", round_).permutation(self.settings.languages)[place])
+        number = int(_dealt(seed, round_, self.settings.languages)[place])
         shifts = []
         for _ in self.letters[1:]:
             number, digit = divmod(number, self.settings.values)
@@ -311,6 +315,12 @@ class FormalLanguages(Task):
         characters = np.array([*self.letters, "^", "⏎"])
         texts = ("".join(characters[own[1:]]).partition("⏎") for own in stored)
         return [text + (end or "…") for text, end, _ in texts]
+
+
+@functools.lru_cache(maxsize=4)
+def _dealt(seed: int, round_: int, languages: int) -> Int[np.ndarray, " language"]:
+    """The order in which the languages are dealt out in a round."""
+    return stream(seed, "tasks", round_).permutation(languages)
 
 
 def _counts(

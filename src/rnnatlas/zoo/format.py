@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnnatlas._version import __version__
-from rnnatlas.errors import ZooFormatError
+from rnnatlas.errors import ZooFormatError, reason
 from rnnatlas.files import replacing, write_json, write_text
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import to_yaml
@@ -136,12 +136,11 @@ class _Reading:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if isinstance(error, (OSError, pa.ArrowException)):
-            reason = str(error).strip().splitlines()[0].rstrip(".")
             raise ZooFormatError(
-                f"shard {self.shard.name} of zoo {self.shard.zoo} is damaged ({reason}); copy it again, or "
-                "remove it and build the zoo again with --resume (an imported zoo: import it again)"
+                f"shard {self.shard.name} of zoo {self.shard.zoo} is damaged ({reason(error)}); copy it "
+                "again, or remove it and build the zoo again with --resume (an imported zoo: import it again)"
             ) from None
 
 
@@ -198,7 +197,10 @@ def read_card(folder: Folder) -> dict[str, Any]:
     """
     if not folder.exists():
         raise ZooFormatError(f"there is no zoo at {folder}; build one with `rnnatlas zoo build`")
-    text = folder.read_text("zoo.json")
+    try:
+        text = folder.read_text("zoo.json")
+    except UnicodeDecodeError:
+        text = ""  # damaged, as is said below
     if text is None:
         raise ZooFormatError(
             f"{folder} is not a zoo: it has no zoo.json; copy it whole, or choose another folder"
@@ -206,7 +208,7 @@ def read_card(folder: Folder) -> dict[str, Any]:
     try:
         card = json.loads(text)
         version = card["format"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise ZooFormatError(f"zoo.json of {folder} is damaged; copy it again") from None
     if version != VERSION:
         raise ZooFormatError(

@@ -1,5 +1,6 @@
 """Which runs of a zoo serve for what: by task and by run, never by row."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -79,12 +80,14 @@ def assign(task: Task, instances: Sequence[Instance], seed: int, settings: Split
 def _new_runs(keys: Sequence, splits: Sequence[str], seed: int, share: float) -> list[int]:
     runs = [run for run, split in enumerate(splits) if split == "train"]
     wanted = round(share * len(runs))
-    left = {key: sum(keys[run] == key for run in runs) for key in set(keys)}
+    left = Counter(keys[run] for run in runs)
     chosen: list[int] = []
-    for run in stream(seed, "splits", "new-runs").permutation(runs):
-        if len(chosen) < wanted and left[keys[run]] > 1:
+    for run in stream(seed, "splits", "new-runs").permutation(runs) if wanted else ():
+        if left[keys[run]] > 1:
             left[keys[run]] -= 1
             chosen.append(int(run))
+        if len(chosen) == wanted:
+            break
     return chosen
 
 

@@ -12,11 +12,12 @@ import pyarrow as pa
 import torch
 
 from rnnatlas import tasks
-from rnnatlas.errors import RNNSpecMismatch, ZooFormatError
+from rnnatlas.errors import RNNSpecMismatch, UnknownName, ZooFormatError
 from rnnatlas.rnn import Mixed, Population, RNNSpec
 from rnnatlas.tables import rows_where
 from rnnatlas.tasks.base import Rollouts, Task
 from rnnatlas.zoo.format import BULK, Folder, Shard, column_shape, read_card
+from rnnatlas.zoo.splits import SPLITS
 
 Rows = pa.Table | Sequence[int] | np.ndarray
 """Snapshots: their positions in a zoo, or a table from `Zoo.snapshots`."""
@@ -90,8 +91,8 @@ class Zoo:
     @property
     def identity(self) -> str:
         """Short digest of all that a zoo is made from (task, settings, seed), wherever it lies."""
-        parts = [self.card[part] for part in ("task", "settings", "seed")]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        made_from = [self.card[name] for name in ("task", "settings", "seed")]
+        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
     # --- choosing ----------------------------------------------------------------------------
 
@@ -101,13 +102,19 @@ class Zoo:
         """Snapshots, with a column `row` that says where they are in the zoo.
 
         Args:
-            split: "train", "new-runs", "validation" or "ood"; None for all.
-            where: A further SQL condition, such as "step >= 1000 AND performance > 0.5".
+            split: "train", "new-runs", "validation" or "ood", which a zoo may lack; None for all.
+            where: A further SQL condition, such as "step >= 1000 AND performance > 0.5";
+                `tables.rows_where` says what names mean.
             diverged: Whether to keep those whose training diverged.
 
         Raises:
-            UnknownName: The condition is not valid or names an unknown column.
+            UnknownName: No split is called so, or the condition is not valid or names an unknown column.
+            SettingsError: The condition would take too long.
         """
+        present = self.table["split"].unique().to_pylist()
+        if split not in (None, *SPLITS, *present):
+            listed = ", ".join(filter(None, present)) or "none, since its RNNs were imported"
+            raise UnknownName(f"no split is called {split!r}; those of this zoo are {listed}")
         table = self.table.append_column("row", pa.array(np.arange(len(self))))
         keep = np.ones(len(self), dtype=bool)
         if split is not None:
@@ -148,7 +155,7 @@ class Zoo:
         return groups
 
     def rollouts(self, rows: Rows) -> Rollouts:
-        """The stored rollouts of the snapshots given.
+        """The stored rollouts of the snapshots given; of none, arrays of no rows.
 
         Raises:
             ZooFormatError: The zoo holds none (imported RNNs), or a shard is damaged.
@@ -186,7 +193,13 @@ class Zoo:
 
     def _index(self, rows: Rows) -> np.ndarray:
         chosen = rows.column("row").to_numpy() if isinstance(rows, pa.Table) else rows  # type: ignore[union-attr]
-        index = np.asarray(chosen, dtype=np.int64).reshape(-1)
+        array = np.asarray(chosen).reshape(-1)
+        if len(array) and array.dtype.kind not in "iu":
+            raise IndexError(
+                f"rows of this zoo are whole numbers from 0 to {len(self) - 1}, found {array.dtype} such as "
+                f"{array[0]}; give positions, of a mask np.flatnonzero(mask)"
+            )
+        index = array.astype(np.int64)
         if len(index) and not (index.min() >= 0 and index.max() < len(self)):
             raise IndexError(
                 f"rows of this zoo go from 0 to {len(self) - 1}, found {index.min()} to {index.max()}"
@@ -244,11 +257,11 @@ class _Column:
 
 def _table(shards: Sequence[Shard]) -> pa.Table:
     """The small columns of all shards, with the columns that every zoo's table has."""
-    parts = []
+    tables = []
     for shard in shards:
-        part = shard.read([name for name in shard.schema.names if name not in BULK])
-        parts.append(part.append_column("spec", pa.array([shard.spec.slug] * shard.rows, pa.string())))
-    table = pa.concat_tables(parts, promote_options="default")
+        table = shard.read([name for name in shard.schema.names if name not in BULK])
+        tables.append(table.append_column("spec", pa.array([shard.spec.slug] * shard.rows, pa.string())))
+    table = pa.concat_tables(tables, promote_options="default")
     for name in ("task", "split", "seed", "health", "metrics"):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(table.num_rows))

@@ -1,6 +1,6 @@
 """What a zoo holds, in numbers."""
 
-from collections.abc import Iterable
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ def summarise(zoo: Zoo) -> dict[str, Any]:
     Snapshots that diverged are counted under health alone.
     """
     table = zoo.snapshots()
-    splits = [split for split in SPLITS if split in table["split"].to_pylist()]
+    present = set(table["split"].unique().to_pylist())
+    snapshots = _counts(zoo.table["spec"])
     return {
         "zoo": str(zoo.path),
         "task": zoo.card["task"],
@@ -26,17 +27,13 @@ def summarise(zoo: Zoo) -> dict[str, Any]:
         "snapshots": len(zoo),
         "runs": len(zoo.table["run"].unique()),
         "tasks": _tasks(zoo.table),
-        "health": _counts(zoo.table["health"].to_pylist()),
+        "health": _counts(zoo.table["health"]),
         "specs": [
-            {
-                "spec": spec.slug,
-                "parameters": spec.parameters,
-                "snapshots": _counts(zoo.table["spec"])[spec.slug],
-            }
+            {"spec": spec.slug, "parameters": spec.parameters, "snapshots": snapshots[spec.slug]}
             for spec in zoo.specs
         ],
         "steps": [_group(table, "step", step) for step in sorted(table["step"].unique().to_pylist())],
-        "splits": [_group(table, "split", split) for split in splits],
+        "splits": [_group(table, "split", split) for split in SPLITS if split in present],
     }
 
 
@@ -65,7 +62,7 @@ def examples(zoo: Zoo, count: int = 3, strings: int = 6) -> list[tuple[str, floa
 
 
 def _group(table: pa.Table, column: str, value: Any) -> dict[str, Any]:
-    chosen = table.filter(pa.array([item == value for item in table[column].to_pylist()]))
+    chosen = table.filter(pa.array(table[column].to_numpy(zero_copy_only=False) == value))
     metrics = flat(chosen)
     return {
         column: value,
@@ -84,6 +81,5 @@ def _tasks(table: pa.Table) -> int:
     return len({str(task) for task in table["task"].to_pylist() if task is not None})
 
 
-def _counts(values: Iterable[Any]) -> dict[str, int]:
-    plain = [value.as_py() if isinstance(value, pa.Scalar) else value for value in values]
-    return {value: plain.count(value) for value in sorted(set(plain))}
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return dict(sorted(Counter(column.to_pylist()).items()))

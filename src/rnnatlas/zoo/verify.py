@@ -69,7 +69,7 @@ def verify(zoo: Zoo, sample: int | None = 100, seed: int = 0, progress: bool = F
     rows = zoo.snapshots()["row"].to_numpy()
     if sample is not None and sample < len(rows):
         rows = np.sort(stream(seed, "verify").choice(rows, sample, replace=False))
-    found = Verification(
+    verification = Verification(
         snapshots=len(zoo),
         diverged=zoo.table["health"].to_pylist().count(DIVERGED),
         checked=len(rows),
@@ -81,23 +81,23 @@ def verify(zoo: Zoo, sample: int | None = 100, seed: int = 0, progress: bool = F
     console = Console(stderr=True)
     with one_thread():
         for start in track(range(0, len(rows), RNNS), "checking", console=console, disable=not progress):
-            found = _check(zoo, rows[start : start + RNNS], found)
-    return found
+            verification = _check(zoo, rows[start : start + RNNS], verification)
+    return verification
 
 
-def _check(zoo: Zoo, rows: np.ndarray, found: Verification) -> Verification:
+def _check(zoo: Zoo, rows: np.ndarray, verification: Verification) -> Verification:
     finite = zoo.finite(rows)
     ids = np.array(zoo.table["id"].take(rows).to_pylist(), dtype=object)
-    found.not_finite.extend(ids[~finite])
+    verification.not_finite.extend(ids[~finite])
     rows, ids = rows[finite], ids[finite]
-    largest = found.largest_difference
+    largest = verification.largest_difference
     for positions, population in zoo.groups(rows) if zoo.task is not None else ():
-        own = rows[positions]
-        differences, agree = _compare_outputs(zoo, own, population)
-        found.outputs_differ.extend(ids[positions][~agree])
+        of_spec = rows[positions]
+        differences, agree = _compare_outputs(zoo, of_spec, population)
+        verification.outputs_differ.extend(ids[positions][~agree])
         largest = max(largest, float(differences[agree].max(initial=0.0)))
-        found.metrics_differ.extend(ids[positions][~_compare_metrics(zoo, own, population)])
-    return dataclasses.replace(found, largest_difference=largest)
+        verification.metrics_differ.extend(ids[positions][~_compare_metrics(zoo, of_spec, population)])
+    return dataclasses.replace(verification, largest_difference=largest)
 
 
 @torch.no_grad()

@@ -1,0 +1,124 @@
+"""What the command line says where it is used wrongly, stopped, or nothing is compiled: in one style."""
+
+import importlib
+import inspect
+import typing
+
+import pytest
+
+from rnnatlas._version import __version__
+from rnnatlas.cli import COMMANDS, main
+from rnnatlas.rnn import running
+from rnnatlas.rnn.backends import kernels
+
+TINY = ["task.tokens=2", "task.length=12", "task.largest_n=4", "task.performance_samples=10", "zoo.hidden=4"]
+TINY += ["zoo.layers=1", "zoo.snapshots=[0,2]", "zoo.rollouts=2", "zoo.runs=4"]
+
+
+def call(capsys, *tokens):
+    with pytest.raises(SystemExit) as ended:
+        main([str(token) for token in tokens])
+    return ended.value.code, *capsys.readouterr()
+
+
+def function_of(command):
+    module, _, name = COMMANDS[command][0].partition(":")
+    return getattr(importlib.import_module(f"rnnatlas.cli.{module}"), name)
+
+
+def int_flags():
+    """Each flag of each command that takes a whole number."""
+    for command in COMMANDS:
+        function = function_of(command)
+        for name, hint in typing.get_type_hints(function).items():
+            if inspect.signature(function).parameters.get(name) and int in (hint, *typing.get_args(hint)):
+                yield command, "-k" if name == "k" else f"--{name.replace('_', '-')}"
+
+
+@pytest.mark.parametrize(("command", "flag"), [*int_flags()])
+@pytest.mark.parametrize("value", ["2.5", "1e3", "two", "9" * 30])
+def test_only_whole_numbers_are_whole(command, flag, value, tmp_path, capsys):
+    status, out, err = call(capsys, *command.split(), flag, value)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {flag} should be a whole number")
+    assert err.endswith(f"found {value!r}\n")
+    (tmp_path / "config.yaml").write_text(f"{flag.lstrip('-')}: {value}")
+    status, out, err = call(capsys, *command.split(), "--config", tmp_path / "config.yaml")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: --{flag.lstrip('-')} should be a whole number")
+
+
+def test_there_are_such_flags():
+    assert {("zoo build", "--runs"), ("train", "--devices"), ("search", "-k")} <= set(int_flags())
+
+
+@pytest.mark.parametrize("color", ["", "1"])
+@pytest.mark.parametrize(
+    ("tokens", "sentence"),
+    [
+        ("trian", "no command is called 'trian'; did you mean 'train'?"),
+        ("zoo biuld", "no command is called 'zoo biuld'; did you mean 'zoo build'?"),
+        ("search a", "rnnatlas search needs QUERY, found none; see rnnatlas search --help"),
+        ("map a", "rnnatlas map needs --out, found none; see rnnatlas map --help"),
+        ("map a --out", "--out should have a value, found none; see rnnatlas map --help"),
+        (
+            "map a --out b --out c",
+            "--out should be given once, found it several times; see rnnatlas map --help",
+        ),
+        ("map a b --out c", "rnnatlas map does not take 'b'; see rnnatlas map --help"),
+        ("map a --out b --layuot pca", "rnnatlas map has no option --layuot; did you mean '--layout'?"),
+        ("demo --device gpu", "--device should be auto, cpu or cuda, found 'gpu'"),
+        ("demo --quiet=maybe", "--quiet should be true or false, found 'maybe'"),
+        ("demo --seed -1", "--seed should be 0 or more, found -1"),
+        ("demo --set zoo.runs=2.5", "zoo.runs should be a whole number, found 2.5"),
+        ("demo --set zoo.runs=true", "zoo.runs should be a number, found true"),
+        ("demo --set zoo.x=2020-13-45", "--set zoo.x: '2020-13-45' is not a YAML value"),
+        (
+            "demo --config no.yaml",
+            "settings file no.yaml cannot be read (no such file or directory); give another",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_plain_sentence(tokens, sentence, color, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FORCE_COLOR", color)
+    assert call(capsys, *tokens.split()) == (2, "", f"error: {sentence}\n")
+
+
+def test_no_color_is_plain_text(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b" in call(capsys, "tasks")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    for tokens in ("tasks", "--help", "tasks --help"):
+        assert "\x1b" not in call(capsys, *tokens.split())[1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_stop_is_told_truly(command, capsys, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rnnatlas.cli._run", stopped)
+    status, out, err = call(capsys, *command.split(), "x")
+    assert (status, out) == (130, "")
+    goes_on = "resume" in inspect.signature(function_of(command)).parameters
+    assert ("goes on with --resume" in err) == goes_on
+    assert ("what was finished is kept" in err) == (goes_on or command in ("demo", "reproduce"))
+    assert err.count("\n") == 1
+
+
+def test_the_version_names_the_backend(capsys):
+    assert call(capsys, "--version")[1] == f"rnnatlas {__version__}, backend {running.backend()}\n"
+
+
+@pytest.mark.parametrize(("flags", "times"), [([], 1), (["--quiet"], 0)])
+def test_a_missing_backend_is_told_once(flags, times, tmp_path, capsys, caplog, monkeypatch):
+    running._say_once.cache_clear()
+    monkeypatch.setattr(kernels, "_LIBRARY", "it was not compiled")
+    monkeypatch.delenv("RNNATLAS_BACKEND", raising=False)
+    changes = [f"--set={change}" for change in TINY]
+    out = ["--out", tmp_path / "zoo", "--workers=1"]
+    assert call(capsys, "zoo", "build", "formal-languages", *out, *changes, *flags)[0] == 0
+    sentence = "running on eager (the compiled backend is not in use: it was not compiled)"
+    assert caplog.messages.count(sentence) == times  # which logging writes on standard error
+    running._say_once.cache_clear()
