@@ -41,10 +41,9 @@ def settings(cls: type[T]) -> type[T]:
         if own_check is not None:
             own_check(self)
         for field in dataclasses.fields(self):
-            if not _finite(getattr(self, field.name)):
-                raise SettingsError(
-                    f"{field.name} should be finite, and below 2^63 if whole, found {getattr(self, field.name)}"
-                )
+            value = getattr(self, field.name)
+            if not _finite(value):
+                raise SettingsError(f"{field.name} should be finite, and below 2^63 if whole, found {value}")
 
     cls.__post_init__ = check  # type: ignore[attr-defined]
     cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]

@@ -89,6 +89,15 @@ def embed(
         UnknownName: No cell is called so.
         ZooFormatError: A zoo is incomplete, damaged or of another format version.
         RNNSpecMismatch: The encoder does not take an RNN's architecture.
+
+    Example:
+        >>> import rnnatlas as ra, torch
+        >>> model = ra.load("run")
+        >>> pair = (torch.nn.GRU(4, 8), torch.nn.Linear(8, 4))
+        >>> atlas = ra.embed(model, ["zoo", ra.Population.from_modules([pair])])
+        >>> len(atlas)
+        41
+        >>> atlas.map("map.html")
     """
     things = [things] if isinstance(things, (Path, str, Zoo, System)) else list(things)
     systems = [thing for thing in things if isinstance(thing, System)]

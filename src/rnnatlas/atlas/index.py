@@ -139,6 +139,13 @@ class Atlas:
 
         Raises:
             UnknownName: No entry has that id, or the condition names a column that is not there.
+
+        Example:
+            >>> import rnnatlas as ra
+            >>> atlas = ra.Atlas.open("atlas")
+            >>> near = atlas.search("run-00000-step-00040", k=3, where="split <> 'train'")
+            >>> near.num_rows
+            3
         """
         rows = np.arange(len(self)) if where is None else rows_where(self.table, where)
         vector = query

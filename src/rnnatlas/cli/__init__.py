@@ -18,6 +18,7 @@ from rnnatlas._version import __version__
 from rnnatlas.cli import usage
 from rnnatlas.cli.common import Common, console
 from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName, reason
+from rnnatlas.registry import load_plugin
 from rnnatlas.settings import read_yaml
 
 COMMANDS = {
@@ -129,6 +130,8 @@ def _run(app: App, tokens: list[str]) -> int:
     app.config = [*sources, usage.check_whole_numbers]
     command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     common = bound.arguments.get("common")
+    for module in common.plugin if isinstance(common, Common) else ():
+        load_plugin(module)
     if isinstance(common, Common) and common.print_config and "set" not in bound.signature.parameters:
         bound.apply_defaults()
         known = bound.signature.parameters.values()

@@ -43,6 +43,8 @@ class Common:
     "YAML file with values for this command's flags and, under `settings`, for what it builds."
     print_config: Annotated[bool, Parameter(negative=())] = False
     "Print the resolved flags and settings as such a file, and do nothing else."
+    plugin: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
+    "Module that registers tasks, encoders, importers or properties of your own; may be repeated."
     quiet: Annotated[bool, Parameter(negative=())] = False
     "No progress bars and no remarks."
     debug: Annotated[bool, Parameter(negative=())] = False

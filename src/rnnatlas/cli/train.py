@@ -1,13 +1,11 @@
 """`rnnatlas train`."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from rnnatlas.cli.common import Common, Seed
-from rnnatlas.errors import SettingsError
 
 
 def train(
@@ -54,73 +52,39 @@ def train(
             repeated.
     """
     from rnnatlas import encoders, settings
+    from rnnatlas.emulation import training
     from rnnatlas.zoo.store import Zoo
 
     common = common or Common()
     encoders.registry.description(encoder)  # raises for an unknown name
     opened = Zoo.open(zoo)
-    below = _of_preset(preset, opened, encoder)
-    given = common.layered(
-        {}, {"emulation": {"divergence": divergence}}, set or [], ["emulation", "encoders"]
-    )
-    emulation, encoder_settings = _build(settings.merge(below, given), encoder)
-    if control_learning_rate is None and "learning_rate" not in given.get("emulation", {}):
-        control_learning_rate = below.get("experiment", {}).get("learning_rates", {}).get(encoders.CONTROL)
+    flags = {"emulation": {"divergence": divergence}}
+    changes = common.layered({}, flags, set or [], ["emulation", "encoders"])
+    resolved = training.resolve(opened, encoder, preset, changes)
+    if control_learning_rate is not None:
+        resolved["control_learning_rate"] = control_learning_rate
     if common.print_config:
         flags = {"encoder": encoder, "out": out, "seed": seed, "control": control}
-        flags |= {"control_learning_rate": control_learning_rate, "device": device, "devices": devices}
-        sections = {"emulation": settings.as_dict(emulation), "encoders": {encoder: encoder_settings}}
-        common.show(flags, sections)
+        flags |= {"control_learning_rate": resolved["control_learning_rate"], "device": device}
+        sections = {
+            "emulation": settings.as_dict(resolved["settings"]),
+            "encoders": {encoder: resolved["encoder_settings"]},
+        }
+        common.show({**flags, "devices": devices}, sections)
         return
-    from rnnatlas.emulation.training import train as train_run
-
-    model = train_run(
+    model = training.train(
         opened,
         encoder,
         out,
         seed,
-        encoder_settings=encoder_settings,
-        settings=emulation,
+        **resolved,
         control=control,
-        control_learning_rate=control_learning_rate,
         resume=resume,
         device=device,
         devices=devices,
         progress=common.progress,
     )
     common.say(_summary(model.path, model.divergence))
-
-
-def _of_preset(name: str | None, zoo: Any, encoder: str) -> dict[str, Any]:
-    """What a preset sets for the zoo's task, with the learning rate of the encoder."""
-    from rnnatlas import settings
-
-    if name is None:
-        return {}
-    if zoo.task is None:
-        raise SettingsError(
-            f"--preset {name} has settings for a zoo's task, but {zoo.path} has none, since its RNNs were "
-            "imported; give settings with --set"
-        )
-    values = settings.preset(name, zoo.task.name)
-    rates = values.get("experiment", {}).get("learning_rates", {})
-    rate = {"learning_rate": rates[encoder]} if encoder in rates else {}
-    return settings.merge(values, {"emulation": rate})
-
-
-def _build(resolved: Mapping[str, Any], encoder: str) -> tuple[Any, dict[str, Any]]:
-    """The settings of emulation and of the encoder; those of other encoders are only checked."""
-    from rnnatlas import encoders, settings
-    from rnnatlas.emulation.model import EmulationSettings
-
-    emulation = settings.build(EmulationSettings, resolved.get("emulation", {}), "emulation")
-    built = {
-        name: settings.as_dict(
-            settings.build(encoders.registry[name].Settings, values or {}, f"encoders.{name}")
-        )
-        for name, values in {encoder: {}, **resolved.get("encoders", {})}.items()
-    }
-    return emulation, built[encoder]
 
 
 def _summary(path: Path, divergence: str) -> str:

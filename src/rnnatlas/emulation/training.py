@@ -30,8 +30,49 @@ from rnnatlas.encoders import CONTROL
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.errors import OutputExists, RunFormatError, SettingsError, ZooFormatError
 from rnnatlas.rnn import RNNSpec
-from rnnatlas.settings import as_dict, build, leaves
+from rnnatlas.settings import as_dict, build, check_sections, leaves, merge
+from rnnatlas.settings import preset as presets_of
 from rnnatlas.zoo.store import Zoo
+
+
+def resolve(
+    zoo: Zoo, encoder: str, preset: str | None = None, changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Settings of a training, as `train` takes them by name.
+
+    Args:
+        zoo: The RNNs.
+        encoder: Name of the encoder.
+        preset: demo, small or paper; None for the defaults.
+        changes: Settings over those of the preset, in the sections `emulation` and `encoders`. A learning
+            rate among them outweighs those that a preset has for single encoders.
+
+    Raises:
+        UnknownName: There is no such preset, or it says nothing of the zoo's task.
+        SettingsError: A setting is unknown or impossible, or the zoo has no task that a preset could be for.
+    """
+    changes = changes or {}
+    check_sections(changes, ("emulation", "encoders"))
+    if preset is not None and zoo.task is None:
+        raise SettingsError(
+            f"the preset {preset} has settings for a zoo's task, but {zoo.path} has none, since its RNNs "
+            "were imported; give settings one by one"
+        )
+    below = presets_of(preset, zoo.task.name) if preset is not None and zoo.task is not None else {}
+    rates = below.get("experiment", {}).get("learning_rates", {})
+    if encoder in rates:
+        below = merge(below, {"emulation": {"learning_rate": rates[encoder]}})
+    values = merge({"encoders": {encoder: {}}}, below, changes)
+    built = {
+        name: as_dict(build(encoders.registry[name].Settings, own or {}, f"encoders.{name}"))
+        for name, own in values["encoders"].items()
+    }
+    given = "learning_rate" in changes.get("emulation", {})
+    return {
+        "encoder_settings": built[encoder],
+        "settings": build(EmulationSettings, values.get("emulation", {}), "emulation"),
+        "control_learning_rate": None if given else rates.get(CONTROL),
+    }
 
 
 def train(

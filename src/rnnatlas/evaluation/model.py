@@ -1,5 +1,6 @@
 """A trained run with its property predictors: what `rnnatlas.train` and `rnnatlas.load` give."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,16 @@ class Model(TrainedRun):
         return [{name: column[i] for name, column in columns.items()} for i in range(len(z))]
 
 
-def train(zoo: Zoo | Path | str, encoder: str, out: Path | str, seed: int = 0, **options: Any) -> Model:
+def train(
+    zoo: Zoo | Path | str,
+    encoder: str,
+    out: Path | str,
+    seed: int = 0,
+    *,
+    preset: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Model:
     """Trains an encoder on a zoo by emulation.
 
     Args:
@@ -103,15 +113,20 @@ def train(zoo: Zoo | Path | str, encoder: str, out: Path | str, seed: int = 0, *
         encoder: Name of the encoder; `rnnatlas.encoders` has them.
         out: Folder of the run, made here.
         seed: Of initial weights and batches.
+        preset: demo, small or paper; None for the paper's settings for formal languages.
+        changes: Settings over those of the preset, by section: {"emulation": {"steps": 2000}}.
         options: As `rnnatlas.emulation.training.train` takes them, which also says what is raised.
 
     Example:
         >>> import rnnatlas as ra
-        >>> model = ra.train("zoo", encoder="noninteractive", out="run")  # doctest: +SKIP
-        >>> figures = model.evaluate()  # doctest: +SKIP
+        >>> changes = {"emulation": {"steps": 20, "validate_every": 10}}
+        >>> model = ra.train("zoo", "noninteractive", "mine", preset="demo", changes=changes, progress=False)
+        >>> [str(spec) for spec in model.specs]
+        ['LSTM 4→4→4']
     """
     opened = zoo if isinstance(zoo, Zoo) else Zoo.open(zoo)
-    training.train(opened, encoder, out, seed, **options)
+    resolved = training.resolve(opened, encoder, preset, changes)
+    training.train(opened, encoder, out, seed, **{**resolved, **options})
     return Model.load(out)
 
 
@@ -120,5 +135,15 @@ def load(path: Path | str) -> Model:
 
     Raises:
         RunFormatError: It is missing, unfinished, damaged or of another format version.
+
+    Example:
+        >>> import rnnatlas as ra
+        >>> model = ra.load("run")
+        >>> zoo = ra.Zoo.open("zoo")
+        >>> rnns = zoo.population(zoo.snapshots(split="ood"))
+        >>> model.embed(rnns).shape[1]
+        16
+        >>> sorted(model.predict(rnns)[0])
+        ['performance', 'step', 'task']
     """
     return Model.load(path)

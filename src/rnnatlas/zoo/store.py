@@ -55,6 +55,15 @@ class Zoo:
 
         Raises:
             ZooFormatError: It is missing, incomplete, damaged or of another format version.
+
+        Example:
+            >>> import rnnatlas as ra
+            >>> zoo = ra.Zoo.open("zoo")
+            >>> zoo
+            Zoo('zoo': 40 snapshots of LSTM 4→4→4)
+            >>> trained = zoo.snapshots(split="train", where="step >= 40")
+            >>> len(zoo.population(trained)) == trained.num_rows
+            True
         """
         folder = Folder(path)
         card = read_card(folder)
