@@ -115,15 +115,15 @@ def test_both_zoos_are_made_of_the_same_flags_and_only_mnist_has_data(tmp_path, 
     called = []
 
     def made(out, preset, **flags):
-        called.append((out.name, flags["task"], flags["data"]))
+        called.append((out.name, flags["zoo"], flags["data"]))
         return out
 
     monkeypatch.setattr(reproduce, "reproduce", made)
     flags = ["--zoo=both", "--out", tmp_path, "--data", tmp_path / "images"]
     assert call(capsys, "reproduce", *flags)[0] == 0
     assert called == [
-        ("mnist", "tiled-mnist", tmp_path / "images"),
-        ("languages", "formal-languages", None),
+        ("mnist", reproduce.ZOOS["mnist"], tmp_path / "images"),
+        ("languages", reproduce.ZOOS["languages"], None),
     ]
 
 

@@ -235,7 +235,7 @@ def test_a_cell_or_head_that_cannot_be_is_one_sentence(tmp_path, capsys):
 def test_an_imported_zoo_trains_no_encoder(tmp_path, capsys):
     torch.save(torch.nn.GRU(3, 4).state_dict(), tmp_path / "gru.pt")
     call(capsys, "zoo", "import", tmp_path / "gru.pt", "--out", tmp_path / "zoo")
-    flags = ["--encoder", "statistics", "--preset", "demo", "--out", tmp_path / "run"]
+    flags = ["--encoder", "statistics", "--out", tmp_path / "run"]
     status, _, err = call(capsys, "train", tmp_path / "zoo", *flags)
     assert status == 1
     assert "was imported; train on one that was built (rnnatlas zoo build TASK)" in err
