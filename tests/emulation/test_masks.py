@@ -60,7 +60,8 @@ def losses(made, mask):
     for all_steps in (False, True):
         with pytest.MonkeyPatch.context() as patch:
             if all_steps:
-                patch.setattr(fit, "last_counted", lambda mask: torch.full(mask.shape[:2], TIME))
+                whole = loop.emulator.forward
+                patch.setattr(loop.emulator, "forward", lambda z, inputs, lengths: whole(z, inputs))
             loop.zero_grad()
             values = loop._loss(**batch, mask=mask)
             values.sum().backward()
