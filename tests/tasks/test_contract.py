@@ -13,6 +13,7 @@ SMALL = {
     "formal-languages": {"tokens": 3, "length": 21, "largest_n": 5, "performance_samples": 50},
     "tiled-mnist": {"metric_images": 50},
     "tiled-digits": {"metric_images": 50},
+    "integrator": {"time": 12, "response": 4, "earliest": 3},
 }
 
 
@@ -86,7 +87,7 @@ def test_rollouts_hold_what_the_rnn_gives_out(task, instances, population):
     mask = task.mask(stored)
     assert mask.shape == (3, 6, task.time)
     assert ((mask == 0) | (mask == 1)).all()
-    assert (mask[..., 0] == 1).all()
+    assert (mask.amax(-1) == 1).all()
     assert len(task.show(rollouts.inputs[0])) == 6
     assert torch.equal(population.flatten(), before)
 

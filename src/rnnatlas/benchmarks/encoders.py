@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rnnatlas import encoders, seeds
 from rnnatlas.benchmarks.base import Benchmark, Row, Tell, digits, on_backend, shown, take_turns
 from rnnatlas.emulation.data import Snapshots
+from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import EmulationSettings, RunSettings, TaskSettings, make_parts
 from rnnatlas.encoders.base import TOGETHER, Encoder
 from rnnatlas.rnn import Population
@@ -196,14 +197,20 @@ def stepper(training: Any, sizes: Sizes, captured: bool = False) -> Callable[[],
 
 
 class _Whole(nn.Module):
-    """The emulator as one would write it, which runs all sequences to their end."""
+    """The emulator as one would write it: torch's own LSTM, which runs all sequences to their end."""
 
-    def __init__(self, emulator: nn.Module):
+    def __init__(self, emulator: Emulator):
         super().__init__()
         self.emulator = emulator
+        self.standardise = emulator.standardise
 
     def forward(self, z: Tensor, inputs: Tensor, lengths: Tensor) -> Tensor:
-        return self.emulator(z, inputs)
+        own = self.emulator
+        projected = own.input(inputs.flatten(0, 1).transpose(0, 1))
+        condition = own.embedding(z).repeat_interleave(inputs.shape[1], 0)
+        projected = torch.cat([projected[:1] + condition, projected[1:]])
+        outputs = own.output(own.lstm(projected)[0]).log_softmax(-1)
+        return outputs.transpose(0, 1).unflatten(0, inputs.shape[:2])
 
 
 def _in_torch(training: Any, sizes: Sizes) -> Callable[[], None]:

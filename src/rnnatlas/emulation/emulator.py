@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnnatlas.encoders.base import EMBED, chrono_initialise, mean_and_sd
-from rnnatlas.rnn import Interface, Population, State, Tokens
+from rnnatlas.rnn import Interface, Population, State, Tokens, backend
 from rnnatlas.settings import at_least_one, settings
 
 GROUPS = 3
@@ -116,7 +116,8 @@ class Emulator(nn.Module):
         self, projected: Float[Tensor, "time sequence width"], state: State | None
     ) -> tuple[Tensor, State]:
         """Hidden states; on one thread of a CPU the compiled backend is faster than torch's own loop."""
-        if projected.is_cuda or torch.get_num_threads() > 1:
+        compiled = not projected.is_cuda and torch.get_num_threads() == 1 and backend().startswith("native")
+        if not compiled:
             start = None if state is None else tuple(part.squeeze(1) for part in state)
             outputs, end = self.lstm(projected, start)
             return outputs, tuple(part.unsqueeze(1) for part in end)
