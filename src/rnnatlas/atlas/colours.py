@@ -1,4 +1,4 @@
-"""Colours for maps and figures: told apart by colour-blind readers, even to the eye."""
+"""Colours for maps and figures, which colour-blind readers can distinguish."""
 
 import math
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def categorical(count: int) -> list[str]:
     """Colours of unordered values: eight that anyone can tell apart, or hues around the circle."""
     if count <= len(QUALITATIVE):
         return list(QUALITATIVE[:count])
-    # Neighbours in hue differ in lightness too, so that they can be told apart without hue.
+    # Neighbours in hue differ in lightness too, so that they can be distinguished without hue.
     lightness = (0.58, 0.72, 0.48)
     return [oklch(lightness[i % 3], 0.13, 2 * math.pi * i / count) for i in range(count)]
 

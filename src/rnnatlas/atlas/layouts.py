@@ -59,10 +59,10 @@ def tsne(embeddings: Float[np.ndarray, "rnn embed"], seed: int) -> Float[np.ndar
     # squared Euclidean distances are the same up to a factor.
     scaled = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     start = pca(scaled, seed)
-    spread = start[:, 0].std()
-    if spread < 1e-9:  # all embeddings are alike: sklearn would divide by zero and crash the process
+    sd = start[:, 0].std()
+    if sd < 1e-9:  # all embeddings are alike: sklearn would divide by zero and crash the process
         return start
-    start = (start / spread * 1e-4).astype(np.float32)
+    start = (start / sd * 1e-4).astype(np.float32)
     return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(scaled)
 
 

@@ -38,7 +38,7 @@ class DWS(Encoder):
     """Embeds an RNN by layers that treat its weights as they treat one another.
 
     Each weight, its gates as channels, becomes a vector of channels by a linear layer and ReLU, one for
-    each kind of tensor and, where inputs and outputs are told apart, for each of these. Equivariant
+    each kind of tensor and, where inputs and outputs are distinguished, for each of these. Equivariant
     layers with ReLU between them follow, complete for reorderings of hidden units, inputs and outputs
     (docs/decisions/0010-dws.md); means over each tensor go through an MLP (Herrmann et al. 2024, section
     3, after Navon et al. 2023). Weights are standardised by one mean and standard deviation a tensor over
@@ -99,9 +99,9 @@ class Lift(nn.Module):
 
     def __init__(self, part: Part, shape: Sequence[int], channels: int):
         super().__init__()
-        told_apart = [name in ("input", "output") for name in part.axes]
-        positions = [size if apart else 1 for size, apart in zip(shape[:-1], told_apart, strict=True)]
-        self.axis = told_apart.index(True) if any(told_apart) else 0
+        own_axis = [name in ("input", "output") for name in part.axes]
+        positions = [size if apart else 1 for size, apart in zip(shape[:-1], own_axis, strict=True)]
+        self.axis = own_axis.index(True) if any(own_axis) else 0
         self.weight = nn.Parameter(torch.randn(max(positions), shape[-1], channels) / shape[-1] ** 0.5)
         self.bias = nn.Parameter(torch.randn(*positions, channels))
 

@@ -1,4 +1,4 @@
-"""A closer look at embeddings: do questions depend on answers, do neighbours do the same task."""
+"""A closer look at embeddings: do probing inputs depend on responses, do neighbours do the same task."""
 
 import math
 from collections.abc import Callable

@@ -18,7 +18,7 @@ SPLITS = {
     "ood": "{noun}s of another kind (OOD)",
 }
 NO_INTERACTION = "no-interaction"
-"""Label of interactive probing whose questions cannot depend on the answers."""
+"""Label of interactive probing whose inputs cannot depend on the responses."""
 
 NAMES = {
     NO_INTERACTION: "interactive probing, no-interaction ablation",
