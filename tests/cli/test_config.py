@@ -122,8 +122,8 @@ def test_both_zoos_are_made_of_the_same_flags_and_only_mnist_has_data(tmp_path, 
     flags = ["--zoo=both", "--out", tmp_path, "--data", tmp_path / "images"]
     assert call(capsys, "reproduce", *flags)[0] == 0
     assert called == [
-        ("mnist", reproduce.ZOOS["mnist"], tmp_path / "images"),
-        ("languages", reproduce.ZOOS["languages"], None),
+        ("mnist", "tiled-mnist", tmp_path / "images"),
+        ("languages", "formal-languages", None),
     ]
 
 

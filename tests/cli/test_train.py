@@ -116,7 +116,7 @@ def test_a_preset_for_imported_rnns_is_refused(tmp_path, capsys):
     flags = ["--encoder=statistics", "--preset=demo", "--out", tmp_path / "run", "--print-config"]
     status, out, err = call(capsys, tmp_path / "zoo", *flags)
     assert (status, out) == (2, "")
-    assert err.startswith("error: --preset demo has settings for a zoo's task, but")
+    assert err.startswith("error: the preset demo has settings for a zoo's task, but")
 
 
 @pytest.mark.parametrize(
