@@ -42,6 +42,7 @@ class Train:
     encoder_settings: Mapping[str, Any]
     emulation: Any
     control: Path | None
+    control_learning_rate: float | None
     device: str
 
     def __call__(self, beat: Beat) -> None:
@@ -57,6 +58,7 @@ class Train:
             encoder_settings=self.encoder_settings,
             settings=self.emulation,
             control=self.control,
+            control_learning_rate=self.control_learning_rate,
             resume=True,
             device=self.device,
             progress=beat,
@@ -120,7 +122,8 @@ def training(
     encoder, change = ("interactive", {"interaction": False}) if label == NO_INTERACTION else (label, {})
     emulation = build(EmulationSettings, resolved["emulation"], "emulation")
     alone = control or (mixed and encoders.find(encoder).reads_weights)
-    rate = resolved["experiment"]["learning_rates"].get(encoder, emulation.learning_rate)
+    rates = resolved["experiment"]["learning_rates"]
+    rate = rates.get(encoder, emulation.learning_rate)
     work = Train(
         zoo=out / ZOO,
         encoder=encoder,
@@ -129,6 +132,7 @@ def training(
         encoder_settings={} if control else {**resolved["encoders"][encoder], **change},
         emulation=dataclasses.replace(emulation, learning_rate=rate),
         control=None if alone else out / folder_of(encoders.CONTROL, seed),
+        control_learning_rate=rates.get(encoders.CONTROL, emulation.learning_rate),
         device=device,
     )
     return Job(
