@@ -88,7 +88,7 @@ def test_rotated_digits_end_with_a_report_as_well(tmp_path):
     assert 'id="chart-emulated"' in report
     assert "language" not in report.partition("<script>")[0]
     assert "first EOS" not in report
-    with pytest.raises(OutputExists, match="another task"):
+    with pytest.raises(OutputExists, match="another zoo"):
         begin(out, dataclasses.replace(Experiment.load(out), kind="tiled-mnist"))
 
 
@@ -143,6 +143,7 @@ def test_zoo_and_encoders_are_trained_on_the_device(
     monkeypatch.setattr(
         "rnnatlas.zoo.build.build", lambda *_, workers, device, **__: seen.append((device, workers))
     )
+    monkeypatch.setattr("rnnatlas.zoo.store.Zoo.open", lambda path: SimpleNamespace(specs=["one"]))
     monkeypatch.setattr(Executor, "run", run)
     changes = {**TINY, "experiment": {"seeds": 2}}
     with pytest.raises(KeyboardInterrupt):
@@ -256,7 +257,9 @@ def test_what_is_trained_end_to_end_is_looked_for_among_what_is_evaluated(tmp_pa
         raise LookupError(where)
 
     monkeypatch.setattr("rnnatlas.zoo.build.build", lambda *_, **__: None)
-    monkeypatch.setattr("rnnatlas.zoo.store.Zoo.open", lambda path: SimpleNamespace(snapshots=snapshots))
+    monkeypatch.setattr(
+        "rnnatlas.zoo.store.Zoo.open", lambda path: SimpleNamespace(snapshots=snapshots, specs=["one"])
+    )
     changes = {**TINY, "emulation": {**TINY["emulation"], "where": "step = 4"}}
     with pytest.raises(LookupError, match="step = 4"):
         experiment.reproduce(tmp_path / "out", "demo", changes=changes, device="cpu")
