@@ -111,7 +111,7 @@ def test_settings_that_cannot_be_read(run):
     ):
         TrainedRun.load(run)
     (run / "settings.yaml").write_text("{")
-    with pytest.raises(RunFormatError, match="is not YAML"):
+    with pytest.raises(RunFormatError, match="should be YAML, but is not"):
         TrainedRun.load(run)
 
 
