@@ -1,6 +1,5 @@
 """Making an atlas: embedding the RNNs of zoos and of checkpoint files."""
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +13,12 @@ from jaxtyping import Float
 from rnnatlas import seeds
 from rnnatlas.atlas.index import Atlas, with_places
 from rnnatlas.atlas.layouts import place
+from rnnatlas.atlas.sources import FileRNNs, names, read_files, sort
 from rnnatlas.emulation.data import accepted
-from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
+from rnnatlas.errors import AtlasFormatError, CheckpointError
 from rnnatlas.evaluation.model import Model
-from rnnatlas.rnn import FoundRNN, Interface, Mixed, Population, RNNSpec, System, Tokens, populations
+from rnnatlas.rnn import System, Tokens, populations
 from rnnatlas.tasks.base import Task
-from rnnatlas.zoo.imports import checkpoints, none_usable, passed_over
 from rnnatlas.zoo.store import Zoo
 
 SAMPLES = 5
@@ -28,36 +27,6 @@ SAMPLES = 5
 LAYOUT = "tsne"
 PREDICTED = {"task": pa.string(), "step": pa.int64()}
 """Types of predicted properties that are not plain numbers."""
-
-
-@dataclasses.dataclass(frozen=True)
-class FileRNNs:
-    """RNNs of checkpoint files, of one architecture or several.
-
-    Attributes:
-        ids: Path of each one's file, with its place inside where it has one.
-        sources: Path of each one's file.
-        rnns: The RNNs.
-        left_out: What was left out and why, a sentence each.
-    """
-
-    ids: list[str]
-    sources: list[str]
-    rnns: list[FoundRNN]
-    left_out: list[str]
-
-    def population(self) -> Population | Mixed:
-        """The RNNs, in their order."""
-        specs = list(dict.fromkeys(rnn.spec for rnn in self.rnns))
-        groups: list[tuple[list[int], Population]] = []
-        for spec in specs:
-            positions = [i for i, rnn in enumerate(self.rnns) if rnn.spec == spec]
-            weights = {
-                name: torch.stack([self.rnns[i].weights[name].float() for i in positions])
-                for name in spec.shapes
-            }
-            groups.append((positions, Population(spec, weights)))
-        return groups[0][1] if len(groups) == 1 else Mixed(groups)
 
 
 Thing = Path | str | Zoo | System
@@ -102,9 +71,9 @@ def embed(
     things = [things] if isinstance(things, (Path, str, Zoo, System)) else list(things)
     systems = [thing for thing in things if isinstance(thing, System)]
     paths = [thing for thing in things if not isinstance(thing, System)]
-    zoos, files = _sort(paths)
+    zoos, files = sort(paths)
     tables, left_out = [], []
-    for zoo, name in zip(zoos, _names(zoos), strict=True):
+    for zoo, name in zip(zoos, names(zoos), strict=True):
         snapshots, reasons = accepted(model.encoder, zoo.snapshots())
         diverged = len(zoo) - zoo.snapshots().num_rows
         left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
@@ -175,7 +144,7 @@ def predict(
         For each RNN its `id`, `notes` on how it was read (None for none) and what `Model.predict` gives; and
         what was left out and why.
     """
-    zoos, files = _sort(paths)
+    zoos, files = sort(paths)
     left_out: list[str] = []
     sources = []
     if files:
@@ -183,7 +152,7 @@ def predict(
         left_out += from_files.left_out
         remarks = [rnn.remark for rnn in from_files.rnns]
         sources.append((from_files.ids, remarks, from_files.population()))
-    for zoo, name in zip(zoos, _names(zoos), strict=True):
+    for zoo, name in zip(zoos, names(zoos), strict=True):
         snapshots, reasons = accepted(model.encoder, zoo.snapshots())
         left_out += [f"{zoo.path}: {reason}" for reason in reasons]
         ids = [name + id for id in snapshots["id"].to_pylist()]
@@ -202,83 +171,6 @@ def digest(model: Model) -> str:
         sha.update(name.encode())
         sha.update(value.cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()[:16]
-
-
-# --- where RNNs come from --------------------------------------------------------------------------
-
-
-def _sort(things: Sequence[Path | str | Zoo]) -> tuple[list[Zoo], list[Path | str]]:
-    """Zoos, and all else."""
-    zoos, files = [], []
-    for thing in things:
-        if isinstance(thing, Zoo):
-            zoos.append(thing)
-        elif "://" in str(thing) or (Path(thing) / "zoo.json").is_file():
-            zoos.append(Zoo.open(thing))
-        else:
-            files.append(thing)
-    return zoos, files
-
-
-def _names(zoos: Sequence[Zoo]) -> list[str]:
-    """What ids of each zoo begin with: nothing where there is one, the folder's name where that is enough."""
-    if len(zoos) == 1:
-        return [""]
-    paths = [str(zoo.path) if "://" in str(zoo.path) else str(Path(zoo.path).resolve()) for zoo in zoos]
-    names = [path.rstrip("/").rpartition("/")[2] for path in paths]
-    return [f"{name if names.count(name) == 1 else path}/" for name, path in zip(names, paths, strict=True)]
-
-
-def read_files(
-    paths: Sequence[Path | str], model: Model, cell: str | None = None, head: str | None = None
-) -> FileRNNs:
-    """All RNNs of checkpoint files that an encoder takes.
-
-    Args:
-        paths: Files, folders with all below them, globs. What cannot be used is left out, unless its
-            file was named directly and holds nothing else.
-        model: The encoder.
-        cell: As for `embed`.
-        head: As for `embed`.
-
-    Raises:
-        CheckpointError: No file holds an RNN that can be used, or one named directly does not.
-        RNNSpecMismatch: The encoder does not take the architecture of one named directly.
-        UnknownName: No cell is called so.
-    """
-    cells = {spec.cell for spec in model.specs}
-    if cell is None and "elman-relu" in cells and "elman-tanh" not in cells:
-        cell = "elman-relu"
-    usable, files = FileRNNs([], [], [], []), 0
-    for checkpoint in checkpoints(paths, cell, head):
-        files += 1
-        usable.left_out.extend([checkpoint.skipped] if checkpoint.skipped else checkpoint.unclear)
-        problems = [_problem(model, checkpoint.path, rnn) for rnn in checkpoint.rnns]
-        if checkpoint.named and all(problems):
-            raise next(filter(None, problems))
-        for id, rnn, problem in zip(checkpoint.ids, checkpoint.rnns, problems, strict=True):
-            if problem is None:
-                usable.ids.append(id)
-                usable.sources.append(str(checkpoint.path))
-                usable.rnns.append(rnn)
-            else:
-                usable.left_out.append(str(problem))
-    if not usable.rnns:
-        raise none_usable(paths, files, usable.left_out[0])
-    if others := passed_over(paths):
-        usable.left_out.append(others)
-    return usable
-
-
-def _problem(model: Model, path: Path, rnn: FoundRNN) -> CheckpointError | RNNSpecMismatch | None:
-    """Why an RNN cannot be embedded, if it cannot."""
-    if rnn.not_finite:
-        return CheckpointError(
-            f"{path}: expected finite weights, found NaN or infinity in {rnn.not_finite}; "
-            "the RNN diverged or the file is damaged"
-        )
-    misfit = _misfit(model, [rnn.spec])
-    return RNNSpecMismatch(f"{path}: {misfit}") if misfit else None
 
 
 def _notes(snapshots: pa.Table) -> pa.ChunkedArray:
@@ -340,12 +232,6 @@ def _slugs(system: System) -> list[str | None]:
         for position in positions.tolist():
             slugs[position] = population.spec.slug
     return slugs
-
-
-def _misfit(model: Model, specs: Sequence[RNNSpec]) -> str | None:
-    """Why the encoder does not take one of the architectures, if it does not."""
-    reasons = (model.encoder.accepts(Interface.of(spec), spec) for spec in specs)
-    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _finish(model: Model, table: pa.Table, vectors: torch.Tensor, strings: list[list[str]]) -> pa.Table:

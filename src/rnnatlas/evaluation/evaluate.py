@@ -82,6 +82,30 @@ def evaluate(
             device.
     """
     device = choose(device)
+    run, zoo = _opened(path, zoo)
+    snapshots, splits = _held_out(run, zoo)
+    trained = asked_for(supervised, zoo, snapshots) if supervised else ()
+    spent = _cost(run, zoo, splits[0].slice(0, TOGETHER))  # of processor time
+    run.to(device)
+    lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS) for table in splits])
+    with _telling(progress, updates(supervised, run) * len(trained) if supervised else 0) as tell:
+        predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, tell)
+    emulated = emulated_performance(run, zoo, by_performance(pa.concat_tables(splits)), TRIALS)
+    (run.path / PREDICTORS).unlink(missing_ok=True)
+    _write(run.path / LOSSES, lost)
+    _write(run.path / PREDICTIONS, predicted)
+    _write(run.path / EMULATED, emulated)
+    write_json(run.path / COST, spent)
+    kept = [record for record in read_metrics(run.path) if record["name"] == "best validation loss"]
+    figures = [*loss_figures([lost]), *property_figures([predicted])]
+    records = kept + [_record(figure, run.settings.seed) for figure in figures]
+    write_metrics(run.path, records)
+    predictors.save(run.path / PREDICTORS, fitted)
+    return records
+
+
+def _opened(path: Path | str, zoo: Zoo | None) -> tuple[TrainedRun, Zoo]:
+    """A run to be evaluated and the zoo that it was trained on; raises as `evaluate` says."""
     run = TrainedRun.load(path)  # without predictors, which may be damaged or outdated
     if run.settings.encoder in controls:
         raise RunFormatError(
@@ -100,6 +124,11 @@ def evaluate(
             "task, settings or seed differ), so its held-out RNNs may be of tasks that were trained on; "
             "give the same zoo"
         )
+    return run, zoo
+
+
+def _held_out(run: TrainedRun, zoo: Zoo) -> tuple[pa.Table, list[pa.Table]]:
+    """All snapshots that the encoder takes, and those of each split that was held out."""
     snapshots, reasons = accepted(run.encoder, zoo.snapshots(where=run.settings.emulation.where))
     for reason in reasons:
         logging.getLogger("rnnatlas").warning("left out: %s", reason)
@@ -109,28 +138,7 @@ def evaluate(
         raise ZooFormatError(
             f"{zoo.path} has no held-out snapshots; expected a split named {', '.join(HELD_OUT)}"
         )
-    trained = asked_for(supervised, zoo, snapshots) if supervised else ()
-    spent = _cost(run, zoo, splits[0].slice(0, TOGETHER))  # of processor time
-    run.to(device)
-    lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS) for table in splits])
-    with _telling(progress, updates(supervised, run) * len(trained) if supervised else 0) as tell:
-        predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, tell)
-    emulated = emulated_performance(run, zoo, by_performance(pa.concat_tables(splits)), TRIALS)
-    (run.path / PREDICTORS).unlink(missing_ok=True)
-    _write(run.path / LOSSES, lost)
-    _write(run.path / PREDICTIONS, predicted)
-    _write(run.path / EMULATED, emulated)
-    write_json(run.path / COST, spent)
-    kept = [
-        {"n_drawn": None, **record}  # which runs of older versions lack
-        for record in read_metrics(run.path)
-        if record["name"] == "best validation loss"
-    ]
-    figures = [*loss_figures([lost]), *property_figures([predicted])]
-    records = kept + [_record(figure, run.settings.seed) for figure in figures]
-    write_metrics(run.path, records)
-    predictors.save(run.path / PREDICTORS, fitted)
-    return records
+    return snapshots, splits
 
 
 @contextlib.contextmanager
