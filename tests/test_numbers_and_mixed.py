@@ -1,5 +1,8 @@
 """A zoo of several architectures whose outputs are numbers, through all rooms."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from rnnatlas.emulation.model import EmulationSettings
 from rnnatlas.errors import RNNSpecMismatch, SettingsError
 from rnnatlas.evaluation.emulations import emulated_performance, losses
 from rnnatlas.report.diagnostics import input_differences
-from rnnatlas.rnn import Mixed, populations, run
+from rnnatlas.rnn import Mixed, run
 from rnnatlas.tasks.integrator import CUE, Integrator, IntegratorSettings
 from rnnatlas.zoo.build import build
 from rnnatlas.zoo.splits import SplitSettings
@@ -61,8 +64,6 @@ def test_every_run_has_an_architecture_of_those_asked_for(zoo):
 
 
 def test_the_zoo_does_not_depend_on_what_runs_beside_an_rnn(zoo, tmp_path):
-    import dataclasses
-
     alone = build(TASK, dataclasses.replace(SETTINGS, runs=3), tmp_path / "zoo", seed=3, workers=1)
     for row in range(len(alone)):
         run_, step = alone.table["run"][row].as_py(), alone.table["step"][row].as_py()
@@ -89,10 +90,8 @@ def test_a_resumed_build_of_several_architectures_is_the_same(zoo, tmp_path):
         shard.unlink()
     again = build(TASK, SETTINGS, tmp_path / "zoo", seed=3, workers=2, resume=True)
     assert again.table.equals(zoo.table)
-    for (_, ours), (_, theirs) in zip(
-        again.groups(again.snapshots()), zoo.groups(zoo.snapshots()), strict=True
-    ):
-        assert torch.equal(ours.flatten(), theirs.flatten())
+    pairs = zip(again.groups(again.snapshots()), zoo.groups(zoo.snapshots()), strict=True)
+    assert all(torch.equal(ours.flatten(), theirs.flatten()) for (_, ours), (_, theirs) in pairs)
 
 
 def test_targets_are_the_leaky_integral():
@@ -118,11 +117,8 @@ def test_losses_are_errors_over_the_zoos_variance(zoo, model):
     errors = ((outputs - emulated) / model.emulator.sd).square().mean(-1)
     mask = TASK.mask(torch.from_numpy(kept.inputs))
     expected = (errors * mask).sum((1, 2)) / mask.sum((1, 2))
-    chosen = [
-        value
-        for value, name in zip(table["conditioned"].to_pylist(), table["divergence"].to_pylist())
-        if name == "mse"
-    ]
+    names = zip(table["conditioned"].to_pylist(), table["divergence"].to_pylist(), strict=True)
+    chosen = [value for value, name in names if name == "mse"]
     np.testing.assert_allclose(chosen, expected, rtol=1e-4)
 
 
@@ -144,8 +140,6 @@ def test_an_evaluated_model_predicts_for_all_architectures(zoo, model):
 
 
 def test_baselines_know_the_architecture(model):
-    import json
-
     records = json.loads((model.path / "metrics.json").read_text())
     assert "architecture" in {record["of"] for record in records}
 
@@ -166,20 +160,15 @@ def test_the_atlas_finds_and_draws_all_of_them(zoo, model, tmp_path):
     assert near.num_rows == 4
     assert set(atlas.to_pandas()["spec"].dropna()) == {spec.slug for spec in zoo.specs} | {"gru-2-7x1-1"}
     atlas.map(tmp_path / "map.html", color="architecture")
-    assert "GRU 2→7→1" in (tmp_path / "map.html").read_text(encoding="utf-8")
+    assert json.dumps("GRU 2→7→1")[1:-1] in (tmp_path / "map.html").read_text(encoding="utf-8")
 
 
 def test_a_mechanistic_encoder_takes_one_architecture_and_names_the_others(zoo, tmp_path, caplog):
     options = {"encoder_settings": {"width": 8}, "settings": EMULATION, "progress": False}
     model = ra.train(zoo, "statistics", tmp_path / "run", **options)
     [spec] = model.specs
-    others = {str(other) for other in zoo.specs} - {str(spec)}
-    said = " ".join(caplog.messages)
-    assert all(
-        other in said
-        for other in others
-        & {str(s) for _, p in populations(zoo.population(zoo.snapshots(split="train"))) for s in p.specs}
-    )
+    trained_on = {str(other) for other in zoo.population(zoo.snapshots(split="train")).specs}
+    assert all(other in " ".join(caplog.messages) for other in trained_on - {str(spec)})
     atlas = ra.embed(model, zoo, layout="pca")
     assert set(atlas.table["spec"].to_pylist()) == {spec.slug}
     assert len(atlas.card["left_out"]) == len(zoo.specs) - 1
