@@ -137,7 +137,7 @@ def register(part: type, name: str | None = None) -> type:
                 )
             registry.add(chosen, part)
             return part
-    kinds = ", ".join(registry.kind for registry in Registry.open)
+    kinds = ", ".join(sorted(registry.kind for registry in Registry.open))
     raise SettingsError(
         f"expected a class that is a {kinds}, found {part!r}; subclass the base of one of them"
     )
@@ -153,9 +153,6 @@ def load_plugin(module: str) -> None:
     """
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    known = list(filter(None, os.environ.get(PLUGINS, "").split(",")))
-    if module not in known:
-        os.environ[PLUGINS] = ",".join([*known, module])
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -163,6 +160,9 @@ def load_plugin(module: str) -> None:
             f"the plugin {module} cannot be imported ({error}); give the name of a module, such as my_tasks "
             "for my_tasks.py in this folder"
         ) from None
+    known = list(filter(None, os.environ.get(PLUGINS, "").split(",")))
+    if module not in known:
+        os.environ[PLUGINS] = ",".join([*known, module])
 
 
 class _RegistryPackage(ModuleType):

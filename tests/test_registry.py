@@ -1,0 +1,177 @@
+"""Parts of the user's own: registered, by plugin and by entry point, on an equal footing."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import rnnatlas as ra
+from rnnatlas.errors import SettingsError, UnknownName
+from rnnatlas.properties.scalar import Performance
+from rnnatlas.registry import PLUGINS, Registry, load_plugin, register
+
+MODULE = '''
+import rnnatlas as ra
+from rnnatlas.encoders.statistics import Statistics
+from rnnatlas.importers.safetensors import Safetensors
+from rnnatlas.properties.scalar import Performance
+from rnnatlas.tasks.integrator import Integrator
+
+
+@ra.register
+class Mine(Integrator):
+    """Integrate, in a module of one's own."""
+
+    name = "mine"
+
+
+@ra.register
+class Halves(Performance):
+    """Half of the performance."""
+
+    name = "half"
+
+    @classmethod
+    def fit(cls, task, snapshots):
+        return cls() if Performance.fit(task, snapshots) is not None else None
+
+    def target(self, task, snapshots):
+        return Performance().target(task, snapshots) / 2
+
+
+class Figures(Statistics):
+    """Statistics by another name."""
+
+
+ra.register(Figures, "figures")
+
+
+class Renamed(Safetensors):
+    """Safetensors with another ending."""
+
+    suffixes = (".tensors",)
+
+
+ra.register(Renamed, "renamed")
+'''
+TINY = {
+    "task": {"time": 12, "response": 3, "earliest": 3, "trials": 5},
+    "zoo": {"runs": 12, "hidden": 3, "layers": 1, "batch": 4, "snapshots": [0, 5], "rollouts": 3},
+    "emulation": {"steps": 4, "rnns": 4, "validate_every": 2, "emulator": {"width": 4, "layers": 1}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "my_parts.py").write_text(MODULE, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def registries(monkeypatch):
+    """What a test registers is forgotten afterwards."""
+    for registry in Registry.open:
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setattr(registry, "_added", dict(registry._added))
+
+
+def rnnatlas(folder, *words):
+    """Runs the command line in a process of its own, as plugins change what a process knows."""
+    environment = {name: value for name, value in os.environ.items() if name != PLUGINS}
+    command = [sys.executable, "-m", "rnnatlas", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
+
+
+def settings(*sections):
+    return [
+        word
+        for section in sections
+        for name, value in TINY[section].items()
+        for word in ("--set", f"{section}.{name}={json.dumps(value)}")
+    ]
+
+
+@pytest.mark.slow
+def test_a_plugin_goes_through_all_commands(folder):
+    plugin = ("--plugin", "my_parts", "--quiet")
+    for words in (
+        ("zoo", "build", "mine", "--out", "zoo", "--workers", "2", *settings("task", "zoo")),
+        ("train", "zoo", "--encoder", "figures", "--out", "run", *settings("emulation")),
+        ("evaluate", "run", "--set", "predictors.steps=10"),
+        ("embed", "run", "zoo", "--out", "atlas", "--layout", "pca"),
+        ("predict", "run", "zoo", "--json"),
+    ):
+        found = rnnatlas(folder, *words, *plugin)
+        assert found.returncode == 0, found.stderr
+    assert "half" in json.loads(found.stdout)[0]
+    without = rnnatlas(folder, "evaluate", "run")
+    assert without.returncode == 2
+    assert "no task is called 'mine'" in without.stderr
+
+
+def test_lists_name_parts_of_plugins(folder):
+    for command, name, line in (
+        ("tasks", "mine", "Integrate, in a module of one's own."),
+        ("formats", "renamed", "Safetensors with another ending."),
+    ):
+        found = rnnatlas(folder, command, "--json", "--plugin", "my_parts")
+        assert {"name": name, "description": line} in json.loads(found.stdout)
+
+
+def test_installed_packages_bring_parts_by_entry_points(folder, monkeypatch, registries):
+    about = folder / "my_parts-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-parts\nVersion: 1.0\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[rnnatlas.tasks]\nborrowed = my_parts:Mine\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    registry = Registry("task", {}, group="rnnatlas.tasks")
+    assert list(registry) == ["borrowed"]
+    assert registry["borrowed"].name == "mine"
+    assert "my_parts" in registry.description("borrowed")
+
+
+def test_a_plugin_that_cannot_be_imported_is_one_sentence(folder, monkeypatch):
+    monkeypatch.delenv(PLUGINS, raising=False)
+    found = rnnatlas(folder, "tasks", "--plugin", "nowhere")
+    assert found.returncode == 2
+    assert found.stderr.startswith("error: the plugin nowhere cannot be imported")
+    assert len(found.stderr.splitlines()) == 1
+    with pytest.raises(SettingsError, match="give the name of a module"):
+        load_plugin("no_such_module")
+    monkeypatch.delenv(PLUGINS, raising=False)
+
+
+def test_a_name_of_this_package_cannot_be_taken(registries):
+    class Other(Performance):
+        """Something else."""
+
+        name = "performance"
+
+    with pytest.raises(SettingsError, match="'performance' is the name of a property of rnnatlas"):
+        register(Other)
+    assert register(Other, "other") is Other
+    assert ra.properties["other"] is Other
+    assert register(Other, "other") is Other, "a notebook's cell is run twice"
+
+
+def test_what_is_no_part_is_refused(registries):
+    for wrong in (int, 3, "name"):
+        with pytest.raises(SettingsError, match="expected a class that is a .*encoder, .*task"):
+            register(wrong)
+
+    class Nameless(Performance):
+        """Has no name of its own."""
+
+        name = None
+
+    with pytest.raises(SettingsError, match="has no name"):
+        register(Nameless)
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(UnknownName, match="did you mean 'noninteractive'"):
+        ra.encoders["non-interactive"]
+    assert "interactive" in ra.encoders
+    assert len(ra.tasks) == len(list(ra.tasks))
