@@ -6,7 +6,17 @@ exception that reaches it is a defect of ours.
 """
 
 import json
+import logging
 import os
+
+QUIET = "RNNATLAS_QUIET"
+"""Environment variable that keeps remarks back, in child processes as well."""
+
+
+def warn(sentence: str) -> None:
+    """Says something that a person should know although nothing is wrong, such as what was left out."""
+    if not os.environ.get(QUIET):
+        logging.getLogger("rnnatlas").warning(sentence)
 
 
 def reason(error: Exception) -> str:

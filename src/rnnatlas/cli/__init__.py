@@ -17,7 +17,7 @@ from cyclopts import App
 from rnnatlas._version import __version__
 from rnnatlas.cli import usage
 from rnnatlas.cli.common import Common, console
-from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName, reason
+from rnnatlas.errors import QUIET, RNNAtlasError, SettingsError, UnknownName, reason
 from rnnatlas.registry import load_plugin
 from rnnatlas.settings import read_yaml
 
@@ -110,14 +110,14 @@ def main(tokens: Sequence[str] | None = None) -> None:
 @contextlib.contextmanager
 def _quiet(wanted: bool) -> Iterator[None]:
     """Keeps remarks back in this process and in those that it starts."""
-    before = os.environ.get("RNNATLAS_QUIET")
+    before = os.environ.get(QUIET)
     try:
         if wanted:
-            os.environ["RNNATLAS_QUIET"] = "1"
+            os.environ[QUIET] = "1"
         yield
     finally:
         if wanted and before is None:
-            del os.environ["RNNATLAS_QUIET"]
+            del os.environ[QUIET]
 
 
 def _run(app: App, tokens: list[str]) -> int:

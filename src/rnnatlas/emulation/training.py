@@ -1,7 +1,6 @@
 """Training an encoder on a zoo, with the zero-embedding control beside it."""
 
 import dataclasses
-import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from rnnatlas.emulation.model import (
 )
 from rnnatlas.encoders import CONTROL
 from rnnatlas.encoders.base import Encoder
-from rnnatlas.errors import OutputExists, RunFormatError, SettingsError, ZooFormatError
+from rnnatlas.errors import OutputExists, RunFormatError, SettingsError, ZooFormatError, warn
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict, build, check_sections, leaves, merge
 from rnnatlas.settings import preset as presets_of
@@ -191,7 +190,7 @@ def _snapshots(zoo: Zoo, kind: type[Encoder], settings: Any, where: str | None) 
     for split, table in tables.items():
         table, reasons = accepted(encoder, table)
         for reason in reasons:
-            logging.getLogger("rnnatlas").warning("left out of the split %s: %s", split, reason)
+            warn(f"left out of the split {split}: {reason}")
         snapshots[split] = Snapshots.of(zoo, table)
     return snapshots
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from rnnatlas.emulation.data import accepted
 from rnnatlas.emulation.model import TrainedRun, read_metrics, write_metrics
 from rnnatlas.encoders import controls
 from rnnatlas.encoders.cost import TOGETHER, cost, milliseconds
-from rnnatlas.errors import RunFormatError, ZooFormatError
+from rnnatlas.errors import RunFormatError, ZooFormatError, warn
 from rnnatlas.evaluation.emulations import emulated_performance, losses
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
 from rnnatlas.evaluation.pairs import numbers
@@ -131,7 +130,7 @@ def _held_out(run: TrainedRun, zoo: Zoo) -> tuple[pa.Table, list[pa.Table]]:
     """All snapshots that the encoder takes, and those of each split that was held out."""
     snapshots, reasons = accepted(run.encoder, zoo.snapshots(where=run.settings.emulation.where))
     for reason in reasons:
-        logging.getLogger("rnnatlas").warning("left out: %s", reason)
+        warn(f"left out: {reason}")
     names = np.asarray(snapshots["split"].to_pylist())
     splits = [snapshots.filter(pa.array(names == split)) for split in HELD_OUT if split in names]
     if not splits:

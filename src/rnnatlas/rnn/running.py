@@ -1,14 +1,13 @@
 """Running populations: checks of what comes in, and which backend does the work."""
 
 import functools
-import logging
 import os
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.errors import RNNSpecMismatch, warn
 from rnnatlas.rnn.backends import Stacked, eager, kernels, native, triton
 
 State = tuple[Tensor, ...]
@@ -70,8 +69,7 @@ def _backend(population: Stacked, inputs: Tensor, state: State | None) -> Module
 
 @functools.cache
 def _say_once(sentence: str) -> None:
-    if not os.environ.get("RNNATLAS_QUIET"):
-        logging.getLogger("rnnatlas").warning("running on %s", sentence)
+    warn(f"running on {sentence}")
 
 
 def _check(population: Stacked, inputs: Tensor, state: State | None, shared: bool, batch: int) -> None:
