@@ -261,7 +261,8 @@ class Population:
 
     def parameters(self) -> list[Tensor]:
         """The stacked weights for an optimiser: all but those that are `spec.fixed`."""
-        return [weight for name, weight in self.weights.items() if name not in self.spec.fixed]
+        fixed = self.spec.fixed
+        return [weight for name, weight in self.weights.items() if name not in fixed]
 
     def _map(self, function: Any) -> "Population":
         weights = {name: function(weight) for name, weight in self.weights.items()}
