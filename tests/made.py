@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from rnnatlas.atlas.embed import embed
 from rnnatlas.atlas.index import Atlas, with_places
@@ -14,7 +15,7 @@ from rnnatlas.evaluation import evaluate as evaluation
 from rnnatlas.evaluation.model import load
 from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.report.experiment import Experiment
-from rnnatlas.rnn import Interface, Tokens
+from rnnatlas.rnn import Interface, Population, Tokens
 from rnnatlas.tasks.formal_languages import FormalLanguages
 from rnnatlas.zoo.build import build
 from rnnatlas.zoo.splits import SplitSettings
@@ -169,3 +170,12 @@ def make_zoo(folder):
 def tokens(spec):
     """The interface of RNNs that read and write tokens."""
     return Interface(Tokens(spec.input), Tokens(spec.output_size))
+
+
+def different_leaks(population):
+    """The same RNNs, with an α of its own for each hidden unit of leaky ones."""
+    weights = dict(population.weights)
+    for number, name in enumerate(population.spec.fixed):
+        own = np.random.default_rng(number).uniform(0.1, 1, weights[name].shape)
+        weights[name] = torch.from_numpy(own).to(weights[name])
+    return Population(population.spec, weights, population.interface)

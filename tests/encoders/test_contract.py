@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.made import tokens
+from tests.made import different_leaks, tokens
 
 from rnnatlas import encoders
 from rnnatlas.encoders import equivariant
@@ -27,6 +27,9 @@ SPECS = [
     RNNSpec(cell="gru", input=3, hidden=4, output=3),
     RNNSpec(cell="elman-tanh", input=3, hidden=5, output=4, bias=False),
     RNNSpec(cell="elman-relu", input=3, hidden=5, layers=2, output=4),
+    RNNSpec(cell="leaky-tanh", input=3, hidden=5, output=4, initial_state=True),
+    RNNSpec(cell="leaky-relu", input=3, hidden=5, layers=2, output=4),
+    RNNSpec(cell="lstm", input=3, hidden=4, output=4, initial_state=True),
 ]
 ENCODERS = pytest.mark.parametrize("name", sorted(encoders.registry))
 
@@ -48,7 +51,8 @@ def generators(count, seed=0):
 
 def some(spec=SPECS[0], count=5, seed=0):
     # as initialised, RNNs respond nearly alike: what encoders make of that needs double precision
-    return Population.initialise(spec, generators(count, seed)).to(dtype=torch.float64)
+    population = Population.initialise(spec, generators(count, seed)).to(dtype=torch.float64)
+    return different_leaks(population)
 
 
 def check_symmetries(encoder, population):
@@ -114,6 +118,15 @@ def test_every_parameter_gets_a_gradient(name):
     for parameter_name, parameter in encoder.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@ENCODERS
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_every_parameter_of_the_rnns_counts(name, spec):
+    encoder, population = make(name, spec), some(spec).requires_grad_()
+    encoder(population)[:, 0].sum().backward()
+    for parameter, weight in population.weights.items():
+        assert weight.grad.abs().sum() > 0, parameter
 
 
 @ENCODERS

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from tests.made import tokens
+from tests.made import different_leaks, tokens
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from rnnatlas.encoders.dws import DWS, DWSSettings, features
@@ -13,17 +13,20 @@ from rnnatlas.rnn import Population, RNNSpec, permute_hidden, random_permutation
 ELMAN = RNNSpec(cell="elman-tanh", input=2, hidden=4, layers=2, output=2)
 LSTM = RNNSpec(cell="lstm", input=2, hidden=4, layers=2, output=2)
 GRU = RNNSpec(cell="gru", input=2, hidden=4, layers=2, output=2)
+LEAKY = RNNSpec(cell="leaky-tanh", input=2, hidden=4, layers=2, output=2, initial_state=True)
 SPECS = [
     RNNSpec(cell="lstm", input=5, hidden=6, layers=2, output=4),
     RNNSpec(cell="gru", input=3, hidden=4, layers=4, output=3),
     RNNSpec(cell="elman-tanh", input=3, hidden=5, layers=3, bias=False),
     RNNSpec(cell="lstm", input=3, hidden=5, layers=2, output=3, bidirectional=True),
     RNNSpec(cell="gru", input=3, hidden=4, layers=2, bidirectional=True, head_bias=False),
+    RNNSpec(cell="leaky-tanh", input=3, hidden=4, layers=2, output=3, initial_state=True),
 ]
 
 
 def some(spec, count=5, seed=0):
-    return Population.initialise(spec, [torch.Generator().manual_seed(seed + i) for i in range(count)])
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+    return different_leaks(Population.initialise(spec, generators))
 
 
 def shallower(spec):
@@ -113,7 +116,7 @@ def inputs(spec, gates, channels, count):
 
 @pytest.mark.parametrize(
     "spec",
-    [shallower(ELMAN), ELMAN, shallower(LSTM), shallower(GRU), pytest.param(LSTM, marks=pytest.mark.slow)],
+    [ELMAN, *map(shallower, (ELMAN, LSTM, GRU, LEAKY)), pytest.param(LSTM, marks=pytest.mark.slow)],
     ids=str,
 )
 def test_the_layer_is_complete_between_any_two_tensors(spec):

@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from tests.made import different_leaks
 
 from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn import (
@@ -19,9 +20,9 @@ from rnnatlas.rnn import (
 )
 
 SPECS = [
-    RNNSpec(cell=cell, input=3, hidden=4, layers=layers, output=2, bidirectional=bidirectional, bias=bias)
+    RNNSpec(cell=cell, input=3, hidden=4, layers=layers, output=2, bias=bias, **options)
     for cell, bias in itertools.product(GATES, (True, False))
-    for layers, bidirectional in ((1, False), (2, True), (3, False))
+    for layers, options in ((1, {}), (2, {"bidirectional": True, "initial_state": True}), (3, {}))
 ]
 PAIRS = [
     pytest.param(spec, name, id=f"{spec.slug}-{name}")
@@ -29,7 +30,7 @@ PAIRS = [
     for name, symmetry in SYMMETRIES.items()
     if symmetry.applies(spec)
 ]
-FLIPS = {"lstm": (1, 1, -1, 1), "gru": (1, 1, -1), "elman-tanh": (-1,)}
+FLIPS = {"lstm": (1, 1, -1, 1), "gru": (1, 1, -1), "elman-tanh": (-1,), "leaky-tanh": (-1,)}
 """What a flip does to the rows of each gate."""
 
 
@@ -40,7 +41,8 @@ def generator(seed=0):
 def some(spec, count=5):
     population = Population.initialise(spec, [generator(i) for i in range(count)])
     # larger than as initialised, so that no non-linearity is nearly linear
-    return Population(spec, {name: 2 * weight.double() for name, weight in population.weights.items()})
+    weights = {name: 2 * weight.double() for name, weight in population.weights.items()}
+    return different_leaks(Population(spec, weights))
 
 
 def outputs(population):
@@ -140,6 +142,9 @@ def test_every_other_way_to_flip_a_unit_changes_outputs(cell):
         ("elman-relu", [-2], -0.5),
         ("elman-relu", [2], 1),
         ("elman-relu", [2], 2),
+        ("leaky-tanh", [2], 0.5),
+        ("leaky-relu", [-2], -0.5),
+        ("leaky-relu", [2], 1),
     ],
 )
 def test_other_ways_to_scale_a_unit_change_outputs(cell, rows, columns):
@@ -156,7 +161,8 @@ def test_no_other_small_change_leaves_outputs_as_they_are(cell, bidirectional):
     slopes = torch.func.jacrev(lambda vector: run(Population.unflatten(spec, vector), inputs)[0].flatten())
     slope = slopes(vector).flatten(1)
     sizes = torch.linalg.svdvals(slope / slope.norm(dim=0))
-    free = len(spec.suffixes) * spec.hidden * {"lstm": 4, "gru": 2, "elman-tanh": 1, "elman-relu": 2}[cell]
+    of_a_unit = {"lstm": 4, "gru": 2}.get(cell, 2 if spec.activation == "relu" else 1)
+    free = len(spec.suffixes) * spec.hidden * of_a_unit
     assert (sizes < 1e-12).sum() == free, "bias shifts, and scalings of relu units"
     assert (sizes > 1e-5).sum() == spec.parameters - free
 
@@ -190,7 +196,7 @@ def test_permutations_are_a_group(spec):
     assert torch.equal(permute_hidden(moved, two).flatten(), both.flatten())
 
 
-@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.cell != "elman-relu"], ids=lambda s: s.slug)
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.activation == "tanh"], ids=lambda s: s.slug)
 def test_flips_are_a_group_that_permutations_move(spec):
     population, signs, order = some(spec), signs_of(spec), random_permutations(spec, 5, generator(1))
     others = signs.flip(0)
@@ -203,7 +209,7 @@ def test_flips_are_a_group_that_permutations_move(spec):
     assert torch.equal(permute_hidden(flipped, order).flatten(), moved.flatten())
 
 
-@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.cell == "elman-relu"], ids=lambda s: s.slug)
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.activation == "relu"], ids=lambda s: s.slug)
 def test_scalings_are_a_group(spec):
     population = some(spec)
     scales = 2.0 ** signs_of(spec)  # powers of two are divided by exactly
@@ -217,8 +223,8 @@ def test_scalings_are_a_group(spec):
 def test_hidden_states_move_with_their_units(cell):
     spec = RNNSpec(cell=cell, input=3, hidden=4, layers=2, bidirectional=True)
     population, order = some(spec), random_permutations(spec, 5, generator(1))
-    factors = signs_of(spec) if cell != "elman-relu" else 2 ** signs_of(spec)
-    change = scale_units if cell == "elman-relu" else flip_signs
+    factors = signs_of(spec) if spec.activation == "tanh" else 2 ** signs_of(spec)
+    change = scale_units if spec.activation == "relu" else flip_signs
     forwards, backwards = outputs(population).chunk(2, -1)
     for states, layer in ((forwards, 2), (backwards, 3)):
         here = slice(0, 4) if layer == 2 else slice(4, 8)

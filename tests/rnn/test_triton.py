@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnnatlas.errors import RNNAtlasError
-from rnnatlas.rnn import GATES, Population, RNNSpec, run
+from rnnatlas.rnn import Population, RNNSpec, run
 from rnnatlas.rnn.backends import eager, native, triton
 from rnnatlas.rnn.running import _backend
 
@@ -72,7 +72,7 @@ SHAPES = [
 
 @needs_triton
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "-".join(map(str, shape[:-1])))
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", triton.CELLS)
 def test_equals_eager_in_float64(cell, shape):
     hidden, layers, bidirectional, bias, count, batch, time, shared, carried, asked = shape
     spec = RNNSpec(
@@ -83,6 +83,7 @@ def test_equals_eager_in_float64(cell, shape):
         output=None if hidden == 16 else 2,
         bidirectional=bidirectional,
         bias=bias,
+        initial_state=not carried,
     )
     torch.manual_seed(0)
     population = population_of(spec, count)
@@ -131,7 +132,7 @@ def test_memory_layouts():
 
 
 @needs_triton
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", triton.CELLS)
 def test_extreme_numbers(cell):
     """Activations end where torch's do, and NaN stays in its own sequence."""
     spec = RNNSpec(cell=cell, input=1, hidden=3, output=None)
@@ -155,7 +156,7 @@ def test_tanh():
 
 
 @needs_triton
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", triton.CELLS)
 def test_second_derivatives_are_refused_rather_than_wrong(cell):
     population = population_of(RNNSpec(cell=cell, input=2, hidden=5, output=3), 2).requires_grad_()
     inputs = torch.randn(2, 3, 3, 2).to(DEVICE).requires_grad_()

@@ -46,10 +46,10 @@ def test_runs_have_initialisations_of_their_own():
     assert not torch.equal(initialise(chunk(0, seed=8)).flatten()[0], flat[0])
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_training_is_torchs_adamw_on_a_torch_module(layers):
-    """One run of a chunk against `nn.LSTM`, `AdamW` and the strings drawn one by one."""
-    settings = dataclasses.replace(SETTINGS, layers=layers)
+@pytest.mark.parametrize(("cell", "layers"), [("lstm", 1), ("lstm", 2), ("leaky-tanh", 1)])
+def test_training_is_torchs_adamw_on_a_torch_module(cell, layers):
+    """One run of a chunk against a module, `AdamW` and the strings drawn one by one."""
+    settings = dataclasses.replace(SETTINGS, cell=cell, layers=layers)
     both = chunk(2, 5, settings=settings)
     snapshots = dict(train(both))
     alone = chunk(5, settings=settings)
@@ -69,6 +69,12 @@ def test_training_is_torchs_adamw_on_a_torch_module(layers):
             expected = Population.from_modules([module]).flatten()[0]
             assert torch.allclose(snapshots[step + 1].flatten()[1], expected, atol=1e-4)
     assert torch.equal(snapshots[0].flatten(), initialise(both).flatten())
+
+
+def test_training_leaves_alpha_as_it_was():
+    settings = dataclasses.replace(SETTINGS, cell="leaky-relu", weight_decay=0.1)
+    first, *_, last = (population.weights for _, population in train(chunk(0, 1, settings=settings)))
+    assert [name for name in first if torch.equal(first[name], last[name])] == ["alpha_l0"]
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -141,6 +141,8 @@ def _entries(population: Population, part: Part) -> Tensor:
             candidate = weights[f"bias_hh_{suffix}"].unflatten(1, gates)[:, spec.gates.index("n") :]
             own = torch.cat([own, candidate], 1)
         return own.movedim(1, -1)
+    if part.kind in spec.vectors:
+        return weights[f"{part.kind}_{suffix}"].unsqueeze(-1)
     if part.kind == "recurrent":
         return weights[f"weight_hh_{suffix}"].unflatten(1, gates).movedim(1, -1)
     weight = weights[f"weight_ih_{suffix}"].unflatten(1, gates).movedim(1, -1)

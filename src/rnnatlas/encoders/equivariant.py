@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
     Args:
         kind: "recurrent", "bias", "input" (weights of the first layer that read inputs), "below" (those of
-            other layers, which read the layer below), "head" or "head bias".
+            other layers, which read the layer below), one of `RNNSpec.vectors`, "head" or "head bias".
         axes: Names of the axes. Dimensions of one name are reordered together.
         layer: Layer of the RNN; the head comes after the last.
         direction: Direction of the RNN that uses the tensor; 1 reads backwards.
@@ -73,6 +73,7 @@ def parts(spec: RNNSpec) -> list[Part]:
                 found += [Part("below", (own, below[source]), layer, to, source) for source in directions]
             if spec.bias:
                 found.append(Part("bias", (own,), layer, to, to))
+            found += [Part(kind, (own,), layer, to, to) for kind in spec.vectors]
     if spec.output is not None:
         top = spec.layers
         found += [Part("head", ("output", f"hidden {top - 1} {way}"), top, 0, way) for way in directions]

@@ -73,6 +73,8 @@ def _reordered(system: System) -> System:
 def rows(population: Population) -> list[Float[Tensor, "rnn row column"]]:
     """Rows of each layer and direction (inputs, recurrent, bias), then of the head (weights, bias).
 
+    What there is one of a unit, α and initial states, stands in the row of each of its gates.
+
     Args:
         population: RNNs with canonical biases, of which `bias_hh` is read for GRUs alone.
     """
@@ -82,6 +84,8 @@ def rows(population: Population) -> list[Float[Tensor, "rnn row column"]]:
     for suffix in spec.suffixes:
         columns = [weights[f"{kind}_{suffix}"] for kind in ("weight_ih", "weight_hh")]
         columns += [weights[f"{kind}_{suffix}"].unsqueeze(2) for kind in biases if spec.bias]
+        gates = len(spec.gates)
+        columns += [weights[f"{kind}_{suffix}"].repeat(1, gates).unsqueeze(2) for kind in spec.vectors]
         matrices.append(torch.cat(columns, 2))
     if spec.output is not None:
         columns = [weights["head.weight"]]

@@ -37,10 +37,10 @@ class Statistics(Encoder):
     """Embeds an RNN by summary statistics of its weights.
 
     Mean, standard deviation and five quantiles of each gate's input weights, recurrent weights and bias
-    in each layer, and of the head, go through an MLP (Herrmann et al. 2024, section 3, layer-wise
-    statistics; features after Unterthiner et al. 2020). Each feature is standardised by its mean and
-    standard deviation over the training snapshots; a feature is the same however hidden units are ordered,
-    so that breaks no symmetry.
+    in each layer, of α and initial states where there are such, and of the head, go through an MLP (Herrmann
+    et al. 2024, section 3, layer-wise statistics; features after Unterthiner et al. 2020). Each feature is
+    standardised by its mean and standard deviation over the training snapshots; a feature is the same
+    however hidden units are ordered, so that breaks no symmetry.
     """
 
     Settings = StatisticsSettings
@@ -93,6 +93,7 @@ def _vectors(population: Population) -> list[Float[Tensor, "rnn gate weight"]]:
         vectors += [weights[name].unflatten(1, gates).flatten(2) for name in names if name in weights]
         if spec.bias and spec.cell == "gru":  # the candidate gate alone keeps its second bias
             vectors.append(weights[f"bias_hh_{suffix}"].unflatten(1, gates)[:, -1:])
+        vectors += [weights[f"{kind}_{suffix}"].unsqueeze(1) for kind in spec.vectors]
     return vectors + [weights[name].flatten(1).unsqueeze(1) for name in weights if name.startswith("head.")]
 
 

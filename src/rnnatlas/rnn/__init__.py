@@ -2,7 +2,8 @@
 
 from rnnatlas.rnn.blackbox import BlackBox
 from rnnatlas.rnn.mixed import Mixed, groups, populations
-from rnnatlas.rnn.population import Population, RecurrentNetwork
+from rnnatlas.rnn.modules import RecurrentNetwork
+from rnnatlas.rnn.population import Population
 from rnnatlas.rnn.recognise import FoundRNN, find_rnn, find_rnns
 from rnnatlas.rnn.running import State, backend
 from rnnatlas.rnn.signals import Interface, Signal, Tokens, Values

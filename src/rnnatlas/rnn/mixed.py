@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rnnatlas.errors import RNNSpecMismatch
-from rnnatlas.rnn.population import Population, read_module
+from rnnatlas.rnn.modules import read_module
+from rnnatlas.rnn.population import Population
 from rnnatlas.rnn.signals import Interface
 from rnnatlas.rnn.spec import RNNSpec
 from rnnatlas.rnn.system import Index, System, positions

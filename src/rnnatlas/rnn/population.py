@@ -9,10 +9,14 @@ from torch import Tensor, nn
 
 from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn import running
+from rnnatlas.rnn.modules import RecurrentNetwork, read_module
 from rnnatlas.rnn.recognise import find_rnn
 from rnnatlas.rnn.signals import Interface
 from rnnatlas.rnn.spec import RNNSpec
 from rnnatlas.rnn.system import Index, positions
+
+ALPHA = 0.2
+"""α of new leaky RNNs: a time step of 20 ms over a time constant of 100 ms (Yang et al. 2019)."""
 
 
 class Population:
@@ -91,6 +95,8 @@ class Population:
     def initialise(cls, spec: RNNSpec, generators: Sequence[torch.Generator]) -> "Population":
         """Draws RNNs as torch initialises its modules, each from its own generator.
 
+        Learned initial states are drawn like weights; α of leaky RNNs is `ALPHA`.
+
         Args:
             spec: The architecture.
             generators: One an RNN; an RNN's weights depend on its own generator alone.
@@ -99,6 +105,9 @@ class Population:
         rows: dict[str, list[Tensor]] = {name: [] for name in spec.shapes}
         for generator in generators:
             for name, shape in spec.shapes.items():
+                if name in spec.fixed:
+                    rows[name].append(torch.full(shape, ALPHA))
+                    continue
                 bound = head if name.startswith("head.") else recurrent
                 rows[name].append(torch.empty(shape).uniform_(-bound, bound, generator=generator))
         return cls(spec, {name: torch.stack(tensors) for name, tensors in rows.items()})
@@ -126,12 +135,15 @@ class Population:
         Args:
             state_dicts: One an RNN; parameter names may carry any prefix.
             spec: The architecture, where known. Needed for relu Elman networks, which a state_dict does
-                not tell from tanh.
+                not tell from tanh, and for leaky RNNs and learned initial states, whose names should be
+                those of `spec.shapes`, as `state_dicts` and `to_modules` give them.
 
         Raises:
             CheckpointError: A state_dict holds no RNN, several, or a head that is not clear.
             RNNSpecMismatch: Architectures differ from one another or from `spec`.
         """
+        if spec is not None and spec.vectors:
+            return cls._stack([(spec, _named(state_dict, spec)) for state_dict in state_dicts])
         cell = spec.cell if spec is not None else None
         found = [find_rnn(state_dict, cell=cell) for state_dict in state_dicts]
         population = cls._stack([(rnn.spec, rnn.weights) for rnn in found])
@@ -156,7 +168,7 @@ class Population:
         """One state_dict an RNN, with the names of `spec.shapes`."""
         return [{name: stacked[i] for name, stacked in self.weights.items()} for i in range(len(self))]
 
-    def to_modules(self) -> "list[RecurrentNetwork]":
+    def to_modules(self) -> list[RecurrentNetwork]:
         """One torch module an RNN, with copies of the weights."""
         modules = []
         for state_dict in self.state_dicts():
@@ -248,87 +260,20 @@ class Population:
         return self
 
     def parameters(self) -> list[Tensor]:
-        """The stacked weights, for an optimiser."""
-        return list(self.weights.values())
+        """The stacked weights for an optimiser: all but those that are `spec.fixed`."""
+        fixed = self.spec.fixed
+        return [weight for name, weight in self.weights.items() if name not in fixed]
 
     def _map(self, function: Any) -> "Population":
         weights = {name: function(weight) for name, weight in self.weights.items()}
         return Population(self.spec, weights, self.interface)
 
 
-class RecurrentNetwork(nn.Module):
-    """One RNN of a `RNNSpec` as a torch module: `rnn`, batch first, and `head` where the spec has one."""
-
-    def __init__(self, spec: RNNSpec):
-        super().__init__()
-        kind = {"lstm": nn.LSTM, "gru": nn.GRU}.get(spec.cell, nn.RNN)
-        options: dict[str, Any] = {"nonlinearity": spec.cell.removeprefix("elman-")} if kind is nn.RNN else {}
-        self.rnn = kind(
-            spec.input,
-            spec.hidden,
-            spec.layers,
-            bias=spec.bias,
-            batch_first=True,
-            bidirectional=spec.bidirectional,
-            **options,
-        )
-        self.head = None
-        if spec.output is not None:
-            self.head = nn.Linear(spec.hidden * spec.directions, spec.output, bias=spec.head_bias)
-
-    def forward(self, inputs: Float[Tensor, "batch time input"], state: Any = None) -> tuple[Tensor, Any]:
-        """Outputs [batch, time, output] and the last state, as `torch.nn.LSTM` gives it."""
-        hidden, state = self.rnn(inputs, state)
-        return (hidden if self.head is None else self.head(hidden)), state
-
-
-def read_module(module: nn.Module | tuple[nn.Module, nn.Linear]) -> tuple[RNNSpec, dict[str, Tensor]]:
-    """The architecture and the weights, which stay connected to the module's parameters."""
-    if isinstance(module, tuple):
-        rnn, head = module
-        if not isinstance(rnn, nn.RNNBase) or not isinstance(head, nn.Linear):
-            raise RNNSpecMismatch(
-                "a pair should be (nn.LSTM, GRU or RNN, nn.Linear), "
-                f"found ({type(rnn).__name__}, {type(head).__name__})"
-            )
-    elif isinstance(module, nn.Module):
-        rnn, head = _parts(module)
-    else:
+def _named(state_dict: Mapping[str, Tensor], spec: RNNSpec) -> dict[str, Tensor]:
+    """The parameters of an RNN that torch has no module for, from those of a `RecurrentNetwork` too."""
+    weights = {name.removeprefix("rnn."): tensor for name, tensor in state_dict.items()}
+    if set(weights) != set(spec.shapes):
         raise RNNSpecMismatch(
-            "expected torch modules that hold an nn.LSTM, nn.GRU or nn.RNN, or pairs (RNN, linear head), "
-            f"found {type(module).__name__}"
+            f"the parameters of {spec} should be {', '.join(spec.shapes)}, found {', '.join(state_dict)}"
         )
-    if getattr(rnn, "proj_size", 0):
-        raise RNNSpecMismatch(f"LSTMs with a projection are not supported, found proj_size={rnn.proj_size}")
-    cell = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "elman-tanh", "RNN_RELU": "elman-relu"}[rnn.mode]
-    spec = RNNSpec(
-        cell=cell,
-        input=rnn.input_size,
-        hidden=rnn.hidden_size,
-        layers=rnn.num_layers,
-        output=None if head is None else head.out_features,
-        bidirectional=rnn.bidirectional,
-        bias=rnn.bias,
-        head_bias=head is None or head.bias is not None,
-    )
-    weights: dict[str, Tensor] = dict(rnn.named_parameters())
-    if head is not None:
-        weights |= {f"head.{name}": parameter for name, parameter in head.named_parameters()}
-    return spec, {name: weights[name] for name in spec.shapes}
-
-
-def _parts(module: nn.Module) -> tuple[nn.RNNBase, nn.Linear | None]:
-    rnns = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
-    if len(rnns) != 1:
-        raise RNNSpecMismatch(
-            f"expected a module that holds one nn.LSTM, nn.GRU or nn.RNN, found {len(rnns)} in "
-            f"{type(module).__name__}; pass the recurrent modules themselves"
-        )
-    width = rnns[0].hidden_size * (2 if rnns[0].bidirectional else 1)
-    heads = [part for part in module.modules() if isinstance(part, nn.Linear) and part.in_features == width]
-    if len(heads) > 1:
-        raise RNNSpecMismatch(
-            f"{type(module).__name__} holds {len(heads)} linear layers that fit behind its RNN; "
-            "pass a pair (RNN, linear head) instead"
-        )
-    return rnns[0], heads[0] if heads else None
+    return weights

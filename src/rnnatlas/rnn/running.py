@@ -88,7 +88,7 @@ def _check(population: Stacked, inputs: Tensor, state: State | None, shared: boo
     if state is None:
         return
     shape = (spec.layers * spec.directions, len(population), batch, spec.hidden)
-    parts = 2 if spec.cell == "lstm" else 1
+    parts = len(spec.state)
     if len(state) != parts or any(tuple(part.shape) != shape for part in state):
         raise RNNSpecMismatch(
             f"the state of {len(population)} RNNs {spec} should be {parts} of shape {list(shape)}, "

@@ -1,6 +1,7 @@
-"""What may be done to an RNN's weights without changing what it computes from a zero initial state.
+"""What may be done to an RNN's weights without changing what it computes from its initial state.
 
-Outputs stay as they are. Hidden states move along; they are the outputs of RNNs without a head.
+Outputs stay as they are. Hidden states move along, learned initial ones among them; they are the outputs of
+RNNs without a head.
 `docs/decisions/0011-symmetries.md` says why these hold.
 """
 
@@ -16,8 +17,8 @@ from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn.population import Population
 from rnnatlas.rnn.spec import RNNSpec
 
-CANDIDATE = {"lstm": "g", "gru": "n", "elman-tanh": "h", "elman-relu": "h"}
-"""The gate of each cell whose sign is the state's; the others are sigmoids, which say how much."""
+CANDIDATE = {"lstm": "g", "gru": "n"}
+"""The gate whose sign is the state's; the others are sigmoids, which say how much. Elsewhere it is "h"."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,8 @@ class Symmetry:
 def permute_hidden(population: Population, permutations: Int[Tensor, "rnn layer hidden"]) -> Population:
     """Reorders hidden units: new unit i of a layer is its old unit `permutations[…, i]`.
 
-    Rows of every gate move together with the columns of all that read the layer.
+    Rows of every gate move together with the columns of all that read the layer, and with what else there
+    is of a unit: its α, its initial state.
 
     Args:
         population: The RNNs.
@@ -49,6 +51,8 @@ def permute_hidden(population: Population, permutations: Int[Tensor, "rnn layer 
         rows = (order[:, layer].unsqueeze(1) + gates).flatten(1)
         for name in _rows(spec, suffix):
             weights[name] = _take_rows(weights[name], rows)
+        for kind in spec.vectors:
+            weights[f"{kind}_{suffix}"] = weights[f"{kind}_{suffix}"].gather(1, order[:, layer])
     for name, layers in _columns(spec):
         read = order[:, layers]
         offsets = torch.arange(read.shape[1], device=population.device).view(-1, 1) * spec.hidden
@@ -149,9 +153,9 @@ def _scaled(population: Population, generator: torch.Generator | None) -> Popula
 
 SYMMETRIES = {
     "hidden-permutation": Symmetry(applies=lambda spec: True, change=_permuted),
-    "sign-flip": Symmetry(applies=lambda spec: spec.cell != "elman-relu", change=_flipped),
+    "sign-flip": Symmetry(applies=lambda spec: spec.activation == "tanh", change=_flipped),
     "bias-shift": Symmetry(applies=lambda spec: spec.bias, change=_shifted),
-    "relu-scaling": Symmetry(applies=lambda spec: spec.cell == "elman-relu", change=_scaled),
+    "relu-scaling": Symmetry(applies=lambda spec: spec.activation == "relu", change=_scaled),
 }
 """Every symmetry that RNNs of some architecture have."""
 
@@ -178,7 +182,8 @@ def _summed(spec: RNNSpec) -> int:
 
 def _rows(spec: RNNSpec, suffix: str) -> list[str]:
     """Parameters whose rows are the gates of a layer's units."""
-    return [name for name in spec.shapes if name.endswith(f"_{suffix}")]
+    kinds = ("weight_ih", "weight_hh") + (("bias_ih", "bias_hh") if spec.bias else ())
+    return [f"{kind}_{suffix}" for kind in kinds]
 
 
 def _columns(spec: RNNSpec) -> Iterator[tuple[str, slice]]:
@@ -204,16 +209,18 @@ def _take_rows(
 
 
 def _rescale(population: Population, rows: Tensor, columns: Tensor) -> Population:
-    """Multiplies the candidate gate's rows, and all columns that read the units."""
+    """Multiplies the candidate gate's rows and initial states, and all columns that read the units."""
     spec, weights = population.spec, dict(population.weights)
     rows, columns = rows.to(population.device), columns.to(population.device)
-    candidate = spec.gates.index(CANDIDATE[spec.cell])
+    candidate = spec.gates.index(CANDIDATE.get(spec.cell, "h"))
     for layer, suffix in enumerate(spec.suffixes):
         factors = torch.ones(len(population), len(spec.gates), spec.hidden).to(rows)
         factors[:, candidate] = rows[:, layer]
         for name in _rows(spec, suffix):
             weight = weights[name]
             weights[name] = weight * factors.flatten(1).view(*weight.shape[:2], *[1] * (weight.ndim - 2))
+        for kind in set(spec.vectors) - {"alpha"}:
+            weights[f"{kind}_{suffix}"] = weights[f"{kind}_{suffix}"] * rows[:, layer]
     for name, layers in _columns(spec):
         weights[name] = weights[name] * columns[:, layers].flatten(1).unsqueeze(1)
     return Population(spec, weights)

@@ -282,6 +282,7 @@ def _readme(card: Mapping[str, Any], specs: Sequence[RNNSpec]) -> str:
         f"---\n{header}---\n\n# A zoo of RNNs\n\n"
         f"RNNs {what}, kept by rnnatlas {card['rnnatlas']}.\n\n{counts}\n\n"
         "One row is one snapshot. `weights` holds its parameters in the order of torch's state_dict,\n"
-        "the head last. Open it with `rnnatlas.Zoo.open(path)` or `datasets.load_dataset(path)`.\n\n"
+        "α and initial states after a layer's others, the head last. Open it with\n"
+        "`rnnatlas.Zoo.open(path)` or `datasets.load_dataset(path)`.\n\n"
         f"```yaml\n{how}```\n"
     )

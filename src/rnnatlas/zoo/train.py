@@ -55,7 +55,8 @@ class ZooSettings:
 
     Args:
         runs: RNNs, each trained once from its own initialisation.
-        cell: "lstm", "gru", "elman-tanh" or "elman-relu", or a list from which each run draws one.
+        cell: "lstm", "gru", "elman-tanh", "elman-relu", "leaky-tanh" or "leaky-relu", or a list from which
+            each run draws one.
         hidden: Hidden units a layer: a number, or a list or a range from which each run draws one.
         layers: Stacked layers: a number, a list or a range.
         architectures: Architectures of which each run draws one; none where `cell`, `hidden` and `layers`
@@ -193,7 +194,9 @@ def train(
         device: "cpu" or "cuda".
     """
     settings = chunk.settings
-    population = initialise(chunk).to(device).requires_grad_()
+    population = initialise(chunk).to(device)
+    for weight in population.parameters():
+        weight.requires_grad_()
     update = _Update(chunk, population)
     step_on = _CapturedUpdate(update, population.device) if device == "cuda" else update
     batches = chunk.task.batches(chunk.instances, settings.batch, chunk.streams("batches"))

@@ -52,14 +52,21 @@ def step(
 def _cell(
     population: Stacked, suffix: str, projected: Tensor, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """The next (h, c) or (h,), all [rnn, batch, …]; equations as in torch.nn.LSTM, GRU and RNN."""
-    weight, cell, h = population.weights[f"weight_hh_{suffix}"], population.spec.cell, state[0]
+    """The next (h, c) or (h,), all [rnn, batch, …]; equations as in torch.nn.LSTM, GRU and RNN.
+
+    Leaky cells go from h the share α of the way to what an RNN without a leak would go to.
+    """
+    spec = population.spec
+    weight, cell, h = population.weights[f"weight_hh_{suffix}"], spec.cell, state[0]
     if cell == "gru":
         return (gru(projected, _linear(h, weight, population.weights.get(f"bias_hh_{suffix}")), h),)
     gates = torch.baddbmm(projected, h, weight.mT)
     if cell == "lstm":
         return lstm(gates, state[1])
-    return (torch.tanh(gates) if cell == "elman-tanh" else torch.relu(gates),)
+    candidate = torch.tanh(gates) if spec.activation == "tanh" else torch.relu(gates)
+    if "alpha" in spec.vectors:
+        return (torch.lerp(h, candidate, population.weights[f"alpha_{suffix}"].unsqueeze(1)),)
+    return (candidate,)
 
 
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,13 +134,17 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _unstack(population: Stacked, batch: int, state: tuple[Tensor, ...] | None) -> list[tuple[Tensor, ...]]:
-    """The state by layer and direction; zeros where there is none."""
-    spec = population.spec
+    """The state by layer and direction; where there is none, a learned one or zeros."""
+    spec, weights = population.spec, population.weights
     if state is not None:
         return list(zip(*(part.unbind(0) for part in state), strict=True))
-    weight = population.weights[f"weight_hh_{spec.suffixes[0]}"]
-    zeros = weight.new_zeros(len(population), batch, spec.hidden)
-    return [(zeros, zeros) if spec.cell == "lstm" else (zeros,) for _ in spec.suffixes]
+    if spec.initial_state:
+        return [
+            tuple(weights[f"{part}0_{suffix}"].unsqueeze(1).expand(-1, batch, -1) for part in spec.state)
+            for suffix in spec.suffixes
+        ]
+    zeros = weights[f"weight_hh_{spec.suffixes[0]}"].new_zeros(len(population), batch, spec.hidden)
+    return [(zeros,) * len(spec.state) for _ in spec.suffixes]
 
 
 def _stack(layers: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -17,13 +17,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rnnatlas.rnn.spec import GATES, RNNSpec
+from rnnatlas.rnn.spec import RNNSpec
 
 Part = Tensor | None
 Starts = tuple[Tensor, Part, Part]  # inputs, h, c
 
 _FOLDER = Path(__file__).parent / "cpp"
-_CELLS = {cell: number for number, cell in enumerate(GATES)}
+CELLS = {"lstm": 0, "gru": 1, "elman-tanh": 2, "elman-relu": 3}
+"""Cells that there are kernels for, each with its number in cpp."""
 
 
 def library() -> ctypes.CDLL | str:
@@ -215,7 +216,7 @@ def _layout(spec: RNNSpec) -> _Layout:
     positions = {name: position for position, name in enumerate(spec.shapes)}
     weights = tuple(positions.get(name) for name in (*names, "head.weight", "head.bias"))
     sizes = (spec.input, spec.hidden, spec.layers, spec.output or 0)
-    return _Layout(_CELLS[spec.cell], sizes, weights, struct.Struct(f"={_HEADER + 3 * len(weights)}q"))
+    return _Layout(CELLS[spec.cell], sizes, weights, struct.Struct(f"={_HEADER + 3 * len(weights)}q"))
 
 
 @functools.lru_cache

@@ -4,6 +4,7 @@
 `docs/decisions/0003-cpu-backend.md` has the reasons.
 """
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ def applies(population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | Non
     """Whether the kernels can run this; what they cannot, `eager` can."""
     tensors = (inputs, *(state or ()), *population.weights.values())
     return (
-        population.spec.layers <= _MOST_LAYERS
+        population.spec.cell in kernels.CELLS
+        and population.spec.layers <= _MOST_LAYERS
         and all(tensor.dtype is torch.float32 and tensor.is_cpu for tensor in tensors)
         and not traced()
     )
@@ -31,24 +33,39 @@ def run(
     population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """`rnnatlas.rnn.running` on inputs that are known to fit."""
-    if population.spec.bidirectional:
-        return _both_ways(population, inputs, state)
-    return _one_way(population.spec, False, tuple(population.weights.values()), inputs, state)
+    spec, weights, state = _from_a_state(population, inputs.shape[-3], state)
+    if spec.bidirectional:
+        signal, end = _both_ways(spec, weights, inputs, state)
+        return eager._head(population, signal), end
+    return _one_way(spec, False, weights, inputs, state)
 
 
 def step(
     population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """`rnnatlas.rnn.running.step` on inputs that are known to fit."""
-    return _one_way(population.spec, True, tuple(population.weights.values()), inputs, state)
+    spec, weights, state = _from_a_state(population, inputs.shape[-2], state)
+    return _one_way(spec, True, weights, inputs, state)
+
+
+def _from_a_state(
+    population: Stacked, batch: int, state: tuple[Tensor, ...] | None
+) -> tuple[RNNSpec, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """Spec and weights without learned initial states, which are to the kernels a state as any other."""
+    spec, weights = population.spec, population.weights
+    if not spec.initial_state:
+        return spec, tuple(weights.values()), state
+    if state is None:
+        state = eager._stack(eager._unstack(population, batch, None))
+    spec = dataclasses.replace(spec, initial_state=False)
+    return spec, tuple(weights[name] for name in spec.shapes), state
 
 
 def _both_ways(
-    population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | None
+    spec: RNNSpec, weights: tuple[Tensor, ...], inputs: Tensor, state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Each layer and direction is an RNN of its own, which reads the sequences or their mirror images."""
-    spec, signal, ends = population.spec, inputs, []
-    weights = tuple(population.weights.values())
+    signal, ends = inputs, []
     each = 4 if spec.bias else 2
     for layer in range(spec.layers):
         size = 2 * spec.hidden if layer else spec.input
@@ -62,7 +79,7 @@ def _both_ways(
             both.append(hidden.flip(-2) if backwards else hidden)
             ends.append(end)
         signal = torch.cat(both, -1)
-    return eager._head(population, signal), tuple(torch.cat(part) for part in zip(*ends, strict=True))
+    return signal, tuple(torch.cat(part) for part in zip(*ends, strict=True))
 
 
 def _one_way(

@@ -19,6 +19,9 @@ from rnnatlas.rnn.tracing import first_derivatives_only, traced
 Part = Tensor | None
 Arguments = Any  # projected, weight_hh, GRUs' bias of n, h, LSTMs' c; None where a cell has no such thing
 
+CELLS = ("lstm", "gru", "elman-tanh", "elman-relu")
+"""Cells that there are kernels for."""
+
 _LARGEST = 64  # hidden units; an LSTM's 4 × 64 × 64 recurrent weights take 64 KiB of shared memory
 _ROWS = 16  # sequences a program: the least that Triton's products take
 _OLDEST = (8, 0)  # compute capability; older ones have less shared memory
@@ -34,7 +37,8 @@ def applies(population: Stacked, inputs: Tensor, state: tuple[Tensor, ...] | Non
     """Whether the kernels can run this; what they cannot, `eager` can."""
     tensors = (inputs, *(state or ()), *population.weights.values())
     return (
-        population.spec.hidden <= _LARGEST
+        population.spec.cell in CELLS
+        and population.spec.hidden <= _LARGEST
         and len(population) > 0
         and all(tensor.dtype is torch.float32 and tensor.is_cuda for tensor in tensors)
         and installed()
