@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.progress import Progress, track
 from torch.nn.functional import cross_entropy
 
+from rnnatlas.executors.base import limited
 from rnnatlas.rnn import Population
 from rnnatlas.tasks.base import Instance
 from rnnatlas.tasks.tiled_mnist import PIXELS, TiledMNIST
-from rnnatlas.zoo.train import Chunk, ZooSettings, initialise, one_thread, train
+from rnnatlas.zoo.train import Chunk, ZooSettings, initialise, train
 
 STDERR = Console(stderr=True)
 
@@ -45,7 +46,7 @@ def main() -> None:
     task.prepare(chosen.data, progress=True)
     settings = ZooSettings(snapshots=(chosen.steps,))
     every = Chunk(task, settings, chosen.seed, range(chosen.rnns), ["train"] * chosen.rnns)
-    with one_thread():
+    with limited(1):
         with Progress(console=STDERR) as bar:
             updates = bar.add_task("as zoos do", total=chosen.rnns * chosen.steps)
             [(_, ours)] = train(every, lambda done: bar.advance(updates, done))

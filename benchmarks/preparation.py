@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from rnnatlas.benchmarks.base import shown, take_turns
+from rnnatlas.executors.base import limited
 from rnnatlas.tasks.digits import Digits
 from rnnatlas.tasks.tiled_mnist import TiledMNIST
-from rnnatlas.zoo.train import Chunk, ZooSettings, one_thread, train
+from rnnatlas.zoo.train import Chunk, ZooSettings, train
 
 
 class Noise(TiledMNIST):
@@ -43,7 +44,7 @@ def main() -> None:
         batch = next(batches)
         return task._show(batch.images[batch.chosen], batch.grid)
 
-    with one_thread():
+    with limited(1):
         next(steps)
         found = take_turns({"step": lambda: next(steps), "preparation": prepare}, chosen.seconds)
     for name, seconds in found.items():

@@ -13,7 +13,7 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys(
     os.environ.update(OMP_WAIT_POLICY="PASSIVE", KMP_BLOCKTIME="0")
 
 if TYPE_CHECKING:
-    from rnnatlas import emulation, encoders, properties, tasks, zoo
+    from rnnatlas import emulation, encoders, importers, properties, tasks, zoo
     from rnnatlas.atlas.embed import embed
     from rnnatlas.atlas.index import Atlas
     from rnnatlas.evaluation.model import Model, load, train
@@ -70,6 +70,7 @@ __all__ = [
     "embed",
     "emulation",
     "encoders",
+    "importers",
     "load",
     "properties",
     "register",

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from rnnatlas.errors import SettingsError, UnknownName
+from rnnatlas.errors import SettingsError, UnknownName, reason
 
 PLUGINS = "RNNATLAS_PLUGINS"
 """Environment variable with modules that register parts, separated by commas; child processes inherit it."""
@@ -130,6 +130,10 @@ def register(part: type, name: str | None = None) -> type:
         module, _, attribute = (registry.base or "").partition(":")
         base = getattr(sys.modules.get(module), attribute, None)  # which who subclasses it has imported
         if base is not None and isinstance(part, type) and issubclass(part, base):
+            if missing := sorted(getattr(part, "__abstractmethods__", ())):
+                raise SettingsError(
+                    f"{part.__name__} lacks {', '.join(missing)}, which every {registry.kind} has"
+                )
             chosen = name or getattr(part, "name", None)
             if not isinstance(chosen, str):
                 raise SettingsError(
@@ -155,11 +159,11 @@ def load_plugin(module: str) -> None:
         sys.path.insert(0, str(Path.cwd()))
     try:
         importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # whatever somebody's module may raise
         raise SettingsError(
-            f"the plugin {module} cannot be imported ({error}); give the name of a module, such as my_tasks "
-            "for my_tasks.py in this folder"
-        ) from None
+            f"the plugin {module} cannot be imported ({type(error).__name__}: {reason(error)}); give the "
+            "name of a module that can, such as my_tasks for my_tasks.py in this folder"
+        ) from error
     known = list(filter(None, os.environ.get(PLUGINS, "").split(",")))
     if module not in known:
         os.environ[PLUGINS] = ",".join([*known, module])

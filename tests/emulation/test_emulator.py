@@ -5,9 +5,9 @@ from torch.nn.functional import one_hot
 from rnnatlas.emulation.emulation import Emulation
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders.base import EMBED
+from rnnatlas.executors.base import limited
 from rnnatlas.rnn import Interface, Tokens, Values, sample
 from rnnatlas.rnn.backends import kernels
-from rnnatlas.zoo.train import one_thread
 
 TOKENS = Interface(Tokens(6), Tokens(6))
 
@@ -92,7 +92,7 @@ def test_the_published_size():
 @pytest.mark.skipif(isinstance(kernels.library(), str), reason="no compiled backend")
 def test_on_one_thread_the_compiled_backend_gives_what_torchs_lstm_gives(emulator):
     projected = torch.randn(6, 4, 12, requires_grad=True)
-    with one_thread():  # on several torch's own loop is the faster one
+    with limited(1):  # on several torch's own loop is the faster one
         outputs, state = emulator._hidden(projected, None)
     assert "_RunBackward" in {node.name() for node in _nodes(outputs.grad_fn)}
     expected, end = emulator.lstm(projected)

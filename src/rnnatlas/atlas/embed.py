@@ -15,9 +15,9 @@ from rnnatlas.atlas.index import Atlas, with_places
 from rnnatlas.atlas.layouts import place
 from rnnatlas.atlas.sources import FileRNNs, names, read_files, sort
 from rnnatlas.emulation.data import accepted
-from rnnatlas.errors import AtlasFormatError, CheckpointError
+from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
-from rnnatlas.rnn import System, Tokens, populations
+from rnnatlas.rnn import System, Tokens, groups
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
@@ -74,7 +74,7 @@ def embed(
     zoos, files = sort(paths)
     tables, left_out = [], []
     for zoo, name in zip(zoos, names(zoos), strict=True):
-        snapshots, reasons = accepted(model.encoder, zoo.snapshots())
+        snapshots, reasons = accepted(model.encoder, zoo, zoo.snapshots())
         diverged = len(zoo) - zoo.snapshots().num_rows
         left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
         left_out += [f"{zoo.path}: {reason}" for reason in reasons]
@@ -84,7 +84,9 @@ def embed(
         tables.append(_from_files(model, from_files))
         left_out += from_files.left_out
     if systems:
-        tables.append(_from_systems(model, systems))
+        from_systems, reasons = _from_systems(model, systems)
+        tables += from_systems
+        left_out += reasons
     table = pa.concat_tables(tables, promote_options="permissive")
     repeated = _repeated(table["id"].to_pylist())
     if repeated:
@@ -92,12 +94,7 @@ def embed(
             f"every entry of an atlas needs an id of its own, found {repeated!r} twice; embed each path once"
         )
     vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(broken):
-        raise CheckpointError(
-            f"the embedding of {table['id'][int(broken[0])]} is not finite, because this RNN's outputs grow "
-            "without bound; leave it out"
-        )
+    _check_finite(table["id"].to_pylist(), vectors)
     card = {
         "run": str(model.path.resolve()),
         "model": digest(model),
@@ -132,7 +129,9 @@ def embed_query(
             f"{path} holds {len(query.rnns)} RNNs, but a search starts from one; "
             "embed the file and search by id"
         )
-    return model.embed(query.population()).numpy()[0], query.rnns[0].remark
+    vectors = model.embed(query.population()).numpy()
+    _check_finite(query.ids, vectors)
+    return vectors[0], query.rnns[0].remark
 
 
 def predict(
@@ -153,15 +152,28 @@ def predict(
         remarks = [rnn.remark for rnn in from_files.rnns]
         sources.append((from_files.ids, remarks, from_files.population()))
     for zoo, name in zip(zoos, names(zoos), strict=True):
-        snapshots, reasons = accepted(model.encoder, zoo.snapshots())
+        snapshots, reasons = accepted(model.encoder, zoo, zoo.snapshots())
+        diverged = len(zoo) - zoo.snapshots().num_rows
+        left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
         left_out += [f"{zoo.path}: {reason}" for reason in reasons]
         ids = [name + id for id in snapshots["id"].to_pylist()]
         sources.append((ids, _notes(snapshots).to_pylist(), zoo.population(snapshots)))
     predictions = []
     for ids, remarks, rnns in sources:
-        for id, remark, predicted in zip(ids, remarks, model.predict(rnns), strict=True):
+        vectors = model.embed(rnns)
+        _check_finite(ids, vectors.numpy())
+        for id, remark, predicted in zip(ids, remarks, model.read(vectors), strict=True):
             predictions.append({"id": id, "notes": remark, **predicted})
     return predictions, left_out
+
+
+def _check_finite(ids: Sequence[str], vectors: Float[np.ndarray, "rnn embed"]) -> None:
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(broken):
+        raise CheckpointError(
+            f"the embedding of {ids[int(broken[0])]} is not finite, because this RNN's outputs grow without "
+            "bound; leave it out"
+        )
 
 
 def digest(model: Model) -> str:
@@ -212,26 +224,28 @@ def _from_files(model: Model, files: FileRNNs) -> pa.Table:
     return _finish(model, table, model.embed(rnns), _written(model, rnns, files.ids))
 
 
-def _from_systems(model: Model, systems: Sequence[System]) -> pa.Table:
-    """RNNs in memory, numbered in their order."""
-    vectors = torch.cat([model.embed(system) for system in systems])
-    ids = [f"rnn-{number:05d}" for number in range(len(vectors))]
-    specs = [spec for system in systems for spec in _slugs(system)]
-    written: list[list[str]] = []
+def _from_systems(model: Model, systems: Sequence[System]) -> tuple[list[pa.Table], list[str]]:
+    """RNNs in memory, numbered in their order, and why some of them are left out."""
+    tables, left_out, first = [], [], 0
     for system in systems:
-        own = ids[len(written) : len(written) + len(system)]
-        written += _written(model, system, own)
-    table = pa.table({"id": ids, "spec": pa.array(specs, pa.string()), "source": ["memory"] * len(ids)})
-    return _finish(model, table, vectors, written)
-
-
-def _slugs(system: System) -> list[str | None]:
-    """The architecture of each RNN; None for those whose weights cannot be read."""
-    slugs: list[str | None] = [None] * len(system)
-    for positions, population in populations(system):
-        for position in positions.tolist():
-            slugs[position] = population.spec.slug
-    return slugs
+        for positions, group in groups(system):
+            [spec] = group.specs or (None,)
+            if reason := model.encoder.accepts(group.interface, spec):
+                left_out.append(f"{len(group)} RNNs in memory: {reason}")
+                continue
+            ids = [f"rnn-{first + position:05d}" for position in positions.tolist()]
+            table = pa.table(
+                {
+                    "id": ids,
+                    "spec": pa.array([spec and spec.slug] * len(ids), pa.string()),
+                    "source": ["memory"] * len(ids),
+                }
+            )
+            tables.append(_finish(model, table, model.embed(group), _written(model, group, ids)))
+        first += len(system)
+    if not tables:
+        raise RNNSpecMismatch(left_out[0])
+    return tables, left_out
 
 
 def _finish(model: Model, table: pa.Table, vectors: torch.Tensor, strings: list[list[str]]) -> pa.Table:
@@ -268,12 +282,12 @@ def _written(model: Model, rnns: System, ids: list[str]) -> list[list[str]]:
     task = model.task
     written: list[list[str]] = [[] for _ in ids]
     tokens = all(isinstance(signal, Tokens) for signal in (task.interface.input, task.interface.output))
-    for positions, population in populations(rnns):
-        fits = population.interface.sizes == task.interface.sizes and not population.spec.bidirectional
-        if tokens and fits:
+    for positions, group in groups(rnns):
+        whole = any(spec.bidirectional for spec in group.specs)  # who reads from both ends writes nothing
+        if tokens and group.interface.sizes == task.interface.sizes and not whole:
             streams = [seeds.stream(0, "samples", ids[i]) for i in positions.tolist()]
             # What a generative task's RNNs write comes from them alone, whatever instance they learned.
-            rollouts = task.rollouts(population, [], streams, SAMPLES)
+            rollouts = task.rollouts(group, [], streams, SAMPLES)
             for i, own in zip(positions.tolist(), rollouts.inputs, strict=True):
                 written[i] = task.show(own)
     return written

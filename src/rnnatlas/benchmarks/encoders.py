@@ -19,10 +19,11 @@ from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import EmulationSettings, RunSettings, TaskSettings, make_parts
 from rnnatlas.encoders.base import TOGETHER, Encoder
+from rnnatlas.executors.base import limited
 from rnnatlas.rnn import Population
 from rnnatlas.settings import as_dict, build, preset
 from rnnatlas.tasks.formal_languages import FormalLanguages
-from rnnatlas.zoo.train import ZooSettings, one_thread
+from rnnatlas.zoo.train import ZooSettings
 
 TORCH, OURS = "emulator alone, torch.nn.LSTM", "emulator alone"
 MANY = 8
@@ -60,7 +61,7 @@ class Encoders(Benchmark):
                 models = sizes.trainings()
                 steps = _steps(models, sizes)
                 embedders = {encoder: sizes.embedder(model.encoder) for encoder, model in models.items()}
-                with one_thread():
+                with limited(1):
                     tell(number / len(self.presets), f"training steps, {name}")
                     training = take_turns(steps, self.seconds)
                     tell((number + 0.4) / len(self.presets), f"embedding, {name}")

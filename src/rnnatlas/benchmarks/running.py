@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rnnatlas.benchmarks.base import Benchmark, Row, Tell, matrix_product, shown, take_turns
+from rnnatlas.executors.base import limited
 from rnnatlas.rnn import Population, RNNSpec, run
 from rnnatlas.rnn.backends import eager
-from rnnatlas.zoo.train import one_thread
 
 OTHERS = ("eager", "vmap", "torch.nn")
 TOKENS = 6
@@ -84,7 +84,7 @@ class Running(Benchmark):
     def measure(self, tell: Tell) -> list[Row]:
         """See `Benchmark.measure`."""
         rows = []
-        with one_thread():
+        with limited(1):
             for number, case in enumerate(self.cases):
                 tell(number / len(self.cases), f"{case.rnns} × {case.spec}")
                 both = contenders(case)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from rnnatlas.benchmarks.base import Benchmark, Row, Tell, shown
 from rnnatlas.benchmarks.running import Case, contenders, measure_pass, ratio
-from rnnatlas.zoo.train import one_thread
+from rnnatlas.executors.base import limited
 
 BASE = Case("lstm", 32, 2, 16, 32, 41)
 CURVES = {
@@ -45,7 +45,7 @@ class Scaling(Benchmark):
             for value in values
         ]
         rows = []
-        with one_thread():
+        with limited(1):
             for number, (size, case) in enumerate(cases):
                 tell(number / len(cases), f"{size} {getattr(case, size)}")
                 functions = contenders(case)["forward, backward"]

@@ -19,10 +19,11 @@ from torch.nn.functional import cross_entropy
 from rnnatlas.benchmarks.base import Benchmark, Row, Tell, matrix_product, shown, spread
 from rnnatlas.benchmarks.running import operations_each
 from rnnatlas.errors import RNNAtlasError
+from rnnatlas.executors.base import limited
 from rnnatlas.rnn import RecurrentNetwork
 from rnnatlas.tasks.base import Instance
 from rnnatlas.tasks.formal_languages import FormalLanguages, Strings
-from rnnatlas.zoo.train import Chunk, ZooSettings, one_thread, train
+from rnnatlas.zoo.train import Chunk, ZooSettings, train
 
 AT_ONCE = 4
 """Steps between two looks at the clock; fewer, and what `train` gives out at each would count."""
@@ -243,7 +244,7 @@ def _a_process_a_core(
 
 def _serve(pipe: Connection, settings: ZooSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first stops the others
-    with one_thread():
+    with limited(1):
         ready = steppers(settings)
         pipe.send(None)
         while True:

@@ -68,4 +68,4 @@ def _cell(task: Any, name: str, prediction: dict[str, Any]) -> str:
     if not isinstance(value, dict):
         return f"{value} ({tables[str(value)]:.0%})"
     least = min(tables[field][str(number)] for field, number in value.items())
-    return f"{task.label(value)} (least sure of its numbers: {least:.0%})"
+    return f"{task.label(value)} (least probable of its numbers: {least:.0%})"

@@ -1,7 +1,7 @@
 """Emulation: training encoders by making an emulator imitate RNNs given their embeddings."""
 
 from rnnatlas.errors import SettingsError
-from rnnatlas.registry import Registry, make_indexable, nearest
+from rnnatlas.registry import Registry, make_indexable
 from rnnatlas.rnn.signals import Signal, Tokens
 
 registry = divergences = Registry(
@@ -55,6 +55,6 @@ def choose(name: str | None, output: Signal) -> str:
         kind = "distributions over tokens" if known is divergences else "numbers"
         raise SettingsError(
             f"emulation.divergence of outputs that are {kind} should be one of {', '.join(known)}, found "
-            f"{name!r}; {nearest(name, known)}"
+            f"{name!r}"
         )
     return name

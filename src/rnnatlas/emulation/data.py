@@ -11,7 +11,7 @@ from torch import Tensor
 from rnnatlas import seeds
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.errors import RNNSpecMismatch, ZooFormatError
-from rnnatlas.rnn import Interface, Mixed, Population, RNNSpec
+from rnnatlas.rnn import Interface, Mixed, Population, RNNSpec, Tokens
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
@@ -139,16 +139,27 @@ def spaced(count: int) -> Int[Tensor, " row"]:
     return torch.linspace(0, count - 1, min(SAMPLE, count)).long()
 
 
-def accepted(encoder: Encoder, table: pa.Table) -> tuple[pa.Table, list[str]]:
+def accepted(encoder: Encoder, zoo: Zoo, table: pa.Table) -> tuple[pa.Table, list[str]]:
     """The snapshots of architectures that an encoder takes, and for each other one why it does not.
 
     Args:
         encoder: The encoder.
+        zoo: Where the snapshots are.
         table: As `Zoo.snapshots` gives it.
 
     Raises:
-        RNNSpecMismatch: None is left.
+        RNNSpecMismatch: None is left, or the zoo's RNNs read or give out tokens where the encoder was trained
+            on numbers, or numbers where it was trained on tokens.
     """
+    if zoo.task is not None:
+        for what, given, known in zip(
+            ("read", "give out"), *map(_kinds, (zoo.task.interface, encoder.interface))
+        ):
+            if given != known:
+                raise RNNSpecMismatch(
+                    f"this encoder was trained on RNNs that {what} {known}, but those of {zoo.path} {what} "
+                    f"{given}; train one on a zoo of such RNNs"
+                )
     slugs = table["spec"].to_pylist()
     specs = {slug: RNNSpec.from_slug(slug) for slug in dict.fromkeys(slugs)}
     reasons = {slug: encoder.accepts(Interface.of(spec), spec) for slug, spec in specs.items()}
@@ -161,6 +172,12 @@ def accepted(encoder: Encoder, table: pa.Table) -> tuple[pa.Table, list[str]]:
     if sentences and not any(kept):
         raise RNNSpecMismatch(f"no snapshot is left for this encoder; {sentences[0]}")
     return (table.filter(pa.array(kept)) if sentences else table), sentences
+
+
+def _kinds(interface: Interface) -> list[str]:
+    """What RNNs read, and what they give out."""
+    signals = (interface.input, interface.output)
+    return ["tokens" if isinstance(signal, Tokens) else "numbers" for signal in signals]
 
 
 def population_of(batch: Mapping[str, Tensor], task: Task) -> Population | Mixed:

@@ -1,5 +1,6 @@
 """Emulations of RNNs as a system, which can be run, sampled and judged as the RNNs themselves."""
 
+import copy
 from typing import Any
 
 import torch
@@ -93,5 +94,8 @@ class Emulation:
         return Emulation(self.emulator, self.z[positions(index, len(self), self.device)])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Emulation":
-        """The same on another device or in another precision; the emulator moves along."""
-        return Emulation(self.emulator.to(device=device, dtype=dtype), self.z)
+        """The same on another device or in another precision, with an emulator of its own if it moves."""
+        z = self.z.to(device=device, dtype=dtype)
+        if z is self.z:
+            return self
+        return Emulation(copy.deepcopy(self.emulator).to(z), z)

@@ -40,7 +40,8 @@ class EmulationSettings:
         rollouts: Rollouts of each RNN a step.
         divergence: What is minimised, by its name in the registry; None for total variation of tokens and
             mean squared error of numbers.
-        mask_padding: Whether positions after the first EOS, which carry no information, are left out.
+        mask_padding: Whether positions that the task's mask leaves out, such as those after the first EOS, do
+            not count.
         learning_rate: AdamW's, after warm-up.
         weight_decay: AdamW's.
         clip: Largest norm of the gradient, for encoder and emulator each.

@@ -188,7 +188,7 @@ def _snapshots(zoo: Zoo, kind: type[Encoder], settings: Any, where: str | None) 
         encoder = kind(zoo.task.interface, RNNSpec.from_slug(most), settings)
     snapshots = {}
     for split, table in tables.items():
-        table, reasons = accepted(encoder, table)
+        table, reasons = accepted(encoder, zoo, table)
         for reason in reasons:
             warn(f"left out of the split {split}: {reason}")
         snapshots[split] = Snapshots.of(zoo, table)

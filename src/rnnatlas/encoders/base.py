@@ -96,8 +96,8 @@ class Encoder(nn.Module, ABC):
             )
         if self.reads_weights and spec != self.spec:
             return (
-                f"this encoder was built for {self.spec}, found {spec}; "
-                "train one on a zoo that was built with such RNNs"
+                f"this encoder was built for {self.spec}, found {spec}; train one on a zoo of such RNNs, or "
+                "use one that probes RNNs"
             )
         return None
 

@@ -128,7 +128,7 @@ def _opened(path: Path | str, zoo: Zoo | None) -> tuple[TrainedRun, Zoo]:
 
 def _held_out(run: TrainedRun, zoo: Zoo) -> tuple[pa.Table, list[pa.Table]]:
     """All snapshots that the encoder takes, and those of each split that was held out."""
-    snapshots, reasons = accepted(run.encoder, zoo.snapshots(where=run.settings.emulation.where))
+    snapshots, reasons = accepted(run.encoder, zoo, zoo.snapshots(where=run.settings.emulation.where))
     for reason in reasons:
         warn(f"left out: {reason}")
     names = np.asarray(snapshots["split"].to_pylist())

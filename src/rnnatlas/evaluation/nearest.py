@@ -42,15 +42,17 @@ def find(rnns: RNNs, train: Bool[np.ndarray, " rnn"]) -> Neighbours:
     """
     groups = populations(rnns)
     known = [np.flatnonzero(train[positions.numpy()]) for positions, _ in groups]
-    most = min([MOST, *(len(own) for own in known if len(own))])
+    most = min(MOST, int(train.sum()))
     spaced = np.linspace(0, train.sum() - 1, most).astype(np.int64)
     rows = torch.from_numpy(np.flatnonzero(train)[spaced]).repeat(len(train), 1)
     for (positions, population), own in zip(groups, known, strict=True):
         if len(own):
             vectors = raw_weights(population)
             vectors = functional.normalize(vectors - vectors[own].mean(0))
-            found = [(chunk @ vectors[own].T).topk(most).indices for chunk in vectors.split(1024)]
-            rows[positions] = positions[own][torch.cat(found)]
+            count = min(most, len(own))
+            found = [(chunk @ vectors[own].T).topk(count).indices for chunk in vectors.split(1024)]
+            # where an architecture has few training RNNs, these count again and again
+            rows[positions] = positions[own][torch.cat(found)][:, torch.arange(most) % count]
     return Neighbours(rows, train)
 
 

@@ -48,14 +48,16 @@ class Mixed:
                 f"positions of {count} RNNs should be 0 to {count - 1}, each once, found "
                 f"{placed.tolist()[:8]}"
             )
-        self.groups: list[Group] = [
-            (positions(index, count, system.device)[inner], own)
-            for index, system in systems
-            for inner, own in groups(system)
-        ]
-        placed = torch.cat([index.cpu() for index, _ in self.groups])
-        self._gather = placed.argsort()
+        self.groups: list[Group] = _merged(
+            [
+                (positions(index, count, system.device)[inner], own)
+                for index, system in systems
+                for inner, own in groups(system)
+            ]
+        )
+        self._places = torch.cat([index.cpu() for index, _ in self.groups]).argsort()
         """For each RNN, where it is when the groups stand one after the other."""
+        self._gather = self._places.to(self.device)
 
     @classmethod
     def from_modules(cls, modules: Sequence[nn.Module | tuple[nn.Module, nn.Linear]]) -> "Mixed":
@@ -89,7 +91,7 @@ class Mixed:
         return self.groups[0][1].dtype
 
     def __len__(self) -> int:
-        return len(self._gather)
+        return len(self._places)
 
     def __repr__(self) -> str:
         kinds = [
@@ -100,7 +102,7 @@ class Mixed:
 
     def __getitem__(self, index: int | Index) -> System:
         """Some of the RNNs, a single one by its position."""
-        return self.select([index] if isinstance(index, int) else index)
+        return self.select(index if isinstance(index, slice) else torch.as_tensor(index).reshape(-1))
 
     # --- running -------------------------------------------------------------------------------
 
@@ -131,14 +133,15 @@ class Mixed:
             given, end = getattr(system, function)(inputs if shared else inputs[index], start)
             outputs.append(given)
             ends.append(end)
-        return torch.cat(outputs)[self._gather.to(inputs.device)], tuple(ends)
+        return torch.cat(outputs)[self._gather], tuple(ends)
 
     # --- choosing and moving -------------------------------------------------------------------
 
     def select(self, index: Index) -> System:
         """The RNNs at the positions given, in that order; a population where they share an architecture."""
-        chosen = positions(index, len(self))
-        place = self._gather[chosen]
+        place = self._places[positions(index, len(self), "cpu")]
+        if not len(place):
+            return self.groups[0][1].select([])
         groups: list[tuple[Index, System]] = []
         first = 0
         for _, system in self.groups:
@@ -163,6 +166,16 @@ def groups(system: System) -> list[Group]:
 def populations(system: System) -> list[tuple[Int[Tensor, " rnn"], Population]]:
     """The populations of a system whose weights can be read, with their positions."""
     return [(index, group) for index, group in groups(system) if isinstance(group, Population)]
+
+
+def _merged(parts: Sequence[Group]) -> list[Group]:
+    """The groups, populations of one architecture as one."""
+    merged: list[Group] = []
+    for spec in dict.fromkeys(part.spec for _, part in parts if isinstance(part, Population)):
+        alike = [(at, part) for at, part in parts if isinstance(part, Population) and part.spec == spec]
+        population = alike[0][1] if len(alike) == 1 else Population.concat([part for _, part in alike])
+        merged.append((torch.cat([at for at, _ in alike]), population))
+    return merged + [(at, part) for at, part in parts if not isinstance(part, Population)]
 
 
 def _shared(interfaces: Sequence[Interface]) -> Interface:

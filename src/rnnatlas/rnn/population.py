@@ -72,7 +72,7 @@ class Population:
 
     def __getitem__(self, index: int | Index) -> "Population":
         """Some of the RNNs, a single one by its position."""
-        return self.select([index] if isinstance(index, int) else index)
+        return self.select(index if isinstance(index, slice) else torch.as_tensor(index).reshape(-1))
 
     @property
     def specs(self) -> tuple[RNNSpec, ...]:

@@ -27,10 +27,9 @@ class Tokens:
         """Smallest unsigned integer that holds every symbol, as which token numbers are stored."""
         return np.min_scalar_type(self.size - 1)
 
-    @property
-    def output_dtype(self) -> np.dtype:
-        """As which outputs are stored: log-probabilities lose nothing that matters in half precision."""
-        return np.dtype(np.float16)
+    def store(self, outputs: Float[Tensor, "*batch output"]) -> Float[np.ndarray, "*batch output"]:
+        """Outputs as rollouts keep them: log-probabilities lose nothing that matters in half precision."""
+        return outputs.cpu().numpy().astype(np.float16)
 
     @property
     def width(self) -> float:
@@ -78,15 +77,9 @@ class Values:
         """Whether the range is known."""
         return self.low is not None
 
-    @property
-    def dtype(self) -> np.dtype:
-        """As which inputs are stored."""
-        return np.dtype(np.float32)
-
-    @property
-    def output_dtype(self) -> np.dtype:
-        """As which outputs are stored: their range is not known, so not in half precision."""
-        return np.dtype(np.float32)
+    def store(self, outputs: Float[Tensor, "*batch output"]) -> Float[np.ndarray, "*batch output"]:
+        """Outputs as rollouts keep them: their range is not known, so not in half precision."""
+        return outputs.cpu().numpy().astype(np.float32)
 
     @property
     def width(self) -> float:

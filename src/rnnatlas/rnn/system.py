@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from rnnatlas.errors import RNNSpecMismatch
-from rnnatlas.rnn.signals import Interface, draw
+from rnnatlas.rnn.signals import Interface, Tokens, draw
 from rnnatlas.rnn.spec import RNNSpec
 
 Index = Int[Tensor, " chosen"] | Bool[Tensor, " rnn"] | Sequence[int] | slice
@@ -133,7 +133,7 @@ def sample(
             f"{outputs_size} outputs"
         )
     eye = torch.eye(size, dtype=system.dtype, device=system.device)
-    kind = torch.from_numpy(np.empty(0, np.min_scalar_type(size - 1))).dtype
+    kind = torch.from_numpy(np.empty(0, Tokens(size).dtype)).dtype
     token = eye[start].expand(*uniforms.shape[:2], size)
     state, tokens, log_probs = None, [], []
     for uniform in uniforms.unbind(2):
@@ -147,11 +147,24 @@ def sample(
 
 
 def positions(index: Index, count: int, device: torch.device | str | None = None) -> Int[Tensor, " chosen"]:
-    """The positions that an index names among `count` RNNs."""
+    """The positions that an index names among `count` RNNs: positions in any order, a mask, or a slice.
+
+    Raises:
+        RNNSpecMismatch: A mask of another length, positions that are no whole numbers, or none of these RNNs.
+    """
     if isinstance(index, slice):
         return torch.arange(count, device=device)[index]
-    chosen = torch.as_tensor(index, device=device)
-    return chosen.nonzero().squeeze(1) if chosen.dtype is torch.bool else chosen.long()
+    chosen = torch.as_tensor(index, device=device).reshape(-1)
+    if chosen.dtype is torch.bool and len(chosen) == count:
+        return chosen.nonzero().squeeze(1)
+    whole = not len(chosen) or not (chosen.is_floating_point() or chosen.dtype is torch.bool)
+    looked_at = chosen.is_cpu and len(chosen) > 0  # a GPU would be waited for, and checks them itself
+    if not whole or (looked_at and not -count <= chosen.min() <= chosen.max() < count):
+        raise RNNSpecMismatch(
+            f"positions of {count} RNNs should be whole numbers below {count}, or a mask of {count}, found "
+            f"{chosen.tolist()[:8]}"
+        )
+    return chosen.long() % count if looked_at else chosen.long()
 
 
 def _check(system: Any, inputs: Any) -> System:

@@ -273,7 +273,7 @@ class FormalLanguages(Task):
         """Sequences sampled from the RNN itself, with the log-probabilities that it gave each next token."""
         tokens, log_probs = self._sample(system, streams, count)
         inputs = np.pad(tokens.cpu().numpy(), ((0, 0), (0, 0), (1, 0)), constant_values=self.bos)
-        return Rollouts(inputs=inputs, outputs=log_probs.cpu().numpy().astype(np.float16))
+        return Rollouts(inputs=inputs, outputs=self.interface.output.store(log_probs))
 
     @torch.no_grad()
     def metrics(

@@ -44,9 +44,10 @@ class IntegratorSettings:
 
     def __post_init__(self) -> None:
         at_least_one(self, "time", "response", "trials")
-        if not self.memories or len(self.memories) != len(self.gains) or min(self.memories) < 1:
+        as_many = len(self.memories) == len(self.gains) > 0
+        if not as_many or min(self.memories) < 1 or 0 in self.gains:
             raise SettingsError(
-                "memories and gains should be as many, memories 1 step or more, found "
+                "memories and gains should be as many, memories 1 step or more and no gain 0, found "
                 f"{self.memories} and {self.gains}"
             )
         if not 0 <= self.earliest <= self.time - self.response:
@@ -69,8 +70,8 @@ class Integrator(Task):
     """A leaky integral of white noise, asked for at some time in mid-trial.
 
     An RNN reads a stimulus x_t (normal, unbounded) and a cue that is 1 in the response period. It should give
-    out gain · y_t, y_t = λ y_{t−1} + √(1 − λ²) x_t with λ = exp(−1 / memory), so that y keeps its variance.
-    Only the response period counts. What RNNs differ in are memory and gain.
+    out gain · y_t, y_t = λ y_{t−1} + √(1 − λ²) x_t with λ = exp(−1 / memory), so that y has variance 1 in
+    the long run; it starts at 0. Only the response period counts. What RNNs differ in are memory and gain.
 
     Args:
         settings: Memories, gains and the shape of a trial.
@@ -164,7 +165,7 @@ class Integrator(Task):
             yield self._trials(instances, streams, batch)
 
     def loss(self, system: System, batch: Trials) -> Float[Tensor, " rnn"]:
-        """Squared error in the response period, over the target's variance gain²."""
+        """Squared error in the response period, over the mean squared target there."""
         errors, mask, variance = self._errors(system, batch)
         return (errors * mask).sum((1, 2)) / mask.sum((1, 2)) / variance
 
@@ -189,7 +190,7 @@ class Integrator(Task):
         """Trials drawn for each RNN, and what it gave out at all steps."""
         inputs = np.stack([self._inputs(random, count) for random in streams])
         outputs = self.outputs(system, torch.from_numpy(inputs).to(system.device))
-        return Rollouts(inputs=inputs, outputs=outputs.cpu().numpy().astype(np.float32))
+        return Rollouts(inputs=inputs, outputs=self.interface.output.store(outputs))
 
     @torch.no_grad()
     def metrics(

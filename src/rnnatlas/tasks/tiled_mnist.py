@@ -231,7 +231,7 @@ class TiledMNIST(Task):
         stored[..., LABEL] = part.labels[drawn]
         stored[..., PIXELS:] = images.flatten(2).numpy()
         outputs = self.outputs(system, torch.from_numpy(stored).to(system.device))
-        return Rollouts(inputs=stored, outputs=outputs.cpu().numpy().astype(np.float16))
+        return Rollouts(inputs=stored, outputs=self.interface.output.store(outputs))
 
     @torch.no_grad()
     def metrics(

@@ -23,7 +23,7 @@ Rows = pa.Table | Sequence[int] | np.ndarray
 """Snapshots: their positions in a zoo, or a table from `Zoo.snapshots`."""
 
 DIVERGED = "diverged"
-"""Health of a snapshot whose weights are not finite; all others are "ok"."""
+"""Health of a snapshot whose weights, rollouts or metrics are not finite; all others are "ok"."""
 
 
 class Zoo:

@@ -1,7 +1,7 @@
 """Training a chunk of a zoo's runs side by side, as one population."""
 
-import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnatlas.captured import Captured
 from rnnatlas.errors import SettingsError
+from rnnatlas.executors.base import limited
 from rnnatlas.registry import nearest
 from rnnatlas.rnn import GATES, Population, RNNSpec
 from rnnatlas.seeds import stream, torch_generator
@@ -111,12 +112,21 @@ class ZooSettings:
     def _architectures(self) -> list[dict[str, Any]]:
         """Cell, hidden and layers of each architecture, as far as they are not drawn."""
         zoo = {name: getattr(self, name) for name in ("cell", "hidden", "layers")}
-        own = [{name: value for name, value in vars(one).items() if value} for one in self.architectures]
+        own = [
+            {name: value for name, value in vars(one).items() if value is not None}
+            for one in self.architectures
+        ]
         return [{**zoo, **one} for one in own] or [zoo]
+
+    @property
+    def _drawn(self) -> bool:
+        """Whether anything is left open."""
+        several = [len(_choices(value)) for one in self._architectures for value in one.values()]
+        return len(self._architectures) > 1 or max(several) > 1
 
     def spec(self, task: Task, run: int = 0, seed: int = 0) -> RNNSpec:
         """A run's architecture; what is left open is drawn from the run's own stream."""
-        random = stream(seed, "architecture", run)
+        random = stream(seed, "architecture", run) if self._drawn else None
         drawn = _draw(random, self._architectures)
         values = {name: _draw(random, _choices(value)) for name, value in drawn.items()}
         inputs, outputs = task.interface.sizes
@@ -140,8 +150,8 @@ def _choices(value: Any) -> Sequence[Any]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _draw(random: np.random.Generator, choices: Sequence[Any]) -> Any:
-    return choices[int(random.integers(len(choices)))]
+def _draw(random: np.random.Generator | None, choices: Sequence[Any]) -> Any:
+    return choices[0] if random is None else choices[int(random.integers(len(choices)))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +168,7 @@ class Chunk:
     runs: Sequence[int]
     splits: Sequence[str]
 
-    @property
+    @functools.cached_property
     def spec(self) -> RNNSpec:
         """The architecture of all runs."""
         specs = {self.settings.spec(self.task, run, self.seed) for run in self.runs}
@@ -252,7 +262,7 @@ def snapshots_table(
     chunk: Chunk, beat: Callable[[int], None] = lambda updates: None, device: str = "cpu"
 ) -> pa.Table:
     """Trains the runs and gives their snapshots as rows of a shard, run after run."""
-    with one_thread():
+    with limited(1):
         parts = [_snapshot(chunk, step, population) for step, population in train(chunk, beat, device)]
     rows = {name: _interleave([part[name] for part in parts]) for name in parts[0]}
     instances = [instance for instance in chunk.instances for _ in parts]
@@ -300,14 +310,3 @@ def _snapshot(chunk: Chunk, step: int, population: Population) -> Mapping[str, n
 def _interleave(parts: list[np.ndarray]) -> np.ndarray:
     """[step][run, …] as [run · step, …]."""
     return np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread a process, for the block: many small RNNs gain more from processes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

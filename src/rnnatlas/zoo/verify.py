@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.progress import track
 
 from rnnatlas.errors import SettingsError
+from rnnatlas.executors.base import limited
 from rnnatlas.rnn import Population
 from rnnatlas.seeds import stream
 from rnnatlas.settings import build
 from rnnatlas.zoo.store import DIVERGED, Zoo
-from rnnatlas.zoo.train import Chunk, ZooSettings, one_thread
+from rnnatlas.zoo.train import Chunk, ZooSettings
 
 RNNS = 32
 """RNNs that are run at a time."""
@@ -79,7 +80,7 @@ def verify(zoo: Zoo, sample: int | None = 100, seed: int = 0, progress: bool = F
         largest_difference=0.0,
     )
     console = Console(stderr=True)
-    with one_thread():
+    with limited(1):
         for start in track(range(0, len(rows), RNNS), "checking", console=console, disable=not progress):
             verification = _check(zoo, rows[start : start + RNNS], verification)
     return verification
