@@ -10,6 +10,7 @@ registry = Registry(
             "torch state_dict (.pt .pth .bin .ckpt), also nested; nothing in it is executed",
         ),
         "safetensors": ("rnnatlas.importers.safetensors:Safetensors", "safetensors (.safetensors)"),
+        "keras": ("rnnatlas.importers.keras:Keras", "Keras models and weights (.keras .h5 .hdf5)"),
     },
     base="rnnatlas.importers.base:Importer",
     group="rnnatlas.importers",
