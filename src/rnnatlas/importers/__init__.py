@@ -10,6 +10,7 @@ registry = Registry(
             "torch state_dict (.pt .pth .bin .ckpt), also nested; nothing in it is executed",
         ),
         "safetensors": ("rnnatlas.importers.safetensors:Safetensors", "safetensors (.safetensors)"),
+        "onnx": ("rnnatlas.importers.onnx:ONNX", "LSTM, GRU and RNN nodes of ONNX graphs (.onnx)"),
         "keras": ("rnnatlas.importers.keras:Keras", "Keras models and weights (.keras .h5 .hdf5)"),
     },
     base="rnnatlas.importers.base:Importer",
