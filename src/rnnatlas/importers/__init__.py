@@ -11,6 +11,7 @@ registry = Registry(
         ),
         "safetensors": ("rnnatlas.importers.safetensors:Safetensors", "safetensors (.safetensors)"),
         "onnx": ("rnnatlas.importers.onnx:ONNX", "LSTM, GRU and RNN nodes of ONNX graphs (.onnx)"),
+        "flax": ("rnnatlas.importers.flax:Flax", "Flax parameters (.msgpack)"),
         "keras": ("rnnatlas.importers.keras:Keras", "Keras models and weights (.keras .h5 .hdf5)"),
     },
     base="rnnatlas.importers.base:Importer",

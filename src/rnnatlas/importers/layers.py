@@ -84,6 +84,8 @@ def tensor(values: Any, name: str) -> Tensor:
     Raises:
         CheckpointError: It holds others.
     """
+    if isinstance(values, Tensor):
+        return values
     array = np.asarray(values)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
