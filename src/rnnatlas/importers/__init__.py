@@ -11,6 +11,10 @@ registry = Registry(
         ),
         "safetensors": ("rnnatlas.importers.safetensors:Safetensors", "safetensors (.safetensors)"),
         "onnx": ("rnnatlas.importers.onnx:ONNX", "LSTM, GRU and RNN nodes of ONNX graphs (.onnx)"),
+        "arrays": (
+            "rnnatlas.importers.arrays:Arrays",
+            "arrays by name: W_rec, W_in and their like, or named as by torch or Flax (.npz .mat)",
+        ),
         "flax": ("rnnatlas.importers.flax:Flax", "Flax parameters (.msgpack)"),
         "keras": ("rnnatlas.importers.keras:Keras", "Keras models and weights (.keras .h5 .hdf5)"),
     },
