@@ -15,6 +15,10 @@ registry = Registry(
             "rnnatlas.importers.arrays:Arrays",
             "arrays by name: W_rec, W_in and their like, or named as by torch or Flax (.npz .mat)",
         ),
+        "guitar": (
+            "rnnatlas.importers.guitar:Guitar",
+            "guitar amplifiers of Automated-GuitarAmpModelling, GuitarML and RTNeural (.json)",
+        ),
         "flax": ("rnnatlas.importers.flax:Flax", "Flax parameters (.msgpack)"),
         "keras": ("rnnatlas.importers.keras:Keras", "Keras models and weights (.keras .h5 .hdf5)"),
     },

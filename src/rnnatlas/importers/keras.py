@@ -214,7 +214,9 @@ def _layer(name: str, modules: Sequence[_Module], described: Mapping[str, Descri
     known, notes = (None, ()) if layer is None else _configured(layer, len(modules), where)
     cells, directions = zip(*(_direction(module.arrays, known, where) for module in modules), strict=True)
     if layer is None:
-        certain = cells[0] == "elman-tanh" or all(_is_cudnn(module.arrays) for module in modules)
+        certain = cells[0] == "elman-tanh" or all(
+            _is_cudnn(module.arrays.get("bias"), module.arrays["recurrent_kernel"]) for module in modules
+        )
         notes = ("merge_mode assumed concat",) * (len(modules) == 2)
         notes += () if certain else (assumed,)  # of an Elman network `assemble` says more
     read_by, head, more = (None, None, ()) if layer is None else behind(name, described)
@@ -244,20 +246,39 @@ def _configured(layer: Described, directions: int, where: str) -> tuple[str, tup
     return cell, tuple(notes)
 
 
-def _is_cudnn(arrays: Mapping[str, Any]) -> bool:
-    """Whether arrays lie as cuDNN has them, which has two biases for each gate in one row."""
-    hidden = arrays["recurrent_kernel"].shape[0]
-    return "bias" in arrays and arrays["bias"].shape in ((8 * hidden,), (6 * hidden,))
+def _is_cudnn(bias: Any, recurrent: Any) -> bool:
+    """Whether weights lie as cuDNN has them, which has two biases for each gate in one row."""
+    hidden = recurrent.shape[0]
+    return bias is not None and tuple(bias.shape) in ((8 * hidden,), (6 * hidden,))
 
 
 def _direction(arrays: Mapping[str, Any], known: str | None, where: str) -> tuple[str, Direction]:
-    """The cell and the weights, as in `preprocess_weights_for_loading` of Keras for those of cuDNN."""
     if others := [name for name in arrays if name not in RECURRENT]:
         raise CheckpointError(
             f"{where} has {listed(others)} beside its kernels, so it may compute something else"
         )
     kernel, recurrent = hdf5.read(arrays["kernel"]), hdf5.read(arrays["recurrent_kernel"])
     bias = hdf5.read(arrays["bias"]) if "bias" in arrays else None
+    return direction(kernel, recurrent, bias, known, where)
+
+
+def direction(
+    kernel: Tensor, recurrent: Tensor, bias: Tensor | None, known: str | None, where: str
+) -> tuple[str, Direction]:
+    """The cell and the weights of what Keras keeps of a layer in one direction.
+
+    Those of cuDNN's layers are as in `preprocess_weights_for_loading` of Keras 2.
+
+    Args:
+        kernel: [input, gate·hidden].
+        recurrent: [hidden, gate·hidden].
+        bias: One or two of [gate·hidden]; None for none.
+        known: The cell, where it is configured.
+        where: What to call the layer.
+
+    Raises:
+        CheckpointError: The shapes do not fit, or another function than torch's belongs to them.
+    """
     gates = recurrent.shape[1] / recurrent.shape[0] if recurrent.ndim == 2 and len(recurrent) else 0
     shapes = [tuple(each.shape) for each in (kernel, recurrent)]
     if gates not in GATES or kernel.ndim != 2 or kernel.shape[1] != recurrent.shape[1] or not len(kernel):
@@ -267,7 +288,7 @@ def _direction(arrays: Mapping[str, Any], known: str | None, where: str) -> tupl
     cell, order = GATES[gates]
     if known is not None and known.partition("-")[0] != cell.partition("-")[0]:
         raise CheckpointError(f"{where} should be of cell {known}, its kernels are of shapes {shapes}")
-    if cudnn := _is_cudnn(arrays):
+    if cudnn := _is_cudnn(bias, recurrent):
         rows = [torch.cat([part.contiguous().view(part.shape[::-1]) for part in kernel.chunk(len(order), 1)])]
         rows += [torch.cat(recurrent.chunk(len(order), 1))]
     else:
