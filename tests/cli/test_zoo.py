@@ -190,10 +190,10 @@ def test_what_is_odd_about_checkpoints_is_said(tmp_path, capsys):
     broken["bias_hh_l0"][0] = float("nan")
     both = {f"a.{name}": weight for name, weight in broken.items()} | {"b.weight_hh_l1": torch.zeros(4, 4)}
     torch.save(both, folder / "both.pt")
-    (folder / "keras.h5").write_text("")
+    (folder / "sound.wav").write_text("")
     note = "nonlinearity assumed tanh; a state_dict does not tell: --cell elman-relu"
     unclear = f"left out: {folder / 'both.pt'}: the RNN at 'b' has 'b.weight_hh_l1' but no weight_hh_l0\n"
-    others = "passed over files that are no checkpoints: .h5 (1)\n"
+    others = "passed over files that are no checkpoints: .wav (1)\n"
 
     status, _, err = call(capsys, "zoo", "import", folder, "--out", tmp_path / "zoo")
     assert status == 0

@@ -37,10 +37,18 @@ def wild():
     return folder
 
 
-# --- every format --------------------------------------------------------------------------------
+# --- every format with torch's names -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", importers.registry)
+def test_other_formats_have_tests_of_their_own():
+    own = {
+        path.stem.removeprefix("test_")
+        for path in (Path(__file__).parents[1] / "importers").glob("test_*.py")
+    }
+    assert own >= set(importers.registry) - set(SAVE)
+
+
+@pytest.mark.parametrize("name", SAVE)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_a_checkpoint_comes_back_as_it_was(tmp_path, name, spec):
     save, suffix = SAVE[name]
@@ -54,7 +62,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path, name, spec):
     )
 
 
-@pytest.mark.parametrize("name", importers.registry)
+@pytest.mark.parametrize("name", SAVE)
 def test_a_broken_file_is_one_clear_sentence(tmp_path, name):
     save, suffix = SAVE[name]
     path = tmp_path / f"model{suffix}"
@@ -66,7 +74,7 @@ def test_a_broken_file_is_one_clear_sentence(tmp_path, name):
             find(path)
 
 
-@pytest.mark.parametrize("name", importers.registry)
+@pytest.mark.parametrize("name", SAVE)
 def test_a_file_without_rnns_is_refused(tmp_path, name):
     save, suffix = SAVE[name]
     save(nn.Linear(3, 4).state_dict(), tmp_path / f"model{suffix}")
@@ -246,7 +254,7 @@ def test_one_odd_file_does_not_end_an_import(odd, tmp_path):
 @pytest.mark.parametrize(
     "error", [KeyError("x"), RuntimeError("a\nb"), RecursionError(), PermissionError(13, "no")]
 )
-@pytest.mark.parametrize("name", importers.registry)
+@pytest.mark.parametrize("name", SAVE)
 def test_an_error_that_nobody_thought_of_ends_no_import(tmp_path, monkeypatch, name, error):
     save, suffix = SAVE[name]
     for file in ("a", "b"):
@@ -318,13 +326,13 @@ def test_a_path_that_cannot_be_printed_is_escaped(tmp_path):
 
 
 def test_other_files_are_counted(folder, tmp_path):
-    for name in ("a.h5", "b.H5", "deep/c.h5", "README", "d.x\x1b"):
+    for name in ("a.wav", "b.WAV", "deep/c.wav", "README", "d.x\x1b"):
         (folder / name).write_text("")
-    others = "passed over files that are no checkpoints: .h5 (3), without a suffix (2), .txt (1)"
+    others = "passed over files that are no checkpoints: .wav (3), without a suffix (2), .txt (1)"
     assert passed_over([folder, folder / "deep"]) == others
     assert passed_over([folder / "lstm-0.pt", f"{folder}/*.pt"]) is None
     (folder / "deep" / "gru.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"one of \.pt, .*, found \.h5 \(1\)$"):
+    with pytest.raises(CheckpointError, match=r"one of \.pt, .*, found \.wav \(1\)$"):
         list(checkpoints([folder / "deep"]))
     for path in folder.glob("*.pt"):
         if path.name != "linear.pt":
@@ -374,7 +382,7 @@ def test_notes_are_kept(tmp_path):
 
 def test_checkpoints_in_the_wild(wild, tmp_path):
     zoo, skipped = import_checkpoints([wild], tmp_path / "zoo")
-    assert sorted(map(str, zoo.specs)) == ["LSTM 128→128", "LSTM 150→150×2→3"]
+    assert set(map(str, zoo.specs)) >= {"LSTM 128→128", "LSTM 150→150×2→3"}
     [refused] = skipped
     assert refused.path.name == "beatnet_model-1_refuse.pt"
     assert "names model.BDA" in refused.skipped

@@ -10,6 +10,17 @@ registry = Registry(
             "torch state_dict (.pt .pth .bin .ckpt), also nested; nothing in it is executed",
         ),
         "safetensors": ("rnnatlas.importers.safetensors:Safetensors", "safetensors (.safetensors)"),
+        "onnx": ("rnnatlas.importers.onnx:ONNX", "LSTM, GRU and RNN nodes of ONNX graphs (.onnx)"),
+        "arrays": (
+            "rnnatlas.importers.arrays:Arrays",
+            "arrays by name: W_rec, W_in and their like, or named as by torch or Flax (.npz .mat)",
+        ),
+        "guitar": (
+            "rnnatlas.importers.guitar:Guitar",
+            "guitar amplifiers of Automated-GuitarAmpModelling, GuitarML and RTNeural (.json)",
+        ),
+        "flax": ("rnnatlas.importers.flax:Flax", "Flax parameters (.msgpack)"),
+        "keras": ("rnnatlas.importers.keras:Keras", "Keras models and weights (.keras .h5 .hdf5)"),
     },
     base="rnnatlas.importers.base:Importer",
     group="rnnatlas.importers",
