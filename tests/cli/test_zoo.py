@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -42,6 +43,8 @@ def test_build_show_and_verify(zoo, capsys):
     assert (status, err) == (0, "")
     for word in ("12 snapshots of 6 RNNs", "LSTM 4→5→4", "mean performance", "12 ok", "train"):
         assert word in out
+    assert re.search(r"\(performance \d\.\d\d\): ", out)
+    assert "right" not in out
     status, out, _ = call(capsys, "zoo", "verify", zoo, "--all")
     assert status == 0
     assert "12 of 12" in out

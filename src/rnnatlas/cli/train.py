@@ -39,7 +39,8 @@ def train(
         encoder: What embeds the RNNs; `rnnatlas encoders` lists the encoders.
         out: The run's folder.
         preset: demo, small or paper; without one, everything is as in the paper for formal languages.
-        divergence: total-variation, kl, reverse-kl, jensen-shannon, cross-entropy, cosine or l2.
+        divergence: Between outputs: of tokens total-variation, kl, reverse-kl, jensen-shannon,
+            cross-entropy, cosine or l2; of numbers mse, l1 or cosine.
         seed: Decides the initial weights and the batches.
         control: A run with the same zoo, settings and seed, whose zero-embedding control is copied; its
             learning rate may be its own.

@@ -165,7 +165,7 @@ def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> No
     for groups, title in (("steps", "step"), ("splits", "split")):
         _print_groups(summary[groups], title)
     for label, performance, strings in examples(opened):
-        print(f"{label} ({performance:.0%} right): {' '.join(strings)}")
+        print(f"{label} (performance {performance:.2f}): {' '.join(strings)}")
 
 
 def _print_groups(groups: list[dict[str, Any]], title: str) -> None:
