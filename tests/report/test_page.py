@@ -94,6 +94,12 @@ def test_mark_stands_where_all_that_it_names_is_beaten():
     assert not marked(high, high, lower=False)
 
 
+def test_links_the_files_that_experiments_have(experiment):
+    results = Results(experiment, Experiment.load(experiment))
+    results.save()
+    assert set(page.FILES) <= set(page._files(results))
+
+
 def test_run_that_was_not_evaluated_is_named(experiment, tmp_path):
     values = Experiment.load(experiment)
     (tmp_path / "empty").mkdir()

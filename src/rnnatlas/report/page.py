@@ -31,7 +31,7 @@ MAIN_SCORES = (
 )
 """Scores whose tables are shown at once, after that of the task."""
 
-FILES = ("results.parquet", "results.json", "experiment.json", "settings.json")
+FILES = ("results.parquet", "results.json", "experiment.json")
 """What the report links to, where the experiment's folder has it, besides the map."""
 
 
