@@ -144,6 +144,15 @@ def test_baselines_know_the_architecture(model):
     assert "architecture" in {record["of"] for record in records}
 
 
+def test_losses_say_that_they_are_of_the_response_period(model):
+    records = json.loads((model.path / "metrics.json").read_text())
+    losses = [record for record in records if "loss" in record["name"] and "silent" not in record["name"]]
+    emulated = [record["definition"] for record in losses if "emulat" in record["definition"]]
+    assert "mean mse over the response period of" in records[0]["definition"]
+    assert all("over the response period, of" in definition for definition in emulated)
+    assert emulated
+
+
 def test_probing_inputs_are_unbounded_and_learned_from_the_zoos(zoo, model):
     probing = model.encoder.probe(zoo.population(zoo.snapshots(split="train")))
     assert probing.inputs.abs().max() > 0

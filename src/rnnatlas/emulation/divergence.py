@@ -84,8 +84,8 @@ def cosine_of_numbers(
     return 1 - F.cosine_similarity(target, prediction, dim=-1)
 
 
-UP_TO_EOS, ALL = "positions up to the first EOS", "all positions"
-"""What `masked_mean` is over, in words."""
+ALL = "all positions"
+"""What `masked_mean` is over without a mask, in words."""
 
 
 def last_counted(mask: Float[Tensor, "*batch time"]) -> Int[Tensor, "*batch"]:

@@ -13,7 +13,7 @@ from rnnatlas import encoders, files, seeds
 from rnnatlas.devices import choose
 from rnnatlas.emulation import choose as choose_divergence
 from rnnatlas.emulation.data import Snapshots, accepted
-from rnnatlas.emulation.divergence import ALL, UP_TO_EOS
+from rnnatlas.emulation.divergence import ALL
 from rnnatlas.emulation.model import (
     EmulationSettings,
     RunSettings,
@@ -283,8 +283,7 @@ def _train(
 
 def _record(run: RunSettings, best: Mapping[str, Any], snapshots: Snapshots) -> dict[str, Any]:
     """The best validation loss as metrics.json has it."""
-    padded = "unmasked" in snapshots.task.parts(snapshots.stored[:1])
-    masked = UP_TO_EOS if padded and run.emulation.mask_padding else ALL
+    counted = snapshots.task.counted if run.emulation.mask_padding else ALL
     return {
         "name": "best validation loss",
         "split": "validation",
@@ -297,6 +296,6 @@ def _record(run: RunSettings, best: Mapping[str, Any], snapshots: Snapshots) -> 
         "n_snapshots": len(snapshots),
         "seed": run.seed,
         "step": best["step"],
-        "definition": f"mean over snapshots of the mean {run.emulation.divergence} over {masked} of "
+        "definition": f"mean over snapshots of the mean {run.emulation.divergence} over {counted} of "
         f"{run.emulation.validation_rollouts} rollouts; it chose the weights, so new RNNs may give more",
     }

@@ -96,7 +96,7 @@ def evaluate(
     _write(run.path / EMULATED, emulated)
     write_json(run.path / COST, spent)
     kept = [record for record in read_metrics(run.path) if record["name"] == "best validation loss"]
-    figures = [*loss_figures([lost]), *property_figures([predicted])]
+    figures = [*loss_figures([lost], run.task.counted), *property_figures([predicted])]
     records = kept + [_record(figure, run.settings.seed) for figure in figures]
     write_metrics(run.path, records)
     predictors.save(run.path / PREDICTORS, fitted)

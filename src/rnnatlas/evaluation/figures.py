@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from rnnatlas import properties
-from rnnatlas.emulation.divergence import ALL, UP_TO_EOS
+from rnnatlas.emulation.divergence import ALL
 from rnnatlas.evaluation.features import DEFINITIONS
 from rnnatlas.evaluation.roles import CALIBRATED_ON, HELD_OUT, clusters
 from rnnatlas.intervals import Interval, bootstrap, correlation
@@ -114,11 +114,12 @@ def score_name(prop: str, score: str) -> str:
     return f"{prop} {score.replace('_', ' ')}"
 
 
-def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
+def loss_figures(tables: Sequence[pa.Table], counted: str = ALL) -> list[Figure]:
     """Mean losses for each split, kind of emulator, and over which positions.
 
     Args:
         tables: One a seed, of the same snapshots.
+        counted: What the task's mask leaves, in words.
     """
     figures = []
     for divergence in dict.fromkeys(tables[0]["divergence"].to_pylist()):
@@ -130,8 +131,7 @@ def loss_figures(tables: Sequence[pa.Table]) -> list[Figure]:
             kind, _, part = column.partition("_")
             if kind in EMULATED:
                 name = loss_name(divergence, part)
-                masked = UP_TO_EOS if f"{kind}_unmasked" in own[0].column_names else ALL
-                what = PARTS.get(part, f"positions of the kind {part!r}") if part else masked
+                what = PARTS.get(part, f"positions of the kind {part!r}") if part else counted
                 definition = f"mean over snapshots of the mean {divergence} over {what}, of {EMULATED[kind]}"
                 figures += _means(own, column, name=name, of=kind, definition=definition)
     return figures

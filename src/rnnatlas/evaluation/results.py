@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rnnatlas import tasks
 from rnnatlas.emulation.model import read_settings
 from rnnatlas.errors import RunFormatError, reason
 from rnnatlas.evaluation.evaluate import COST, LOSSES, PREDICTIONS, PREDICTORS, read_cost
@@ -79,7 +80,8 @@ def collect(runs: Runs, since: int = 0) -> pa.Table:
     records: list[dict[str, Any]] = []
     for label, (lost, predicted) in tables.items():
         about = {"encoder": label, "seeds": list(runs[label])}
-        records += [_figure(figure, about) for figure in [*loss_figures(lost), *property_figures(predicted)]]
+        figures = [*loss_figures(lost, _counted(runs[label])), *property_figures(predicted)]
+        records += [_figure(figure, about) for figure in figures]
         records += _costs(label, runs[label])
     return pa.Table.from_pylist(records + list(comparisons(runs, tables)), schema=SCHEMA)
 
@@ -183,6 +185,11 @@ def _check_alike(runs: Runs, tables: Mapping[str, Tables]) -> None:
                     "properties from the same features, but one has some that the other lacks (such as "
                     "those trained end to end); evaluate both alike"
                 )
+
+
+def _counted(own: Mapping[int, Path | str]) -> str:
+    """What the task's mask leaves, in words."""
+    return tasks.registry[read_settings(Path(next(iter(own.values())))).task.name].counted
 
 
 def _figure(figure: Figure, about: Mapping[str, Any]) -> dict[str, Any]:

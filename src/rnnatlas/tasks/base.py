@@ -49,6 +49,8 @@ class Task(ABC):
 
     performs: ClassVar[str] = "Performance"
     """What `performance` is, for the beginning of a sentence."""
+    counted: ClassVar[str] = "all positions"
+    """What `mask` leaves, in words."""
 
     def __init__(self, settings: Any):
         self.settings = settings

@@ -122,6 +122,7 @@ class FormalLanguages(Task):
         "unconditional emulator does fairly well."
     )
     performs: ClassVar[str] = "Share of strings written that belong to the language"
+    counted: ClassVar[str] = "positions up to the first EOS"
     Settings: ClassVar[type] = FormalLanguagesSettings
     settings: FormalLanguagesSettings
 

@@ -81,6 +81,7 @@ class Integrator(Task):
     noun: ClassVar[str] = "integrator"
     reads: ClassVar[str] = "white noise and a cue, drawn for each RNN. They say nothing of the integrator."
     performs: ClassVar[str] = "Share of the variance explained in the response period"
+    counted: ClassVar[str] = "the response period"
     Settings: ClassVar[type] = IntegratorSettings
     settings: IntegratorSettings
 
