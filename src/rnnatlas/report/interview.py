@@ -1,5 +1,6 @@
 """The report's section on interactive probing: the probing inputs of a few RNNs, and their responses."""
 
+import dataclasses
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from rnnatlas.encoders.probing import Probing, ProbingEncoder
 from rnnatlas.report import charts, words
 from rnnatlas.report.diagnostics import input_differences
 from rnnatlas.report.experiment import Results
-from rnnatlas.rnn import Tokens
+from rnnatlas.rnn import Signal, Tokens, Values
 from rnnatlas.tasks.base import Task
 
 SHOWN = 4
@@ -64,6 +65,9 @@ def interview(results: Results, drawn: MutableMapping[str, charts.Chart]) -> dic
         "pictured": min(PICTURED, len(order)),
         "sequences": probing.inputs.shape[1],
         "tokens": isinstance(task.interface.input, Tokens),
+        "bounded": not isinstance(task.interface.input, Values) or task.interface.input.bounded,
+        "inputs": what(task.interface.input),
+        "responses": what(task.interface.output),
         "differences": [
             (seed, values.mean().item(), values.max().item()) for seed, values in differences.items()
         ],
@@ -82,62 +86,95 @@ def _best_of_each(table: pa.Table, task: Task) -> tuple[pa.Table, list[str]]:
 def _charts(
     task: Task, probing: Probing, order: Sequence[int], titles: Sequence[str]
 ) -> dict[str, charts.Chart]:
-    letters = [*getattr(task, "letters", ""), "BOS", "EOS"]
+    reads, gives = task.interface.input, task.interface.output
     inputs, outputs = probing.inputs[:, order[0]], probing.outputs[:, order[0]]
-
-    def names(count: int) -> list[str]:
-        return letters if len(letters) == count else [str(i) for i in range(count)]
-
-    responses = {"response": (outputs, names(outputs.shape[-1]))}
+    responses = {"response": Shown(outputs, channels(task, gives, task.output_names), gives)}
     pictured = list(order[:PICTURED])
     images = task.picture(probing.inputs[:, pictured])
     if images is None:
-        shown = {"probing input": (inputs, names(inputs.shape[-1]))}
-        return {"probing": token_chart(shown | responses, titles)}
+        shown = {"probing input": Shown(inputs, channels(task, reads, task.input_names), reads)}
+        return {"probing": signal_chart(shown | responses, titles)}
     probabilities, classes = probing.outputs[:, pictured, -1].max(-1)
     captions = [
         [f"{digit} ({100 * probability:.0f} %)" for digit, probability in zip(*of_rnn, strict=True)]
         for of_rnn in zip(classes.tolist(), probabilities.tolist(), strict=True)
     ]
     pictures = picture_chart(images, titles, captions)
-    return {"pictures": pictures, "probing": token_chart(responses, titles)}
+    return {"pictures": pictures, "probing": signal_chart(responses, titles)}
 
 
-def token_chart(
-    shown: Mapping[str, tuple[Float[Tensor, "rnn time token"], Sequence[str]]], titles: Sequence[str]
-) -> charts.Chart:
-    """Probing inputs, responses or both, a column an RNN: the probability of each token at each step.
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What a row of the figure shows: tokens' probabilities or numbers, names of them, and which they are."""
+
+    values: Float[Tensor, "rnn time channel"]
+    names: Sequence[str]
+    signal: Signal
+
+    @property
+    def scale(self) -> tuple[str, list[float]]:
+        """Name of the colour scale, and what its ends and middle mean."""
+        if isinstance(self.signal, Tokens):
+            return "heat", [0.0, 0.5, 1.0]
+        if self.signal.low is not None and self.signal.high is not None:
+            low, high = float(self.signal.low), float(self.signal.high)
+            return "heat", [low, (low + high) / 2, high]
+        most = float(f"{self.values.abs().max().item():.2g}") or 1.0
+        return "diverging", [-most, 0.0, most]
+
+
+def channels(task: Task, signal: Signal, own: Sequence[str]) -> list[str]:
+    """Names of tokens or of numbers; those that have none are numbered."""
+    letters = getattr(task, "letters", None)
+    named = [*own] if isinstance(signal, Values) else [*letters, "BOS", "EOS"] if letters else []
+    return named if len(named) == signal.size else [str(i) for i in range(signal.size)]
+
+
+def what(signal: Signal) -> str:
+    """What a signal's heat map shows, for the caption."""
+    if isinstance(signal, Tokens):
+        return "the probability of each token"
+    return (
+        "each number within its range" if signal.bounded else "each number, with 0 in the middle of the scale"
+    )
+
+
+def signal_chart(shown: Mapping[str, Shown], titles: Sequence[str]) -> charts.Chart:
+    """Probing inputs, responses or both, a column an RNN: each token's probability or number at each step.
 
     Args:
-        shown: What is shown in a row of the figure → probabilities, and names of the tokens.
+        shown: Title of a row of the figure → what it shows.
         titles: Names of the RNNs.
     """
     count, rows = len(titles), len(shown)
-    tokens = max(len(names) for _, names in shown.values())
-    figure = charts.canvas(rows, count, titles, height=30 + 18 * tokens, narrowest=170, side=True)
-    for row, (title, (values, names)) in enumerate(shown.items(), start=1):
+    most = max(len(row.names) for row in shown.values())
+    first = next(iter(shown.values())).scale
+    alike = all(row.scale == first for row in shown.values())
+    figure = charts.canvas(rows, count, titles, height=max(75, 30 + 18 * most), narrowest=170, side=True)
+    for place, (title, row) in enumerate(shown.items(), start=1):
+        scale, ticks = row.scale
         for column in range(count):
             figure.add_heatmap(
-                z=values[column].T.tolist(),
-                x=list(range(1, values.shape[1] + 1)),
-                y=list(names),
-                zmin=0,
-                zmax=1,
-                colorscale=charts.scale("heat"),
-                showscale=row == 1 and column == count - 1,
+                z=row.values[column].T.tolist(),
+                x=list(range(1, row.values.shape[1] + 1)),
+                y=charts.escaped(row.names),
+                zmin=ticks[0],
+                zmax=ticks[-1],
+                colorscale=charts.scale(scale),
+                showscale=column == count - 1 and (place == 1 or not alike),
                 colorbar={
                     "thickness": 9,
                     "outlinewidth": 0,
-                    "tickvals": [0, 0.5, 1],
+                    "tickvals": ticks,
                     "tickfont": {"color": charts.QUIET},
                 },
                 hovertemplate="%{y} at step %{x}: %{z:.2f}<extra></extra>",
                 xgap=1,
                 ygap=1,
-                row=row,
+                row=place,
                 col=column + 1,
             )
-        figure.update_yaxes(title_text=title, row=row, col=1)
+        figure.update_yaxes(title_text=title, row=place, col=1)
     figure.update_xaxes(showgrid=False)
     figure.update_xaxes(title_text="probing step", row=rows)
     figure.update_yaxes(showgrid=False, autorange="reversed")

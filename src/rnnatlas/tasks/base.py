@@ -51,6 +51,9 @@ class Task(ABC):
     """What `performance` is, for the beginning of a sentence."""
     counted: ClassVar[str] = "all positions"
     """What `mask` leaves, in words."""
+    input_names: ClassVar[tuple[str, ...]] = ()
+    output_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the numbers that an RNN reads and gives out, where they have any."""
 
     def __init__(self, settings: Any):
         self.settings = settings

@@ -82,6 +82,8 @@ class Integrator(Task):
     reads: ClassVar[str] = "white noise and a cue, drawn for each RNN. They say nothing of the integrator."
     performs: ClassVar[str] = "Share of the variance explained in the response period"
     counted: ClassVar[str] = "the response period"
+    input_names: ClassVar[tuple[str, ...]] = ("stimulus", "cue")
+    output_names: ClassVar[tuple[str, ...]] = ("answer",)
     Settings: ClassVar[type] = IntegratorSettings
     settings: IntegratorSettings
 
