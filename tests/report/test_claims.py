@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from rnnatlas.evaluation.results import SCHEMA
+from rnnatlas.report.alike import alike
 from rnnatlas.report.claims import claims, orders
 
 TASK = "formal-languages"
@@ -108,6 +109,29 @@ def test_order_and_ratio_beside_the_published_ones():
     assert orders(table(LOSS, "validation", "conditioned", AS_PUBLISHED, seeds=2), TASK) == []
     turned = {encoder: 1 - value for encoder, value in AS_PUBLISHED.items()}
     assert "is −1.00" in orders(table(LOSS, "validation", "conditioned", turned), TASK)[0]
+
+
+def test_the_order_is_of_encoders_judged_on_the_same_rnns():
+    rows = table(LOSS, "validation", "conditioned", AS_PUBLISHED).to_pylist()
+    for row in rows:
+        if "flat" in (row["encoder"], row["versus"]):
+            row |= {"n_runs": 8, "n_snapshots": 24}
+    mixed = pa.Table.from_pylist(rows, schema=SCHEMA)
+    assert alike(mixed, "validation") == [["statistics", "noninteractive", "interactive"], ["flat"]]
+    order, ratio = orders(mixed, TASK)
+    assert "of 3 encoders" in order
+    assert order.endswith("Left out: flattened weights (judged on another set of 8 RNNs).")
+    assert "(layer-wise statistics), on validation" in ratio
+    assert alike(mixed, "ood") == []
+
+
+def test_as_many_rnns_are_not_the_same_rnns():
+    rows = table(LOSS, "validation", "conditioned", AS_PUBLISHED).to_pylist()
+    for row in rows:
+        if row["kind"] == "difference" and "flat" in (row["encoder"], row["versus"]):
+            row["n_snapshots"] = 30
+    mixed = pa.Table.from_pylist(rows, schema=SCHEMA)
+    assert alike(mixed, "validation")[1] == ["flat"]
 
 
 def test_encoders_and_tasks_that_the_paper_lacks_claim_nothing():

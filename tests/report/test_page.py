@@ -15,7 +15,7 @@ from rnnatlas.atlas.pages import render
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.errors import RunFormatError
 from rnnatlas.intervals import Interval
-from rnnatlas.report import comparison, page
+from rnnatlas.report import comparison, findings, page
 from rnnatlas.report.diagnostics import degrees_apart, examples, input_differences, same_task
 from rnnatlas.report.experiment import Experiment, Results
 from rnnatlas.report.page import contents, write_report
@@ -67,7 +67,8 @@ def test_correlation_is_of_the_headline_split_alone(experiment):
     assert shown["split"] == "new runs of known languages"
     own = results.emulated["statistics"][0]
     rows = own.filter(pc.field("split") == "new-runs")
-    assert shown["snapshots"] == rows.num_rows < own.num_rows
+    assert shown["counts"].endswith(f" RNNs, {rows.num_rows} snapshots")
+    assert rows.num_rows < own.num_rows
     assert {interval.n for interval in shown["intervals"].values()} == {len(rows["run"].unique())}
 
 
@@ -98,6 +99,48 @@ def test_links_the_files_that_experiments_have(experiment):
     results = Results(experiment, Experiment.load(experiment))
     results.save()
     assert set(page.FILES) <= set(page._files(results))
+
+
+def mixed(experiment, none_of=()):
+    """Results as if one encoder took half of the RNNs, and none of some splits."""
+    results = Results(experiment, Experiment.load(experiment))
+    rows = results.table.to_pylist()
+    sides = [(row, {row["encoder"], row["versus"]} - {None}) for row in rows]
+    kept = [row for row, of in sides if not ("statistics" in of and row["split"] in none_of)]
+    for row in kept:
+        if "statistics" in (row["encoder"], row["versus"]) and row["n_snapshots"]:
+            row |= {"n_runs": 1, "n_snapshots": 2}
+    results.table = pa.Table.from_pylist(kept, schema=results.table.schema)
+    return results
+
+
+def test_encoders_judged_on_other_rnns_keep_their_controls_and_are_not_ranked(experiment):
+    results = mixed(experiment)
+    shown = contents(results)
+    rows = comparison.loss_rows(results, f"emulation loss, {results.divergence}", "new-runs")
+    assert set(rows) == {"statistics", "interactive"}
+    assert all("zero" in own for own in rows.values())
+    assert "No two encoders were judged on the same RNNs" in shown["summary"][1]
+    assert shown["summary_table"]["rows"][0][-1] == 1
+    assert shown["summary_table"]["zero"] is None
+    text = render("rnnatlas.report", "report.html", plotly="", **shown)
+    assert "<span>1 RNNs, 2 snapshots</span>" in text
+    assert "RNNs and snapshots differ by encoder" in text
+    results = Results(experiment, dataclasses.replace(results.experiment, runs={
+        name: {**own, 2: own[0]} for name, own in results.experiment.runs.items()}))  # fmt: skip
+    results.table = mixed(experiment).table
+    assert findings.ranking(results, "new-runs") == [
+        "No two encoders were judged on the same RNNs, so they are not ranked."
+    ]
+
+
+def test_an_encoder_without_rnns_of_a_split_is_named(experiment):
+    results = mixed(experiment, none_of=("new-runs",))
+    shown = contents(results)
+    assert results.splits == ["new-runs", "validation", "ood"]
+    assert "Left out: layer-wise statistics (no RNN of this split)." in shown["summary"]
+    assert "no RNN of this split" in render("rnnatlas.report", "report.html", plotly="", **shown)
+    assert contents(mixed(experiment, none_of=("ood",)))["elsewhere"][-1][-1]
 
 
 def test_run_that_was_not_evaluated_is_named(experiment, tmp_path):

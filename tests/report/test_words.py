@@ -10,6 +10,7 @@ from rnnatlas.report.words import (
     cost,
     emulation,
     headline,
+    left_out,
     name,
     prediction,
     ranking,
@@ -51,6 +52,17 @@ def loss(own: float, zero: float, shuffled: float) -> dict[str, list[Figure]]:
 def say(losses, **extra) -> tuple[str, str]:
     (finding,) = emulation(losses, "total-variation", "new-runs", **extra)
     return finding.outcome, finding.text
+
+
+def test_an_encoder_without_rnns_of_a_split_is_passed_over():
+    losses = {**loss(0.12, 0.18, 0.24), "statistics": []}
+    assert [one.encoder for one in emulation(losses, "total-variation", "new-runs")] == ["interactive"]
+    assert left_out({}, []) == []
+    [sentence] = left_out({"flat": 8}, ["statistics"])
+    assert sentence == (
+        "Left out: flattened weights (judged on another set of 8 RNNs) and layer-wise statistics "
+        "(no RNN of this split)."
+    )
 
 
 def test_encoder_that_wins():

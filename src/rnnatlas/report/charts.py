@@ -26,6 +26,10 @@ AXIS: dict[str, Any] = {
 SCALES = {
     "sequential": (colours.SEQUENTIAL, colours.DARK),
     "cyclic": (colours.CYCLIC, colours.CYCLIC_DARK),
+    "diverging": (
+        ("#8c510a", "#dfb77a", "#f7f5f0", "#7fc4b8", "#0b5d57"),
+        ("#e0a458", "#7a5220", "#22262b", "#1f6f66", "#6fd1bd"),
+    ),
     "heat": (("#f7f5f0", "#9ad2bd", "#2b8f7d", "#0b3d4f"), ("#22262b", "#1f6f66", "#4fb59b", "#d8f3e6")),
 }
 """Colour scales on a light and on a dark page."""
@@ -110,11 +114,15 @@ def dots(panels: Mapping[str, Rows], axis: str, start_at_zero: bool = False) -> 
     """Intervals as dots with whiskers: a panel a split, a group of rows an encoder.
 
     Args:
-        panels: Title of a panel → its rows; all panels have the same.
+        panels: Title of a panel → its rows; some may lack some.
         axis: What the dots measure.
         start_at_zero: Whether the axis includes zero.
     """
-    places, ticks = _places(next(iter(panels.values())))
+    whole: dict[str, dict[str, Interval]] = {}
+    for rows in panels.values():
+        for encoder, intervals in rows.items():
+            whole.setdefault(encoder, {}).update(intervals)
+    places, ticks = _places(whole)
     figure = canvas(1, len(panels), list(panels), height=30 + 25 * len(ticks), narrowest=165)
     for column, rows in enumerate(panels.values(), start=1):
         for encoder, intervals in rows.items():

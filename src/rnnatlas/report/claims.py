@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from rnnatlas.evaluation.features import TRIVIAL
 from rnnatlas.evaluation.figures import is_loss
 from rnnatlas.evaluation.results import interval
 from rnnatlas.intervals import Interval
+from rnnatlas.report.alike import alike, comparable
 from rnnatlas.report.published import MECHANISTIC, PROBING, PUBLISHED, Published
 from rnnatlas.report.words import ENOUGH_SEEDS, NO_INTERACTION, listed, name
 
@@ -216,15 +217,20 @@ def orders(table: pa.Table, task: str) -> list[str]:
     )  # fmt: skip
     sentences = []
     for what, score, split, of, theirs in compared:
-        figures = {encoder: records.figure(score, split, (encoder, of)) for encoder in theirs}
+        compared, others = comparable(table, split)
+        figures = {
+            encoder: records.figure(score, split, (encoder, of)) for encoder in theirs if encoder in compared
+        }
         ours = {
             encoder: figure.mean
             for encoder, figure in figures.items()
             if figure is not None and np.isfinite(figure.mean)
         }
         if len(ours) > 2:
-            sentences.append(_order(what, ours, theirs))
-    return sentences + _best_ratio(records, published)
+            sentences.append(" ".join([_order(what, ours, theirs), *others]))
+    groups = alike(table, "validation")
+    compared = next((group for group in groups if "interactive" in group), [])
+    return sentences + _best_ratio(records, published, compared)
 
 
 def _order(what: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> str:
@@ -243,12 +249,13 @@ def _order(what: str, ours: Mapping[str, float], theirs: Mapping[str, float]) ->
     )
 
 
-def _best_ratio(records: Records, published: Published) -> list[str]:
-    """The loss of interactive probing over that of the best mechanistic encoder."""
+def _best_ratio(records: Records, published: Published, compared: Collection[str]) -> list[str]:
+    """The loss of interactive probing over that of the best mechanistic encoder judged on the same RNNs."""
     losses = {
         encoder: figure.mean
         for encoder in MECHANISTIC
-        if (figure := records.figure(records.loss, "validation", (encoder, "conditioned"))) is not None
+        if encoder in compared
+        and (figure := records.figure(records.loss, "validation", (encoder, "conditioned"))) is not None
     }
     if not losses:
         return []

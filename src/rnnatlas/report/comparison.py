@@ -18,6 +18,9 @@ Rows = dict[str, dict[str, Interval]]
 SHARED = ("control", "trivial")
 """Groups of rows that belong to no encoder."""
 
+OWN = ("conditioned", "embedding")
+"""Whose figures stand for the encoder itself."""
+
 
 def intervals(figures: Sequence[Figure], name: str, split: str) -> dict[str, Interval]:
     """The intervals of one figure on one split, by whose they are."""
@@ -46,24 +49,40 @@ def _rows(
 ) -> Rows:
     """A row group an encoder; controls that do not depend on the encoder come once, in a group of their own.
 
-    They depend on the seeds, so encoders trained with other seeds each keep theirs.
+    Encoders trained with other seeds or judged on other RNNs each keep theirs.
     """
     rows: Rows = {}
     shared: dict[str, Interval] = {}
-    same_seeds = len({tuple(sorted(runs)) for runs in results.experiment.runs.values()}) == 1
     for encoder, of_encoder in figures.items():
         known = intervals(of_encoder, name, split)
-        kinds = own if same_seeds else (*own, *controls)
+        kinds = own if results.shares_controls else (*own, *controls)
         rows[encoder] = {of: known[of] for of in kinds if of in known}
         shared = shared or {of: known[of] for of in controls if of in known}
-    return {**rows, group: shared} if same_seeds and shared else rows
+    return {**rows, group: shared} if results.shares_controls and shared else rows
 
 
 def panels(results: Results, rows: Callable[..., Rows], name: str) -> dict[str, Rows]:
     """Rows for each split, under a title that says how many RNNs they rest on."""
-    figures = [*next(iter(results.losses.values())), *next(iter(results.properties.values()))]
-    counts = {figure.split: figure.runs for figure in figures if figure.name == name}
-    return {f"{split} ({counts[split]} RNNs)": rows(results, name, split) for split in counts}
+    titled = {}
+    for split in results.splits:
+        counts = [runs for runs, _ in _counts([results.losses, results.properties], name, split).values()]
+        if counts:
+            least, most = min(counts), max(counts)
+            number = f"{most} RNNs" if least == most else f"{least} to {most} RNNs, by encoder"
+            titled[f"{split} ({number})"] = rows(results, name, split)
+    return titled
+
+
+def _counts(
+    groups: Sequence[Mapping[str, Sequence[Figure]]], name: str, split: str
+) -> dict[str, tuple[int, int]]:
+    """RNNs and snapshots that a figure of each encoder rests on."""
+    return {
+        encoder: (figure.runs, figure.snapshots)
+        for group in groups
+        for encoder, figures in group.items()
+        for figure in find(figures, name, split).values()
+    }
 
 
 def costs(results: Results) -> dict[str, str]:
@@ -96,20 +115,29 @@ def _table(
     named = [figure for of_encoder in figures.values() for figure in of_encoder if figure.name == name]
     definition = _common(named[0].definition)
     lower = named[0].lower_is_better
+    counts = {split: _counts([figures], name, split) for split in results.splits}
+    common = {split: len(set(known.values())) <= 1 for split, known in counts.items()}
+
+    def cell(split: str, encoder: str, of: str) -> tuple[str, bool, tuple[int, int] | None]:
+        """Text, whether it is better, and what it rests on where the head of the table cannot say."""
+        if of in OWN and encoder not in counts[split]:
+            return "no RNN of this split", False, None
+        number = None if common[split] or of not in OWN else counts[split][encoder]
+        return *_cell(columns[split], encoder, of, lower, beaten), number
+
     groups = []
-    for encoder in next(iter(columns.values())):
+    for encoder in dict.fromkeys(encoder for column in columns.values() for encoder in column):
         kinds = dict.fromkeys(of for column in columns.values() for of in column.get(encoder, {}))
-        lines = [
-            (of, [_cell(columns[split], encoder, of, lower, beaten) for split in results.splits])
-            for of in kinds
-        ]
+        lines = [(of, [cell(split, encoder, of) for split in results.splits]) for of in kinds]
         groups.append((encoder, lines))
-    counts = {figure.split: (figure.runs, figure.snapshots) for figure in named}
     return {
         "name": name,
         "definition": definition,
         "lower": lower,
-        "columns": [(split, *counts.get(split, (0, 0))) for split in results.splits],
+        "columns": [
+            (split, next(iter(counts[split].values()), (0, 0)) if common[split] else None)
+            for split in results.splits
+        ],
         "groups": groups,
     }
 
@@ -126,7 +154,7 @@ def _cell(rows: Rows, encoder: str, of: str, lower: bool | None, beaten: Sequenc
     interval = rows.get(encoder, {}).get(of)
     if interval is None:
         return "–", False
-    if lower is None or of not in ("conditioned", "embedding"):
+    if lower is None or of not in OWN:
         return str(interval), False
     groups = [rows[encoder], *(rows.get(group, {}) for group in SHARED)]
     controls = [

@@ -20,7 +20,9 @@ from rnnatlas.evaluation import results
 from rnnatlas.evaluation.evaluate import EMULATED
 from rnnatlas.evaluation.figures import Figure, is_loss
 from rnnatlas.evaluation.model import Model, load
+from rnnatlas.evaluation.roles import HELD_OUT
 from rnnatlas.files import write_json
+from rnnatlas.report.alike import all_alike
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
@@ -183,10 +185,17 @@ class Results:
         run = next(iter(next(iter(self.experiment.runs.values())).values()))
         return str(read_settings(self.folder / run).emulation.divergence)
 
+    @cached_property
+    def shares_controls(self) -> bool:
+        """Whether controls are the same beside all encoders: of the same RNNs, from the same seeds."""
+        seeds = {tuple(sorted(runs)) for runs in self.experiment.runs.values()}
+        return len(seeds) == 1 and all_alike(self.table)
+
     @property
     def splits(self) -> list[str]:
         """The held-out splits, in the order in which they are shown."""
-        return list(dict.fromkeys(figure.split for figure in next(iter(self.losses.values()))))
+        known = {figure.split for figures in self.losses.values() for figure in figures}
+        return [split for split in HELD_OUT if split in known]
 
     def histories(self, encoder: str) -> dict[int, dict[str, np.ndarray]]:
         """Learning curves by seed: columns of history.csv that hold numbers, gaps as NaN."""

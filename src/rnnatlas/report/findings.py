@@ -1,14 +1,17 @@
 """An experiment's findings on each split, and what all encoders together show."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from rnnatlas.evaluation.figures import find, loss_name
+from rnnatlas.evaluation.figures import Figure, find, loss_name
 from rnnatlas.evaluation.roles import clusters
 from rnnatlas.intervals import Interval, correlation
 from rnnatlas.report import claims, comparison, words
+from rnnatlas.report.alike import alike, comparable, runs
 from rnnatlas.report.experiment import Results
 
 EMULATION = "Does the embedding help the emulator?"
@@ -39,53 +42,80 @@ def _differences(results: Results, split: str) -> dict[str, Interval]:
 def summary(results: Results, split: str) -> list[str]:
     """What was found on a split, in a sentence for each question and one for the lowest loss."""
     emulated, *predicted = of_split(results, split)
-    losses, zeros = _losses(results, split, "conditioned"), _losses(results, split, "zero")
-    best = min(losses, key=lambda encoder: losses[encoder].mean)
-    sentences = [
-        words.summary(emulated[1], "Conditioning the emulator on the embedding lowers its loss"),
-        f"The lowest loss is {losses[best]}, of {words.name(best)}; that of the unconditional emulator is "
-        f"{zeros[best]}.",
-    ]
+    claim = "Conditioning the emulator on the embedding lowers its loss"
+    sentences = [words.summary(emulated[1], claim), *_lowest(results, split)]
     if predicted:
         claim = f"Frozen embeddings predict the {results.noun} better than all baselines"
         sentences.append(words.summary(predicted[0][1], claim))
     return sentences
 
 
+def _lowest(results: Results, split: str) -> list[str]:
+    """The lowest loss of encoders that were judged on the same RNNs, and who is left out."""
+    compared, others = comparable(results.table, split)
+    losses, zeros = _losses(results, split, "conditioned"), _losses(results, split, "zero")
+    best = min(compared, key=lambda encoder: losses[encoder].mean)
+    if len(compared) < 2 <= len(losses):
+        return ["No two encoders were judged on the same RNNs, so their losses are not compared."]
+    beside = "" if not others else f" of {words.listed([words.name(one) for one in compared], ', ')}"
+    return [
+        f"The lowest loss{beside} is {losses[best]}, of {words.name(best)}; that of the unconditional "
+        f"emulator is {zeros[best]}.",
+        *others,
+    ]
+
+
 def table(results: Results, split: str) -> dict[str, Any]:
-    """The main figures of a split with their outcomes, a row an encoder and one for the controls."""
+    """The main figures of a split with their outcomes, a row an encoder.
+
+    The unconditional emulator's loss comes once, where it is the same beside all encoders.
+    """
     emulated, *predicted = of_split(results, split)
-    losses, zero = (
-        _losses(results, split, "conditioned"),
-        _losses(results, split, "zero")[results.encoders[0]],
-    )
+    losses, zeros = _losses(results, split, "conditioned"), _losses(results, split, "zero")
     score = words.task_score(results.properties) if predicted else None
     scores = _scores(results, split, score) if score else {}
-    outcomes = [
-        {finding.encoder: finding.outcome for finding in group[1]} for group in (emulated, *predicted)
-    ]
+    helps, predicts = (
+        {finding.encoder: finding.outcome for group in groups for finding in group[1]}
+        for groups in ([emulated], predicted)
+    )
+    counts = runs(results.table, split)
     rows = [
-        (encoder, str(loss), outcomes[0][encoder], str(scores.get(encoder, "–")), outcomes[-1].get(encoder))
-        for encoder, loss in losses.items()
+        (
+            encoder,
+            str(losses.get(encoder, "no RNN of this split")),
+            helps.get(encoder),
+            str(scores.get(encoder, "–")),
+            predicts.get(encoder),
+            str(zeros.get(encoder, "–")),
+            counts.get(encoder, 0),
+        )
+        for encoder in results.encoders
     ]
-    return {"rows": rows, "zero": str(zero), "score": score}
+    zero = str(next(iter(zeros.values()))) if len(alike(results.table, split)) == 1 else None
+    return {"rows": rows, "zero": zero, "score": score}
+
+
+def absent(results: Results, split: str) -> list[str]:
+    """A sentence on the encoders that take no RNN of the split, if any."""
+    known = runs(results.table, split)
+    return words.left_out({}, [encoder for encoder in results.encoders if encoder not in known])
 
 
 def _losses(results: Results, split: str, of: str) -> dict[str, Interval]:
-    """The emulation loss beside each encoder: "conditioned", "shuffled" or "zero"."""
+    """The emulation loss beside each encoder that has RNNs of the split: "conditioned" or "zero"."""
     name = loss_name(results.divergence)
-    return {
-        encoder: comparison.intervals(figures, name, split)[of] for encoder, figures in results.losses.items()
-    }
+    return _intervals(results.losses, name, split, of)
+
+
+def _intervals(groups: Mapping[str, Sequence[Figure]], name: str, split: str, of: str) -> dict[str, Interval]:
+    """One figure of all encoders that have it."""
+    known = {encoder: comparison.intervals(figures, name, split) for encoder, figures in groups.items()}
+    return {encoder: intervals[of] for encoder, intervals in known.items() if of in intervals}
 
 
 def _scores(results: Results, split: str, score: str) -> dict[str, Interval]:
     """A score of the frozen embeddings of all encoders that have it."""
-    intervals = {
-        encoder: comparison.intervals(figures, score, split)
-        for encoder, figures in results.properties.items()
-    }
-    return {encoder: known["embedding"] for encoder, known in intervals.items() if "embedding" in known}
+    return _intervals(results.properties, score, split, "embedding")
 
 
 def ranking(results: Results, split: str) -> list[str]:
@@ -94,35 +124,52 @@ def ranking(results: Results, split: str) -> list[str]:
         return []
     if min(map(len, results.experiment.runs.values())) < words.ENOUGH_SEEDS:
         return [f"Encoders with fewer than {words.ENOUGH_SEEDS} seeds are not ranked."]
-    sentences = words.ranking(_losses(results, split, "conditioned"), "emulation loss")
+    compared, others = comparable(results.table, split)
+    if len(compared) < 2:
+        return ["No two encoders were judged on the same RNNs, so they are not ranked."]
+    losses = _losses(results, split, "conditioned")
+    sentences = words.ranking({encoder: losses[encoder] for encoder in compared}, "emulation loss")
     score = words.task_score(results.properties)
     scores = _scores(results, split, score) if score else {}
-    if score and scores:
+    scores = {encoder: scores[encoder] for encoder in compared if encoder in scores}
+    if score and len(scores) > 1:
         figures = [find(figures, score, split) for figures in results.properties.values()]
         lower = next(known["embedding"].lower_is_better for known in figures if "embedding" in known)
         sentences += words.ranking(scores, words.name(score), bool(lower))
-    return sentences
+    return sentences + others
 
 
 def correlations(results: Results, split: str) -> dict[str, Any]:
     """Correlations of original and emulated performance within training steps, over all seeds."""
-    intervals, runs, snapshots = {}, 0, 0
-    for encoder, tables in results.emulated.items():
-        of_seeds = [table.filter(pc.field("split") == split) for table in tables]
-        if not of_seeds or of_seeds[0].num_rows == 0:
-            continue
+    intervals: dict[str, Interval] = {}
+    chosen = {
+        encoder: [table.filter(pc.field("split") == split) for table in tables]
+        for encoder, tables in results.emulated.items()
+        if tables
+    }
+    chosen = {encoder: of_seeds for encoder, of_seeds in chosen.items() if of_seeds[0].num_rows}
+    counts = {encoder: _counts(of_seeds[0]) for encoder, of_seeds in chosen.items()}
+    same = len({tuple(of_seeds[0]["id"].to_pylist()) for of_seeds in chosen.values()}) == 1
+    for encoder, of_seeds in chosen.items():
         steps, together = of_seeds[0]["step"].to_numpy(), clusters(of_seeds[0])
-        for column, title in (("emulated", words.name(encoder)), ("zero", words.name("zero"))):
-            # z = 0 is the same beside all encoders
+        beside = "" if same else f" beside {words.name(encoder)}"
+        number = "" if same else f" ({counts[encoder]})"
+        for column, title in (
+            ("emulated", f"{words.name(encoder)}{number}"),
+            ("zero", f"{words.name('zero')}{beside}"),
+        ):
             if column in of_seeds[0].column_names and title not in intervals:
                 x, y = (
                     np.stack([table[name].to_numpy() for table in of_seeds]) for name in (column, "original")
                 )
                 intervals[title] = correlation(x, y, together, within=steps)
-        runs, snapshots = len(of_seeds[0]["run"].unique()), len(steps)
     return {
         "split": words.split_name(split, results.noun),
         "intervals": intervals,
-        "runs": runs,
-        "snapshots": snapshots,
+        "counts": next(iter(counts.values())) if same else None,
     }
+
+
+def _counts(table: pa.Table) -> str:
+    """How many RNNs and snapshots a table is of."""
+    return f"{len(table['run'].unique())} RNNs, {table.num_rows} snapshots"

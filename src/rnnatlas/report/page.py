@@ -114,11 +114,16 @@ def _definitions(results: Results) -> dict[str, str]:
 
 def _elsewhere(
     results: Results, headline: str | None, about: dict[str, Any]
-) -> list[tuple[str, int, int, list[tuple[str, list[words.Finding]]]]]:
-    """Name, RNNs, tasks and findings of each split that is not the headline."""
+) -> list[tuple[str, int, int, list[tuple[str, list[words.Finding]]], list[str]]]:
+    """Name, RNNs, tasks, findings and who has no RNN of each split that is not the headline."""
     counts = {split: (runs, tasks) for split, runs, _, tasks in about["splits"]}
     return [
-        (words.split_name(split, results.noun), *counts[split], findings.of_split(results, split))
+        (
+            words.split_name(split, results.noun),
+            *counts[split],
+            findings.of_split(results, split),
+            findings.absent(results, split),
+        )
         for split in results.splits
         if split != headline
     ]

@@ -122,6 +122,8 @@ def emulation(
     findings = []
     for encoder, figures in losses.items():
         found = find(figures, loss_name(divergence), split)
+        if not found:
+            continue  # it takes no RNN of this split
         loss, zero, shuffled = (found[of].interval for of in ("conditioned", "zero", "shuffled"))
         outcome = compare(loss, zero)
         text = f"emulation loss {loss}, {_beside_zero(outcome, zero)}"
@@ -265,6 +267,18 @@ def ranking(intervals: Mapping[str, Interval], what: str, lower_is_better: bool 
     elif overlapping:
         sentences.append(f"Not ranked, because their intervals overlap: {'; '.join(overlapping)}.")
     return sentences
+
+
+def left_out(others: Mapping[str, int], absent: Sequence[str]) -> list[str]:
+    """Who is not compared with whom and why, in one sentence; none where all are compared.
+
+    Args:
+        others: Encoders that were judged on other RNNs, and on how many.
+        absent: Encoders that take no RNN of the split.
+    """
+    items = [f"{name(encoder)} (judged on another set of {count} RNNs)" for encoder, count in others.items()]
+    items += [f"{name(encoder)} (no RNN of this split)" for encoder in absent]
+    return [f"Left out: {listed(items)}."] if items else []
 
 
 def listed(items: Sequence[str], between: str = "; ") -> str:
