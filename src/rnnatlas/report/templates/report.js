@@ -52,8 +52,8 @@ function beside(chart, width) {
   if (axis.visible === false) return {left: 2};
   if (axis.showticklabels === false) return {left: title + 4};
   if (!axis.ticktext) {
-    const names = chart.data.find(trace => trace.type === "heatmap")?.y ?? ["0.000"];
-    return {left: Math.max(...names.map(text => breadth(text))) + 10 + title};
+    const names = chart.data.flatMap(trace => trace.type === "heatmap" ? trace.y : []);
+    return {left: Math.max(...(names.length ? names : ["0.000"]).map(text => breadth(text))) + 10 + title};
   }
   const longest = Math.max(...axis.ticktext.map(text => breadth(text)));
   if (width < 560 && longest > .36 * width) return {left: 2, inside: longest};
