@@ -118,7 +118,7 @@ function arranged(chart, width, scale = 1) {
     });
     if (rows.inside) layout.annotations.push(...namesAbove(layout, box, across(box.left)));
     if (bars.has(box.number)) Object.assign(bars.get(box.number), {
-      x: side ? 1 : across(end), y: up(boxes[side ? 0 : boxes.indexOf(box)].top), yanchor: "top", ypad: 0, xpad: 6,
+      x: side ? 1 : across(end), y: up((side ? boxes.find(one => one.first === box.first) : box).top), yanchor: "top", ypad: 0, xpad: 6,
       lenmode: "pixels", len: Math.min(box.height, 190),
     });
   }
