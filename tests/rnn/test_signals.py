@@ -73,9 +73,7 @@ def test_outputs_of_tokens_are_log_probabilities_and_numbers_as_they_are():
         Tokens(4).interpret(Tokens(4).interpret(outputs)), Tokens(4).interpret(outputs)
     )
     assert torch.equal(Values(4).interpret(outputs), outputs)
-    assert (
-        Values(4).store(torch.zeros(2, 4)).dtype == np.float32
-    )  # half precision is not enough
+    assert Values(4).store(torch.zeros(2, 4)).dtype == np.float32  # half precision is not enough
 
 
 def test_of_an_architecture_alone_nothing_is_known_but_sizes():
