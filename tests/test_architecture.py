@@ -29,7 +29,7 @@ ALLOWED = {
     "atlas": LEARNING | {"importers", "properties", "evaluation"},
     "report": LEARNING | {"properties", "evaluation", "atlas"},
     "reproduce": LEARNING | {"executors", "properties", "evaluation", "atlas", "report"},
-    "benchmarks": LEARNING,
+    "benchmarks": LEARNING | {"executors"},
     "cli": LEARNING
     | {"executors", "importers", "properties", "evaluation", "atlas", "report", "reproduce", "benchmarks"},
 }
