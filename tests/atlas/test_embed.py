@@ -149,10 +149,11 @@ def test_the_cell_and_the_head_of_files_can_be_named(model, zoo, tmp_path):
         ["elman-tanh-4-4x1-4"],
         ["elman-relu-4-4x1-4"],
     )
-    assert tanh.table["notes"].to_pylist() == [ASSUMED_TANH]
-    assert relu.table["notes"].to_pylist() == [None]
+    behind = "left out, behind it: 'value'"
+    assert tanh.table["notes"].to_pylist() == [f"{ASSUMED_TANH}; {behind}"]
+    assert relu.table["notes"].to_pylist() == [behind]
     assert not np.allclose(tanh.embeddings, relu.embeddings, atol=1e-6)
-    for cell, note in ((None, ASSUMED_TANH), ("elman-relu", None)):
+    for cell, note in ((None, f"{ASSUMED_TANH}; {behind}"), ("elman-relu", behind)):
         [prediction], _ = predict(model, [path], cell=cell, head="head")
         assert prediction["notes"] == note
         vector, remark = embed_query(embed(model, [zoo.path]), path, model, cell=cell, head="head")

@@ -1,6 +1,9 @@
 """Files that others made: each is read as it was meant, or it is said why not."""
 
+import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +84,6 @@ def differs(rnn, reference):
         x, y = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
     spec, weights = rnn.spec, {name: weight.float() for name, weight in rnn.weights.items()}
     if spec.output not in (None, y.shape[-1]):
-        import dataclasses
-
         spec = dataclasses.replace(spec, output=None, head_bias=True)
     if spec.output_size != y.shape[-1]:
         return float("inf")
@@ -115,3 +116,51 @@ def test_a_case_ends_as_it_should(folder):
             if kind == READ:
                 assert errors, said
                 assert max(errors) < 1e-5
+
+
+# --- hostile ----------------------------------------------------------------------------------------
+
+HOSTILE = {
+    "ansi": "printable characters",
+    "big": "as large as 1e+38",
+    "complex": "complex64",
+    "digits": "found more",
+    "float8": "float8_e4m3fn",
+    "hidden0": "found shape (0, 0)",
+    "ih1d": "found shape (64,)",
+    "int8": "int8",
+    "l1only": "no weight_hh_l0",
+    "laughs": "found more",
+    "layers": "no weight_hh_l1",
+    "meta": "device meta",
+    "nested": "a nested tensor",
+    "ok": "",
+    "only_bias_hh": "no rnn.bias_ih_l0",
+    "parameters": "",
+    "quantised": "a quantised tensor",
+    "sparse": "",
+    "surrogate": "printable characters",
+    "virtual": "expanded",
+}
+READABLE = {"big", "ok", "parameters", "sparse"}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_ends_in_a_sentence(name):
+    found, said = read([SHARED / "hostile" / f"{name}.pt"])
+    assert list(found) == (["rnn"] if name in READABLE else [])
+    assert len(said) == (HOSTILE[name] != "")
+    assert HOSTILE[name] in "".join(said)
+
+
+def test_no_file_takes_too_much_of_anything():
+    paths = [
+        *(SHARED / "hostile").glob("*.pt"),
+        *(SHARED / "wild").glob("*.pt"),
+        *(SHARED / "hostile").glob("*.ckpt"),
+    ]
+    script = Path(__file__).with_name("fuzz.py")
+    done = subprocess.run(
+        [sys.executable, script, *paths], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr

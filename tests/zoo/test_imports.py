@@ -10,7 +10,7 @@ from torch import nn
 
 from rnnatlas import importers
 from rnnatlas.errors import CheckpointError, OutputExists, UnknownName
-from rnnatlas.importers import torch_state_dict
+from rnnatlas.importers import contents, torch_state_dict
 from rnnatlas.importers.base import find
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.zoo import imports
@@ -240,8 +240,9 @@ def test_half_precision_and_broken_weights(tmp_path):
 
 
 @pytest.fixture
-def odd(tmp_path):
+def odd(tmp_path, monkeypatch):
     """A folder of one good file, and of others that nobody would expect."""
+    monkeypatch.setattr(contents, "MOST_ENTRIES", 2000)
     folder = tmp_path / "odd"
     folder.mkdir()
     good, matrix = state_dict(SPECS[0]), torch.zeros(12, 3)

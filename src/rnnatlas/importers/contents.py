@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
-from rnnatlas.importers.pickles import Array, Inert, Storage, Stored
+from rnnatlas.importers.pickles import Array, Inert, Stored
 from rnnatlas.importers.torch_files import Document, as_tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
 from rnnatlas.rnn.heads import listed
 
-MOST_ENTRIES, LONGEST_NAME = 1_000_000, 2000
-"""In the mappings of a file, which may hold themselves or others again and again."""
+MOST_ENTRIES, LONGEST_NAME = 200_000, 2000
+"""Containers with tensors in them, and tensors: containers may hold themselves or others again and again."""
+_CONTAINERS = (Stored, Array, Inert, dict, list, tuple)
 _TORCH = re.compile(r"torch\.nn\.modules\.rnn\.(LSTM|GRU|RNN)(Cell)?")
 _MODES = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "elman-tanh", "RNN_RELU": "elman-relu"}
 _MODES |= {"tanh": "elman-tanh", "relu": "elman-relu"}
@@ -70,7 +71,9 @@ def contents(document: Document) -> Contents:
     """
     found = Contents(quantised=document.quantised)
     classes: dict[str, None] = {}
-    waiting: list[tuple[str, Any]] = [("", document.root)]
+    script = document.code is not None
+    useful = _useful(document.root, script)
+    waiting: list[tuple[str, Any]] = [("", document.root)] if id(document.root) in useful else []
     for _ in range(MOST_ENTRIES):
         if not waiting:
             break
@@ -86,8 +89,8 @@ def contents(document: Document) -> Contents:
             continue
         if isinstance(value, Inert):
             _inspect(prefix, value, found, classes, document.code)
-        items = _items(value, document.code is not None)
-        waiting += reversed([(_joined(prefix, key), item) for key, item in items if _holds(item)])
+        inside = [(key, item) for key, item in _items(value, script) if id(item) in useful]
+        waiting += [(_joined(prefix, key), item) for key, item in reversed(inside)]
     else:
         raise _endless()
     if document.code is not None:
@@ -116,8 +119,28 @@ def _placeholder(value: Stored | Array) -> Tensor:
         return torch.empty(0, device="meta")
 
 
-def _holds(value: Any) -> bool:
-    return isinstance(value, (Stored, Array, Inert, dict, list, tuple)) and not isinstance(value, Storage)
+def _useful(root: Any, script: bool) -> set[int]:
+    """Tensors, and containers that hold one at some depth, by their `id`; other lists may be long."""
+    useful: set[int] = set()
+    around: dict[int, list[int]] = {id(root): []}
+    waiting, inner = [root], []
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (Stored, Array)):
+            inner.append(id(value))
+            continue
+        for _, item in _items(value, script):
+            if isinstance(item, _CONTAINERS):
+                if id(item) not in around:
+                    around[id(item)] = []
+                    waiting.append(item)
+                around[id(item)].append(id(value))
+    while inner:
+        found = inner.pop()
+        if found not in useful:
+            useful.add(found)
+            inner += around[found]
+    return useful
 
 
 def _joined(prefix: str, key: Any) -> str:

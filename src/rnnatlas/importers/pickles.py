@@ -14,7 +14,7 @@ import torch
 
 from rnnatlas.errors import CheckpointError
 
-MOST_OPERATIONS = 5_000_000
+MOST_OPERATIONS = 3_000_000
 MOST_COPIED = 1 << 28
 """Entries and bytes that are copied while a pickle is read: a small one may ask for the same ones forever."""
 
@@ -26,7 +26,13 @@ _HARMFUL = frozenset(
     ]
 )
 """Modules that no honest checkpoint names. Nothing is run either way, but such a file is suspect."""
-_HARMFUL_BUILTINS = frozenset(["eval", "exec", "compile", "open", "__import__", "breakpoint", "execfile"])
+_HARMFUL_FUNCTIONS = frozenset(
+    [
+        f"builtins.{name}"
+        for name in ("eval", "exec", "compile", "open", "__import__", "breakpoint", "execfile")
+    ]
+    + ["io.open", "_io.open", "io.FileIO", "_io.FileIO", "codecs.open"]
+)
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -123,6 +129,8 @@ class Unpickler:
                 stack.append(memo[arg])
             elif name in _PUTS:
                 memo[len(memo) if name == "MEMOIZE" else arg] = stack[-1]
+            elif name in _CONSTANTS:
+                stack.append(_CONSTANTS[name]())
             elif name == "MARK":
                 marks.append(len(stack))
             elif name in _TUPLES:
@@ -140,9 +148,7 @@ class Unpickler:
         raise ValueError("no end")  # pickletools raises before
 
     def _operate(self, name: str, arg: Any, stack: list[Any], marks: list[int]) -> None:
-        if name in _CONSTANTS:
-            stack.append(_CONSTANTS[name]())
-        elif name == "POP":
+        if name == "POP":
             if marks and marks[-1] == len(stack):
                 marks.pop()
             else:
@@ -276,12 +282,13 @@ def _named(module: Any, attribute: Any) -> Name:
     if not isinstance(module, str) or not isinstance(attribute, str):
         raise TypeError("a name is a string")
     module = "builtins" if module == "__builtin__" else module
-    if module.partition(".")[0] in _HARMFUL or (module == "builtins" and attribute in _HARMFUL_BUILTINS):
+    name = f"{module}.{attribute}"
+    if module.partition(".")[0] in _HARMFUL or name in _HARMFUL_FUNCTIONS:
         raise CheckpointError(
-            f"expected tensors, found a pickle that names {module}.{attribute}, which would run code; "
+            f"expected tensors, found a pickle that names {name}, which would run code; "
             "nothing was run; do not load this file with anything else"
         )
-    return Name(f"{module}.{attribute}")
+    return Name(name)
 
 
 def _build(target: Any, state: Any) -> None:

@@ -50,7 +50,5 @@ def _contents(path: Path) -> Contents:
 
     try:
         return Contents(safetensors.torch.load_file(path))
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(
-            f"expected a safetensors file, found something else or a part ({error})"
-        ) from None
+    except safetensors.SafetensorError:
+        raise CheckpointError("expected a safetensors file, found something else or a part of one") from None

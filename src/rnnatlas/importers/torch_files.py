@@ -7,7 +7,7 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,8 +78,8 @@ def not_torch() -> CheckpointError:
     )
 
 
-class _Bytes(io.RawIOBase):
-    """A file of bytes that are not copied."""
+class _Bytes(io.BufferedIOBase):
+    """A file of bytes that are not copied; however much is asked for, no more than is there is taken."""
 
     def __init__(self, data: memoryview):
         self._data, self._at = data, 0
@@ -97,11 +97,19 @@ class _Bytes(io.RawIOBase):
         self._at = max(0, offset + (0, self._at, len(self._data))[whence])
         return self._at
 
-    def readinto(self, buffer: Any, /) -> int:
-        part = self._data[self._at : self._at + len(buffer)]
-        buffer[: len(part)] = part
+    def read(self, size: int | None = -1, /) -> bytes:
+        end = len(self._data) if size is None or size < 0 else min(len(self._data), self._at + size)
+        part = bytes(self._data[self._at : end])
         self._at += len(part)
-        return len(part)
+        return part
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        start, line = self._at, b""
+        while b"\n" not in line and (part := self.read(256)):
+            line += part
+        line = line[: line.find(b"\n") + 1] or line
+        self._at = start + len(line)
+        return line
 
 
 # --- zips ------------------------------------------------------------------------------------------
@@ -131,7 +139,7 @@ def members(data: memoryview) -> dict[str, memoryview]:
 
 def _members(data: memoryview) -> dict[str, memoryview]:
     found: dict[str, memoryview] = {}
-    with zipfile.ZipFile(io.BufferedReader(_Bytes(data))) as archive:
+    with zipfile.ZipFile(cast("Any", _Bytes(data))) as archive:
         packed = sum(info.file_size for info in archive.infolist() if info.compress_type)
         if packed > MOST_INFLATED:
             raise CheckpointError("its zip is compressed and would be too large; save it again")
@@ -165,7 +173,7 @@ def _read_zip(data: memoryview) -> Document:
         return found
 
     unpickler = Unpickler(storage, _embedded)
-    root = unpickler.load(io.BytesIO(parts[name]))
+    root = unpickler.load(_Bytes(parts[name]))
     files = [part for part in parts if part.startswith(f"{folder}code/") and part.endswith(".py")]
     program = f"{folder}constants.pkl" in parts
     code = "\n".join(bytes(parts[file]).decode(errors="replace") for file in files) if program else None
@@ -192,7 +200,7 @@ def _read_stream(data: memoryview, nested: bool) -> Document:
 
     views: list[tuple[Storage, Storage, int]] = []
     unpickler = Unpickler(storage, _not_embedded if nested else _embedded)
-    file = io.BufferedReader(_Bytes(data))
+    file = _Bytes(data)
     root = unpickler.load(file)
     if root != _MAGIC:
         return Document(root, unpickler.quantised)
