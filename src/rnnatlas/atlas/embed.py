@@ -17,8 +17,8 @@ from rnnatlas.atlas.sources import FileRNNs, names, read_files, sort
 from rnnatlas.emulation.data import accepted
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
-from rnnatlas.importers.base import Head
 from rnnatlas.rnn import System, Tokens, groups
+from rnnatlas.rnn.heads import Head
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 

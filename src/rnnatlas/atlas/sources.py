@@ -8,8 +8,8 @@ import torch
 
 from rnnatlas.errors import CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
-from rnnatlas.importers.base import Head
 from rnnatlas.rnn import FoundRNN, Interface, Mixed, Population
+from rnnatlas.rnn.heads import Head
 from rnnatlas.zoo.imports import checkpoints, none_usable, passed_over
 from rnnatlas.zoo.store import Zoo
 

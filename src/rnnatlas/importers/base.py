@@ -1,7 +1,6 @@
 """What a checkpoint format has to offer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,10 +8,8 @@ from rnnatlas.errors import CheckpointError
 from rnnatlas.importers import kinds, registry
 from rnnatlas.importers.shards import shard_of
 from rnnatlas.rnn import FoundRNN
+from rnnatlas.rnn.heads import Head
 from rnnatlas.rnn.recognise import is_printable
-
-Head = str | Sequence[str] | None
-"""Prefix of the linear head's names, "" for none; "PREFIX=NAME" for the RNN at one prefix."""
 
 
 class Importer(ABC):

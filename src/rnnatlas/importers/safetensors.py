@@ -5,11 +5,12 @@ from typing import ClassVar
 
 from rnnatlas.errors import CheckpointError
 from rnnatlas.importers import kinds
-from rnnatlas.importers.base import Head, Importer
+from rnnatlas.importers.base import Importer
 from rnnatlas.importers.contents import Contents
 from rnnatlas.importers.shards import index_of
 from rnnatlas.importers.torch_state_dict import torch_contents
 from rnnatlas.rnn import FoundRNN
+from rnnatlas.rnn.heads import Head
 
 
 class Safetensors(Importer):

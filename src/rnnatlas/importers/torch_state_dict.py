@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from rnnatlas.importers import kinds
-from rnnatlas.importers.base import Head, Importer
+from rnnatlas.importers.base import Importer
 from rnnatlas.importers.contents import Contents, contents
 from rnnatlas.importers.distributed import distributed_contents
 from rnnatlas.importers.torch_files import mapped, members, not_torch, read, read_path
 from rnnatlas.rnn import FoundRNN
+from rnnatlas.rnn.heads import Head
 
 
 class TorchStateDict(Importer):

@@ -14,6 +14,8 @@ from rnnatlas.errors import CheckpointError
 _ATTENTION = re.compile(r"att(e?n)?|attention|query|key|memory|score|concat|merge", re.IGNORECASE)
 _INPUT = re.compile(r"in|inp|inputs?|pre|emb\w*|enc\w*|features?|backbone|stem", re.IGNORECASE)
 _INITIAL = re.compile(r"(.*_)?(init(ial)?|[hc]_?0|[hc]x|hidden_?0|cell_?0|start)(_.*)?", re.IGNORECASE)
+Head = str | Sequence[str] | None
+"""Prefix of the linear head's names, "" for none; "PREFIX=NAME" for the RNN at one prefix."""
 CHOOSE = "--head PREFIX=NAME takes one"
 
 
@@ -310,7 +312,7 @@ class Heads:
 _PARTS = frozenset(["weight", "bias", "running_mean", "running_var", "num_batches_tracked"])
 
 
-def parse_heads(head: str | Sequence[str] | None) -> dict[str | None, str]:
+def parse_heads(head: Head) -> dict[str | None, str]:
     """What a user named: prefix of an RNN or None for all → prefix of the head, each with its dot."""
     given = [] if head is None else [head] if isinstance(head, str) else list(head)
     named: dict[str | None, str] = {}
@@ -319,6 +321,18 @@ def parse_heads(head: str | Sequence[str] | None) -> dict[str | None, str]:
         key = (f"{prefix.rstrip('.')}." if prefix.rstrip(".") else "") if equals else None
         named[key] = f"{name.rstrip('.')}." if name.rstrip(".") else ""
     return named
+
+
+def head_for(head: Head, rnn: str) -> str | None:
+    """The head that a user named for an RNN, without its dot; "" for none, None where nothing was named."""
+    named = parse_heads(head)
+    found = named.get(f"{rnn.rstrip('.')}." if rnn else "", named.get(None))
+    return found if found is None else found.rstrip(".")
+
+
+def named_heads(head: Head) -> set[str | None]:
+    """All heads that a user named, without their dots."""
+    return {name.rstrip(".") for name in parse_heads(head).values()}
 
 
 def around(name: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
-from rnnatlas.rnn.heads import Heads, Reader, around, listed, parse_heads, shown
+from rnnatlas.rnn.heads import Head, Heads, Reader, around, listed, parse_heads, shown
 from rnnatlas.rnn.rewrites import STACKED, unstacked, whole
 from rnnatlas.rnn.spec import RNNSpec
 
@@ -66,7 +66,7 @@ class FoundRNN:
 
 
 def find_rnn(
-    state_dict: Mapping[str, Tensor], cell: str | None = None, rnn: str | None = None, head: str | None = None
+    state_dict: Mapping[str, Tensor], cell: str | None = None, rnn: str | None = None, head: Head = None
 ) -> FoundRNN:
     """The one RNN of a state_dict.
 
@@ -102,7 +102,7 @@ def find_rnn(
 def find_rnns(
     state_dict: Mapping[str, Tensor],
     cell: str | None = None,
-    head: str | Sequence[str] | None = None,
+    head: Head = None,
     odd: Mapping[str, str] | None = None,
     cells: Mapping[str, str] | None = None,
 ) -> tuple[list[FoundRNN], dict[str, str]]:

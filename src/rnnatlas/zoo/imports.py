@@ -14,10 +14,11 @@ import torch
 from rnnatlas.errors import CheckpointError, UnknownName
 from rnnatlas.files import check_free, making
 from rnnatlas.importers import kinds, registry
-from rnnatlas.importers.base import Head, find, format_of
+from rnnatlas.importers.base import find, format_of
 from rnnatlas.importers.shards import index_of
 from rnnatlas.registry import nearest
 from rnnatlas.rnn import GATES, FoundRNN, Population, RNNSpec
+from rnnatlas.rnn.heads import Head
 from rnnatlas.rnn.recognise import ASSUMED_TANH, is_printable
 from rnnatlas.zoo.format import as_column, shard_name, write_card, write_shard
 from rnnatlas.zoo.store import DIVERGED, Zoo
