@@ -185,12 +185,10 @@ def test_an_embedding_is_no_head():
 
 def test_a_head_is_not_shared_by_guess():
     module = nn.ModuleDict({"encoder": nn.GRU(2, 3), "decoder": nn.GRU(2, 3), "fc": nn.Linear(3, 4)})
-    rnns, unclear = find_rnns(module.state_dict())
-    assert rnns == []
-    assert list(unclear) == ["encoder.", "decoder."]
-    assert all(
-        "'fc' fits behind 2 RNNs; name the head to use: --head 'fc'" in why for why in unclear.values()
-    )
+    rnns, _ = find_rnns(module.state_dict())
+    assert [(rnn.prefix, rnn.head) for rnn in rnns] == [("encoder.", None), ("decoder.", None)]
+    for rnn in rnns:
+        assert f"'fc' fits behind 2 RNNs; name the head to use: --head '{rnn.place}=fc'" in rnn.remark
     assert [rnn.head for rnn in find_rnns(module.state_dict(), head="fc")[0]] == ["fc.", "fc."]
 
 

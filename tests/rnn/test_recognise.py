@@ -197,10 +197,13 @@ def test_a_misshapen_bias_of_a_head_is_named():
         assert f"should have fc.bias of shape (4,), found {shape}" in refusal(tensors)
 
 
-def test_a_head_that_fits_one_rnn_alone_is_refused_for_the_other():
+def test_a_head_that_fits_one_rnn_alone_is_left_out_of_the_other():
     tensors = {**state_dict(), **state_dict(RNNSpec(cell="gru", input=2, hidden=5), "gru.")}
-    rnns, unclear = find_rnns({**tensors, "fc.weight": torch.zeros(4, 3)}, head="fc")
-    assert [rnn.prefix for rnn in rnns] == ["rnn."]
+    rnns, _ = find_rnns({**tensors, "fc.weight": torch.zeros(4, 3)}, head="fc")
+    assert [(rnn.prefix, rnn.head) for rnn in rnns] == [("rnn.", "fc."), ("gru.", None)]
+    assert "'fc' does not fit behind it" in rnns[1].remark
+    rnns, unclear = find_rnns({**tensors, "fc.weight": torch.zeros(4, 3)}, head="gru=fc")
+    assert [rnn.head for rnn in rnns] == ["fc."]  # its own, as nobody named it
     assert "fc.weight of shape (4, 5), found (4, 3)" in unclear["gru."]
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from rnnatlas import importers
 from rnnatlas.errors import CheckpointError, OutputExists, UnknownName
+from rnnatlas.importers import contents, torch_state_dict
 from rnnatlas.importers.base import find
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.zoo import imports
@@ -102,17 +103,36 @@ def test_a_pickle_that_names_code_is_refused_and_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_whole_module_is_refused(tmp_path):
-    torch.save(nn.LSTM(2, 3), tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=r"names torch\.nn\.modules\.rnn\.LSTM.*state_dict"):
-        find(tmp_path / "model.pt")
+class Net(nn.Module):
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn, self.out = rnn, nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0])
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_a_whole_module_gives_its_tensors_and_is_not_run(tmp_path, monkeypatch, nonlinearity):
+    """It says of itself what a state_dict does not."""
+    net = Net(nn.RNN(2, 3, nonlinearity=nonlinearity))
+    torch.save({"net": net, "epoch": 3}, tmp_path / "model.pt")
+    monkeypatch.setattr(Net, "__setstate__", lambda *_: pytest.fail("something was run"))
+    _, [found], _ = find(tmp_path / "model.pt")
+    assert (found.prefix, found.head, found.spec.cell) == ("net.rnn.", "net.out.", f"elman-{nonlinearity}")
+    assert torch.equal(found.weights["weight_hh_l0"], net.rnn.weight_hh_l0.detach())
+    assert [note for note in found.notes if "Net), whose code was not run" in note] == list(found.notes)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_a_torchscript_program_is_refused(tmp_path):
-    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="TorchScript"):
-        find(tmp_path / "model.pt")
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_the_weights_of_a_torchscript_program_are_read(tmp_path, nonlinearity):
+    net = Net(nn.RNN(2, 3, nonlinearity=nonlinearity))
+    torch.jit.script(net).save(tmp_path / "model.pt")
+    _, [found], _ = find(tmp_path / "model.pt")
+    assert (found.head, found.spec.cell) == ("out.", f"elman-{nonlinearity}")
+    assert torch.equal(found.weights["weight_hh_l0"], net.rnn.weight_hh_l0.detach())
+    assert "TorchScript" in found.remark
 
 
 def test_a_state_dict_inside_a_larger_checkpoint_is_found(tmp_path):
@@ -144,8 +164,7 @@ def folder(tmp_path):
         torch.save(state_dict(SPECS[0], seed), folder / f"lstm-{seed}.pt")
     save_file(state_dict(SPECS[1]), folder / "deep" / "gru.safetensors")
     torch.save(nn.Linear(2, 2).state_dict(), folder / "linear.pt")
-    both = {**state_dict(SPECS[1]), "one.weight": torch.ones(2, 8), "two.weight": torch.ones(2, 8)}
-    torch.save(both, folder / "unclear.pt")
+    torch.save(nn.LSTM(2, 3, proj_size=2).state_dict(), folder / "unclear.pt")
     (folder / "notes.txt").write_text("not a checkpoint")
     return folder
 
@@ -175,8 +194,20 @@ def test_a_file_named_directly_has_to_be_usable(folder, tmp_path):
         with pytest.raises(CheckpointError, match=name):
             import_checkpoints([folder, folder / name], tmp_path / "zoo")
     assert not (tmp_path / "zoo").exists()
-    zoo, _ = import_checkpoints([folder / "unclear.pt"], tmp_path / "zoo", head="two.")
-    assert str(zoo.specs[0]) == "bidirectional GRU 2→4→2 (head without bias)"
+
+
+def test_a_head_that_is_not_clear_is_asked_for(tmp_path):
+    both = {**state_dict(SPECS[1]), "one.weight": torch.ones(2, 8), "two.weight": torch.zeros(2, 8)}
+    torch.save(both, tmp_path / "a.pt")
+    zoo, _ = import_checkpoints([tmp_path / "a.pt"], tmp_path / "zoo")
+    assert str(zoo.specs[0]) == "bidirectional GRU 2→4"
+    [note] = zoo.table["notes"].to_pylist()
+    assert "fit behind the RNN at 'rnn': 'one', 'two'; name the head to use: --head 'two'" in note
+    for number, head in enumerate(("two.", "rnn=two", ["other=one", "rnn=two"][1:])):
+        zoo, _ = import_checkpoints([tmp_path / "a.pt"], tmp_path / f"zoo-{number}", head=head)
+        assert zoo.table["head"].to_pylist() == ["two"]
+    with pytest.raises(CheckpointError, match="named for 'other'; the RNNs are 'rnn'"):
+        import_checkpoints([tmp_path / "a.pt"], tmp_path / "none", head=["other=one"])
 
 
 @pytest.mark.parametrize("given", ["nothing.pt", "nothing*"])
@@ -189,7 +220,7 @@ def test_nothing_usable_at_all(folder, tmp_path):
     with pytest.raises(CheckpointError, match="none of 1 files"):
         import_checkpoints([f"{folder}/linear*"], tmp_path / "zoo")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="should end with"):
+    with pytest.raises(CheckpointError, match="one of the formats torch"):
         import_checkpoints([tmp_path / "empty"], tmp_path / "zoo")
     with pytest.raises(OutputExists):
         import_checkpoints([folder], folder)
@@ -209,8 +240,9 @@ def test_half_precision_and_broken_weights(tmp_path):
 
 
 @pytest.fixture
-def odd(tmp_path):
+def odd(tmp_path, monkeypatch):
     """A folder of one good file, and of others that nobody would expect."""
+    monkeypatch.setattr(contents, "MOST_ENTRIES", 2000)
     folder = tmp_path / "odd"
     folder.mkdir()
     good, matrix = state_dict(SPECS[0]), torch.zeros(12, 3)
@@ -285,7 +317,7 @@ def test_what_is_no_files_fault_ends_an_import(tmp_path, monkeypatch, error):
     def load(*_, **__):
         raise error
 
-    monkeypatch.setattr(torch, "load", load)
+    monkeypatch.setattr(torch_state_dict, "read_path", load)
     with pytest.raises(error):
         list(checkpoints([tmp_path]))
 
@@ -332,7 +364,7 @@ def test_other_files_are_counted(folder, tmp_path):
     assert passed_over([folder, folder / "deep"]) == others
     assert passed_over([folder / "lstm-0.pt", f"{folder}/*.pt"]) is None
     (folder / "deep" / "gru.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"one of \.pt, .*, found \.wav \(1\)$"):
+    with pytest.raises(CheckpointError, match=r"formats torch, .*, found \.wav \(1\)$"):
         list(checkpoints([folder / "deep"]))
     for path in folder.glob("*.pt"):
         if path.name != "linear.pt":
@@ -381,10 +413,11 @@ def test_notes_are_kept(tmp_path):
 
 
 def test_checkpoints_in_the_wild(wild, tmp_path):
-    zoo, skipped = import_checkpoints([wild], tmp_path / "zoo")
-    assert set(map(str, zoo.specs)) >= {"LSTM 128→128", "LSTM 150→150×2→3"}
-    [refused] = skipped
-    assert refused.path.name == "beatnet_model-1_refuse.pt"
-    assert "names model.BDA" in refused.skipped
-    with pytest.raises(CheckpointError, match="can run code"):
-        import_checkpoints([wild / "beatnet_model-1_refuse.pt"], tmp_path / "other")
+    """One is a whole module, which is read like its state_dict and says so."""
+    zoo, skipped = import_checkpoints([*wild.glob("*.pt"), *wild.glob("*.safetensors")], tmp_path / "zoo")
+    assert sorted(map(str, zoo.specs)) == ["LSTM 128→128", "LSTM 150→150×2→3"]
+    assert skipped == []
+    notes = {Path(row["source"]).name: row["notes"] or "" for row in zoo.table.to_pylist()}
+    assert "(model.BDA), whose code was not run" in notes["beatnet_model-1_refuse.pt"]
+    whole, alone = (find(wild / f"beatnet_model{name}.pt")[1][0] for name in ("-1_refuse", "_1_weights"))
+    assert all(torch.equal(whole.weights[name], weight) for name, weight in alone.weights.items())

@@ -18,6 +18,7 @@ from rnnatlas.emulation.data import accepted
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
 from rnnatlas.rnn import System, Tokens, groups
+from rnnatlas.rnn.heads import Head
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
@@ -39,7 +40,7 @@ def embed(
     layout: str = LAYOUT,
     seed: int = 0,
     cell: str | None = None,
-    head: str | None = None,
+    head: Head = None,
 ) -> Atlas:
     """Embeds all RNNs of zoos, checkpoint files and systems.
 
@@ -109,7 +110,7 @@ def embed(
 
 
 def embed_query(
-    atlas: Atlas, path: Path, model: Model, cell: str | None = None, head: str | None = None
+    atlas: Atlas, path: Path, model: Model, cell: str | None = None, head: Head = None
 ) -> tuple[Float[np.ndarray, " embed"], str | None]:
     """The embedding of the one RNN of a checkpoint file, made as the atlas's were; and a remark on the RNN.
 
@@ -135,7 +136,7 @@ def embed_query(
 
 
 def predict(
-    model: Model, paths: Sequence[Path | str], cell: str | None = None, head: str | None = None
+    model: Model, paths: Sequence[Path | str], cell: str | None = None, head: Head = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Predicts properties of all RNNs found at some paths; arguments and errors as `embed`.
 

@@ -9,6 +9,7 @@ import torch
 from rnnatlas.errors import CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
 from rnnatlas.rnn import FoundRNN, Interface, Mixed, Population
+from rnnatlas.rnn.heads import Head
 from rnnatlas.zoo.imports import checkpoints, none_usable, passed_over
 from rnnatlas.zoo.store import Zoo
 
@@ -66,7 +67,7 @@ def names(zoos: Sequence[Zoo]) -> list[str]:
 
 
 def read_files(
-    paths: Sequence[Path | str], model: Model, cell: str | None = None, head: str | None = None
+    paths: Sequence[Path | str], model: Model, cell: str | None = None, head: Head = None
 ) -> FileRNNs:
     """All RNNs of checkpoint files that an encoder takes.
 
@@ -113,5 +114,7 @@ def _problem(model: Model, path: Path, rnn: FoundRNN) -> CheckpointError | RNNSp
             f"{path}: expected finite weights, found NaN or infinity in {rnn.not_finite}; "
             "the RNN diverged or the file is damaged"
         )
+    if rnn.question:
+        return CheckpointError(f"{path}: {rnn.question}")
     misfit = model.encoder.accepts(Interface.of(rnn.spec), rnn.spec)
     return RNNSpecMismatch(f"{path}: {misfit}") if misfit else None

@@ -17,7 +17,7 @@ def embed(
     layout: str = "tsne",
     seed: Seed = 0,
     cell: str | None = None,
-    head: str | None = None,
+    head: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: Common | None = None,
 ) -> None:
     """Embed RNNs of zoos and checkpoints into an atlas.
@@ -35,7 +35,8 @@ def embed(
         seed: Of the layout.
         cell: elman-relu, where RNNs with one gate of checkpoint files are such; a file does not tell them
             from elman-tanh.
-        head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none.
+        head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none;
+            PREFIX=NAME for the RNN at one prefix, once for each.
     """
     from rnnatlas.atlas.embed import embed as embed_paths
     from rnnatlas.evaluation.model import load

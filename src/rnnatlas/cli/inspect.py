@@ -13,7 +13,7 @@ def inspect(
     /,
     *,
     cell: str | None = None,
-    head: str | None = None,
+    head: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: bool = False,
     common: Common | None = None,
 ) -> None:
@@ -28,7 +28,8 @@ def inspect(
     Args:
         paths: Files, folders (with all below them), globs.
         cell: elman-relu, where RNNs with one gate are such; a file does not tell them from elman-tanh.
-        head: Prefix of the output layer's names, where several would fit; "" for none.
+        head: Prefix of the output layer's names, where several would fit; "" for none;
+            PREFIX=NAME for the RNN at one prefix, once for each.
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.zoo.imports import checkpoints, passed_over

@@ -14,7 +14,7 @@ def predict(
     /,
     *,
     cell: str | None = None,
-    head: str | None = None,
+    head: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: bool = False,
     common: Common | None = None,
 ) -> None:
@@ -33,7 +33,8 @@ def predict(
             encoder does not take is left out and named, unless you gave it by its own name.
         cell: elman-relu, where RNNs with one gate of checkpoint files are such; a file does not tell them
             from elman-tanh.
-        head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none.
+        head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none;
+            PREFIX=NAME for the RNN at one prefix, once for each.
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.atlas.embed import predict as predict_paths

@@ -17,7 +17,7 @@ def search(
     where: str | None = None,
     run: Path | None = None,
     cell: str | None = None,
-    head: str | None = None,
+    head: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: bool = False,
     common: Common | None = None,
 ) -> None:
@@ -36,7 +36,8 @@ def search(
             the first that has it).
         run: The run that made the atlas, where it is no longer where it was.
         cell: elman-relu, where the checkpoint's RNN is such; a file does not tell it from elman-tanh.
-        head: Prefix of the output layer's names in the checkpoint, where several would fit; "" for none.
+        head: Prefix of the output layer's names in the checkpoint, where several would fit; "" for none;
+            PREFIX=NAME for the RNN at one prefix, once for each.
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.atlas.index import Atlas

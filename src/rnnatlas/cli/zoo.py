@@ -95,7 +95,7 @@ def import_(
     *,
     out: Path,
     cell: str | None = None,
-    head: str | None = None,
+    head: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: Common | None = None,
 ) -> None:
     """Make a zoo of checkpoints that others trained.
@@ -112,7 +112,8 @@ def import_(
         paths: Files, folders (with all below them), globs; `rnnatlas formats` lists the formats.
         out: The zoo's folder.
         cell: elman-relu, where RNNs with one gate are such; a file does not tell them from elman-tanh.
-        head: Prefix of the output layer's names, where several would fit; "" for none.
+        head: Prefix of the output layer's names, where several would fit; "" for none;
+            PREFIX=NAME for the RNN at one prefix, once for each.
     """
     from rnnatlas.zoo.imports import assumed, import_checkpoints, passed_over
     from rnnatlas.zoo.store import DIVERGED

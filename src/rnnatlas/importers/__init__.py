@@ -7,9 +7,12 @@ registry = Registry(
     {
         "torch": (
             "rnnatlas.importers.torch_state_dict:TorchStateDict",
-            "torch state_dict (.pt .pth .bin .ckpt), also nested; nothing in it is executed",
+            "torch state_dict or module (.pt .pth .bin .ckpt …), also nested; nothing in it is executed",
         ),
-        "safetensors": ("rnnatlas.importers.safetensors:Safetensors", "safetensors (.safetensors)"),
+        "safetensors": (
+            "rnnatlas.importers.safetensors:Safetensors",
+            "safetensors (.safetensors), also in several files with an index",
+        ),
         "onnx": ("rnnatlas.importers.onnx:ONNX", "LSTM, GRU and RNN nodes of ONNX graphs (.onnx)"),
         "arrays": (
             "rnnatlas.importers.arrays:Arrays",

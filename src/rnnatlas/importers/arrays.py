@@ -16,7 +16,7 @@ from rnnatlas.importers.base import Importer
 from rnnatlas.importers.flax import find_cells
 from rnnatlas.importers.layers import MOST_ENTRIES, Direction, Layer, Linear, assemble, tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
-from rnnatlas.rnn.heads import listed, shown
+from rnnatlas.rnn.heads import Head, listed, shown
 
 NAMES = {
     "recurrent": {"wrec", "whh"},
@@ -39,7 +39,7 @@ class Arrays(Importer):
     suffixes: ClassVar[tuple[str, ...]] = (".npz", ".mat")
 
     def find(
-        self, path: Path, cell: str | None = None, head: str | None = None
+        self, path: Path, cell: str | None = None, head: Head = None
     ) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`."""
         arrays = _npz(path) if path.suffix.lower() == ".npz" else _mat(path)
@@ -133,7 +133,7 @@ def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vanilla(
-    arrays: Mapping[str, Any], cell: str | None, head: str | None
+    arrays: Mapping[str, Any], cell: str | None, head: Head
 ) -> tuple[list[FoundRNN], dict[str, str]]:
     groups: dict[str, dict[str, Any]] = {}
     for name, value in arrays.items():

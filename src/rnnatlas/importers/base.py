@@ -5,26 +5,35 @@ from pathlib import Path
 from typing import ClassVar
 
 from rnnatlas.errors import CheckpointError
-from rnnatlas.importers import registry
+from rnnatlas.importers import kinds, registry
+from rnnatlas.importers.shards import shard_of
 from rnnatlas.rnn import FoundRNN
+from rnnatlas.rnn.heads import Head
 from rnnatlas.rnn.recognise import is_printable
 
 
 class Importer(ABC):
-    """Reads the RNNs of one file format, without ever running code from the file."""
+    """Reads the RNNs of one file format, without ever running code from the file.
+
+    Attributes:
+        suffixes: How names of such files end, where their content does not tell.
+        kinds: What `kinds.kind_of` calls them.
+    """
 
     suffixes: ClassVar[tuple[str, ...]]
+    kinds: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def find(
-        self, path: Path, cell: str | None = None, head: str | None = None
+        self, path: Path, cell: str | None = None, head: Head = None
     ) -> tuple[list[FoundRNN], dict[str, str]]:
         """All RNNs of a file.
 
         Args:
             path: The file.
             cell: The cell where the file does not tell ("elman-relu").
-            head: Prefix of the linear head's names, where several layers fit; "" for none.
+            head: Prefix of the linear head's names, where several layers fit; "" for none;
+                "PREFIX=NAME" for one of several RNNs.
 
         Returns:
             The RNNs that are clear; of the others, their place in the file → why they are not.
@@ -39,9 +48,27 @@ def formats() -> dict[str, str]:
     return {suffix: name for name in registry for suffix in registry[name].suffixes}
 
 
-def find(
-    path: Path, cell: str | None = None, head: str | None = None
-) -> tuple[str, list[FoundRNN], list[str]]:
+def format_of(path: Path) -> str | None:
+    """The format of a file by its content, else by its name; None where there is none for it.
+
+    Raises:
+        CheckpointError: It is a pointer to a checkpoint, or a part of one.
+        OSError: It cannot be read.
+    """
+    kind = kinds.kind_of(path)
+    if kind == kinds.LFS_POINTER:
+        raise CheckpointError("expected a checkpoint, found a Git LFS pointer to one; fetch it: git lfs pull")
+    if kind == kinds.DCP_PART:
+        raise CheckpointError(
+            "expected a checkpoint, found a part of a torch.distributed one; give its folder"
+        )
+    by_kind = {each: name for name in registry for each in registry[name].kinds}
+    name = path.name.lower()
+    by_name = (known for suffix, known in formats().items() if name.endswith(suffix))
+    return by_kind.get(kind or "") or next(by_name, None)
+
+
+def find(path: Path, cell: str | None = None, head: Head = None) -> tuple[str, list[FoundRNN], list[str]]:
     """A checkpoint file's format, the RNNs that it holds, at least one, and why others in it are not read.
 
     Raises:
@@ -53,13 +80,12 @@ def find(
         )
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}; check the path")
-    known = formats()
-    if path.suffix.lower() not in known:
-        raise CheckpointError(
-            f"{path} is of no supported format; its name should end with one of {', '.join(known)}"
-        )
-    name = known[path.suffix.lower()]
     try:
+        name = format_of(path)
+        if name is None:
+            raise CheckpointError(_unsupported(path))
+        if whole := shard_of(path):
+            raise CheckpointError(f"expected a whole checkpoint, found a part of one; {whole}")
         rnns, unclear = registry[name]().find(path, cell, head)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
@@ -77,3 +103,11 @@ def find(
             "found none; only files that hold an RNN can be used"
         )
     return name, rnns, [f"{path}: {reason}" for reason in unclear.values()]
+
+
+def _unsupported(path: Path) -> str:
+    found = kinds.kind_of(path)
+    return (
+        f"expected a checkpoint of one of the formats {', '.join(registry)}, found "
+        f"{found or 'something else'}; `rnnatlas formats` lists them"
+    )

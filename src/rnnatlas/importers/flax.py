@@ -14,7 +14,7 @@ from rnnatlas.errors import CheckpointError
 from rnnatlas.importers.base import Importer
 from rnnatlas.importers.layers import MOST_ENTRIES, needs, tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
-from rnnatlas.rnn.heads import listed, shown
+from rnnatlas.rnn.heads import Head, listed, shown
 
 NDARRAY, SCALAR = 1, 3
 """Codes of msgpack's extension types that Flax writes."""
@@ -35,7 +35,7 @@ class Flax(Importer):
     suffixes: ClassVar[tuple[str, ...]] = (".msgpack",)
 
     def find(
-        self, path: Path, cell: str | None = None, head: str | None = None
+        self, path: Path, cell: str | None = None, head: Head = None
     ) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`."""
         msgpack = needs("msgpack")
@@ -93,7 +93,7 @@ def _joined(value: Mapping[str, Any]) -> np.ndarray:
 
 
 def find_cells(
-    given: Mapping[str, Any], cell: str | None = None, head: str | None = None
+    given: Mapping[str, Any], cell: str | None = None, head: Head = None
 ) -> tuple[list[FoundRNN], dict[str, str]]:
     """The RNNs among arrays that are named as in Flax; arguments and result as `Importer.find`."""
     layers: dict[str, dict[str, Any]] = {}
@@ -115,7 +115,8 @@ def find_cells(
                 tensors |= {f"{prefix}{name}": value for name, value in _linear(dense).items()}
         except CheckpointError as error:
             unclear[prefix] = str(error)
-    rnns, more = find_rnns(tensors, cell=cell, head=head)
+    by_name = dict(sorted(tensors.items()))  # the order of the file says nothing
+    rnns, more = find_rnns(by_name, cell=cell, head=head)
     noted = [
         dataclasses.replace(rnn, notes=(*rnn.notes, ASSUMED if len(rnn.spec.gates) > 1 else ASSUMED_SIMPLE))
         for rnn in rnns

@@ -15,7 +15,7 @@ from rnnatlas.importers.keras import direction
 from rnnatlas.importers.keras_config import Described, activation, behind
 from rnnatlas.importers.layers import MOST_ENTRIES, Layer, Linear, assemble, tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
-from rnnatlas.rnn.heads import shown
+from rnnatlas.rnn.heads import Head, shown
 
 KINDS = {
     "lstm": "LSTM",
@@ -33,7 +33,7 @@ class Guitar(Importer):
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
 
     def find(
-        self, path: Path, cell: str | None = None, head: str | None = None
+        self, path: Path, cell: str | None = None, head: Head = None
     ) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`."""
         try:
@@ -57,7 +57,7 @@ def _numbers(values: Any, name: str) -> Tensor:
 
 
 def _of_torch(
-    weights: Mapping[str, Any], data: Any, cell: str | None, head: str | None
+    weights: Mapping[str, Any], data: Any, cell: str | None, head: Head
 ) -> tuple[list[FoundRNN], dict[str, str]]:
     rnns, unclear = find_rnns({name: _numbers(each, name) for name, each in weights.items()}, cell, head)
     skip = data.get("skip") if isinstance(data, Mapping) else None
@@ -68,7 +68,7 @@ def _of_torch(
 
 
 def _of_rtneural(
-    document: Mapping[str, Any], cell: str | None, head: str | None
+    document: Mapping[str, Any], cell: str | None, head: Head
 ) -> tuple[list[FoundRNN], dict[str, str]]:
     """Layers that read one another in their order, with weights as in Keras."""
     entries = [each for each in document["layers"] if isinstance(each, Mapping)]

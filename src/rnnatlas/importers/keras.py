@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
-from rnnatlas.importers import hdf5
+from rnnatlas.importers import hdf5, kinds
 from rnnatlas.importers.base import Importer
 from rnnatlas.importers.keras_config import Described, behind, cell_of, describe
 from rnnatlas.importers.layers import Direction, Layer, Linear, assemble, in_torch_order, left_out
 from rnnatlas.rnn import FoundRNN
-from rnnatlas.rnn.heads import listed, shown
+from rnnatlas.rnn.heads import Head, listed, named_heads, shown
 
 GATES: dict[float, tuple[str, str]] = {4: ("lstm", "ifgo"), 3: ("gru", "zrn"), 1: ("elman-tanh", "h")}
 """The cell of each number of gates, and the order in which Keras stacks them, in torch's letters."""
@@ -35,9 +35,10 @@ class Keras(Importer):
     """Gates are put into torch's order; a GRU with reset_after=False and other activations are refused."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".keras", ".h5", ".hdf5")
+    kinds: ClassVar[tuple[str, ...]] = (kinds.KERAS, kinds.HDF5)
 
     def find(
-        self, path: Path, cell: str | None = None, head: str | None = None
+        self, path: Path, cell: str | None = None, head: Head = None
     ) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`."""
         with ExitStack() as stack:
@@ -165,7 +166,7 @@ def _find(
     modules: Sequence[_Module],
     described: Mapping[str, Described],
     cell: str | None,
-    head: str | None,
+    head: Head,
     assumed: str,
 ) -> tuple[list[FoundRNN], dict[str, str]]:
     groups: dict[str, list[_Module]] = {}
@@ -181,7 +182,7 @@ def _find(
     linear = {module.layer: module for module in modules if _is_linear(module, described)}
     if not described:
         layers = _with_guessed_head(layers, linear)
-    wanted = {layer.head for layer in layers} if head is None else {head.rstrip(".")}
+    wanted = {layer.head for layer in layers} | named_heads(head)
     rnns, more = assemble(
         layers, {name: _linear(each) for name, each in linear.items() if name in wanted}, cell, head
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
 from rnnatlas.rnn import GATES, FoundRNN
-from rnnatlas.rnn.heads import listed, shown
+from rnnatlas.rnn.heads import Head, head_for, listed, shown
 from rnnatlas.rnn.recognise import find_rnn
 
 MOST_ENTRIES = 100_000
@@ -105,7 +105,7 @@ def in_torch_order(rows: Tensor, order: str, cell: str) -> Tensor:
 
 
 def assemble(
-    layers: Sequence[Layer], linear: Mapping[str, Linear], cell: str | None, head: str | None
+    layers: Sequence[Layer], linear: Mapping[str, Linear], cell: str | None, head: Head
 ) -> tuple[list[FoundRNN], dict[str, str]]:
     """The RNNs that layers make, as one where they can be stacked.
 
@@ -155,9 +155,10 @@ def _alike(lower: Layer, upper: Layer) -> bool:
 
 
 def _found(
-    name: str, stack: Sequence[Layer], linear: Mapping[str, Linear], cell: str | None, head: str | None
+    name: str, stack: Sequence[Layer], linear: Mapping[str, Linear], cell: str | None, head: Head
 ) -> FoundRNN:
-    chosen = stack[-1].head or "" if head is None else head.rstrip(".")
+    asked = head_for(head, name)
+    chosen = stack[-1].head or "" if asked is None else asked
     tensors = {f"{name}.{key}": value for key, value in _weights(stack).items()}
     for other, layer in linear.items():
         tensors[f"{other}.weight"] = layer.weight

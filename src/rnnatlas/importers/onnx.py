@@ -12,7 +12,7 @@ from rnnatlas.importers.base import Importer
 from rnnatlas.importers.layers import Direction, Layer, Linear, assemble, in_torch_order, needs, tensor
 from rnnatlas.importers.onnx_graph import RECURRENT, Graph, attributes
 from rnnatlas.rnn import FoundRNN
-from rnnatlas.rnn.heads import listed, shown
+from rnnatlas.rnn.heads import Head, listed, named_heads, shown
 
 GATES = {"LSTM": ("lstm", "iofg"), "GRU": ("gru", "zrn"), "RNN": ("elman", "h")}
 """The cell of each operator, and the order in which ONNX stacks its gates, in torch's letters."""
@@ -27,7 +27,7 @@ class ONNX(Importer):
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
 
     def find(
-        self, path: Path, cell: str | None = None, head: str | None = None
+        self, path: Path, cell: str | None = None, head: Head = None
     ) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`."""
         onnx = needs("onnx")
@@ -46,7 +46,7 @@ class ONNX(Importer):
                 layers.append(_layer(name, graph, node, nodes))
             except CheckpointError as error:
                 unclear[name] = str(error)
-        wanted = {layer.head for layer in layers} if head is None else {head.rstrip(".")}
+        wanted = {layer.head for layer in layers} | named_heads(head)
         linear = {name: nodes.linear(name) for name in nodes.products if name in wanted}
         rnns, more = assemble(
             layers, {name: each for name, each in linear.items() if each is not None}, cell, head

@@ -1,77 +1,48 @@
-"""What `torch.save(model.state_dict(), path)` writes, alone or somewhere inside a larger checkpoint."""
+"""What `torch.save` writes: state_dicts, alone or somewhere inside a larger checkpoint, and whole modules."""
 
-import re
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from rnnatlas.errors import CheckpointError
+from rnnatlas.importers import kinds
 from rnnatlas.importers.base import Importer
-from rnnatlas.rnn import FoundRNN, find_rnns
-
-MOST_ENTRIES, LONGEST_NAME = 1_000_000, 2000
-"""In the mappings of a file, which may hold themselves or others again and again."""
+from rnnatlas.importers.contents import Contents, contents
+from rnnatlas.importers.distributed import distributed_contents
+from rnnatlas.importers.torch_files import mapped, members, not_torch, read, read_path
+from rnnatlas.rnn import FoundRNN
+from rnnatlas.rnn.heads import Head
 
 
 class TorchStateDict(Importer):
-    """Tensors are loaded with `weights_only=True`, so a file that asks for more is refused, not run."""
+    """Pickles are followed without importing or calling what they name (`pickles`)."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".pt", ".pth", ".bin", ".ckpt")
+    kinds: ClassVar[tuple[str, ...]] = (
+        kinds.TORCH_ZIP,
+        kinds.TORCHSCRIPT,
+        kinds.PICKLE,
+        kinds.POLICY_ZIP,
+        kinds.DCP,
+    )
 
     def find(
-        self, path: Path, cell: str | None = None, head: str | None = None
+        self, path: Path, cell: str | None = None, head: Head = None
     ) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`."""
-        return find_rnns(_tensors(_load(path)), cell=cell, head=head)
+        return torch_contents(path).find(cell, head)
 
 
-def _load(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about other ways to read TorchScript
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # whatever a damaged pickle makes the unpickler stumble over
-        named = re.search(r"GLOBAL (\S+\.\S+)", str(error))
-        if named:
-            raise CheckpointError(
-                f"expected tensors only, found a pickle that names {named[1]}, which was not "
-                "loaded because pickles can run code; save model.state_dict() instead"
-            ) from None
-        if "TorchScript" in str(error):
-            raise CheckpointError(
-                "expected tensors only, found a TorchScript program; save its state_dict() instead"
-            ) from None
-        raise CheckpointError(
-            "expected a file of torch.save(model.state_dict(), …), found something else or a part of one"
-        ) from None
-
-
-def _tensors(document: Any) -> dict[str, Tensor]:
-    """All tensors of nested mappings, under their joined names.
+def torch_contents(path: Path) -> Contents:
+    """What a file of torch holds.
 
     Raises:
-        CheckpointError: There is no end of them.
+        CheckpointError: It is damaged, or something else.
     """
-    tensors: dict[str, Tensor] = {}
-    waiting: list[tuple[str, Any]] = [("", document)]
-    for _ in range(MOST_ENTRIES):
-        if not waiting:
-            return tensors
-        prefix, value = waiting.pop()
-        if len(prefix) > LONGEST_NAME:
-            break
-        if isinstance(value, Tensor):
-            tensors[prefix] = value.detach()
-        elif isinstance(value, Mapping):
-            items = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
-            waiting += reversed(items)
-    raise CheckpointError(
-        f"expected at most {MOST_ENTRIES} entries, with names of at most {LONGEST_NAME} characters, "
-        "found more; save model.state_dict() alone"
-    )
+    kind = kinds.kind_of(path)
+    if kind == kinds.DCP:
+        return distributed_contents(path)
+    if kind != kinds.POLICY_ZIP:
+        return contents(read_path(path))
+    policy = members(mapped(path)).get("policy.pth")
+    if policy is None:
+        raise not_torch()
+    return contents(read(policy))

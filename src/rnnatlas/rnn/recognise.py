@@ -1,15 +1,18 @@
 """Finding RNNs among the tensors of a torch state_dict, by names and shapes alone."""
 
 import dataclasses
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
-from rnnatlas.rnn.heads import Heads, around, listed, shown
+from rnnatlas.rnn.heads import Head, Heads, Reader, around, listed, parse_heads, shown
+from rnnatlas.rnn.rewrites import STACKED, unstacked, whole
 from rnnatlas.rnn.spec import RNNSpec
 
 _MATRIX = re.compile(
@@ -22,6 +25,11 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 ASSUMED_TANH = "nonlinearity assumed tanh; a state_dict does not tell: --cell elman-relu"
 """Note of an RNN with one gate whose cell nobody named."""
+ASSUMED_GRU = "three gates, assumed to be a GRU's; a state_dict does not tell"
+"""Note of an RNN with three gates under names that are not those of torch.nn.GRU, whose cell nobody named."""
+ONE_BIAS = "one bias a gate instead of two, gates taken to be in torch's order"
+LARGE = 1e6
+"""Weights from here on are noted: outputs may not be finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +43,7 @@ class FoundRNN:
         weights: Its tensors under the names of `spec.shapes`.
         not_finite: Name, in the state_dict, of one that holds NaN or infinity as float32; None for none.
         notes: What to know before trusting it.
+        question: Why it is not clear which head it has, where there may be one; it was read without.
     """
 
     prefix: str
@@ -43,6 +52,7 @@ class FoundRNN:
     weights: dict[str, Tensor]
     not_finite: str | None = None
     notes: tuple[str, ...] = ()
+    question: str | None = None
 
     @property
     def place(self) -> str:
@@ -56,7 +66,7 @@ class FoundRNN:
 
 
 def find_rnn(
-    state_dict: Mapping[str, Tensor], cell: str | None = None, rnn: str | None = None, head: str | None = None
+    state_dict: Mapping[str, Tensor], cell: str | None = None, rnn: str | None = None, head: Head = None
 ) -> FoundRNN:
     """The one RNN of a state_dict.
 
@@ -77,6 +87,8 @@ def find_rnn(
     if unclear:
         raise CheckpointError(next(iter(unclear.values())))
     if len(rnns) == 1:
+        if rnns[0].question:
+            raise CheckpointError(rnns[0].question)
         return rnns[0]
     if not rnns:
         raise CheckpointError(
@@ -88,21 +100,45 @@ def find_rnn(
 
 
 def find_rnns(
-    state_dict: Mapping[str, Tensor], cell: str | None = None, head: str | None = None
+    state_dict: Mapping[str, Tensor],
+    cell: str | None = None,
+    head: Head = None,
+    odd: Mapping[str, str] | None = None,
+    cells: Mapping[str, str] | None = None,
 ) -> tuple[list[FoundRNN], dict[str, str]]:
-    """All RNNs of a state_dict; `cell` and `head` as for `find_rnn`.
+    """All RNNs of a state_dict.
+
+    Args:
+        state_dict: Tensors by name.
+        cell: As for `find_rnn`.
+        head: As for `find_rnn`; "PREFIX=NAME" for the RNN at one prefix.
+        odd: Name → what is odd about a tensor that could not be read.
+        cells: Prefix → cell, where it is known.
 
     Returns:
-        The RNNs that are clear, in the order of their names; of the others, prefix → why it is not.
+        The RNNs that are clear, in the order of their names; of the others, prefix → why it is not. An RNN
+        whose head is not clear is read without one, and says so.
+
+    Raises:
+        CheckpointError: A head was named for an RNN that is not there.
     """
     tensors = {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
+    apart = None if odd else unstacked(tensors)
+    tensors, made = whole(apart or tensors)
     modules = _modules(tensors)
-    widths = {prefix: _width(tensors, prefix, names) for prefix, names in modules.items()}
-    heads = Heads(tensors, widths, head)
+    places = {name: place for place, name in enumerate(tensors)}
+    readers = {prefix: _reader(tensors, prefix, names, places[names[0]]) for prefix, names in modules.items()}
+    named = parse_heads(head)
+    if missing := [prefix for prefix in named if prefix is not None and prefix not in readers]:
+        found = listed([prefix.rstrip(".") for prefix in readers]) or "none"
+        raise CheckpointError(f"a head was named for {shown(missing[0].rstrip('.'))}; the RNNs are {found}")
+    file = _File(
+        tensors, Heads(tensors, readers, named), cell, odd or {}, cells or {}, made, apart is not None
+    )
     rnns, unclear = [], {}
     for prefix, names in modules.items():
         try:
-            rnns.append(_read(tensors, prefix, names, heads, cell))
+            rnns.append(_read(file, prefix, names))
         except CheckpointError as error:
             unclear[prefix] = str(error)
     return rnns, unclear
@@ -127,18 +163,36 @@ def _modules(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     return modules
 
 
-def _read(
-    tensors: Mapping[str, Tensor], prefix: str, names: Sequence[str], heads: Heads, cell: str | None
-) -> FoundRNN:
+class _File(NamedTuple):
+    """What is known while the RNNs of one state_dict are read."""
+
+    tensors: Mapping[str, Tensor]
+    heads: Heads
+    cell: str | None
+    odd: Mapping[str, str]
+    cells: Mapping[str, str]
+    made: Mapping[str, str]
+    stacked: bool
+
+
+def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
+    tensors = file.tensors
     where = f"the RNN at {shown(prefix.rstrip('.'))}" if prefix else "the RNN"
     _check_printable(names)
+    for name in names:
+        if name in file.odd:
+            raise CheckpointError(
+                f"{where} should have plain floating-point numbers in {name}, found {file.odd[name]}; "
+                "save it as float32"
+            )
     if projection := next((name for name in names if name.startswith(f"{prefix}weight_hr")), None):
         raise CheckpointError(f"{where} is an LSTM with a projection ({projection}), which is not supported")
     layers, suffix = _layers(prefix, names, where)
     rows, hidden = _matrix(tensors, f"{prefix}weight_hh{suffix}", where)
     _, inputs = _matrix(tensors, f"{prefix}weight_ih{suffix}", where)
-    bidirectional = _is_bidirectional(prefix, names)
-    head = heads.behind(prefix, hidden * (1 + bidirectional), where)
+    cell = file.cells.get(prefix) if file.cell is None else file.cell
+    choice = file.heads.behind(prefix, where)
+    head = choice.head
     _check_printable([head or ""])
     spec = RNNSpec(
         cell=_cell(rows, hidden, cell, where),
@@ -146,14 +200,22 @@ def _read(
         hidden=hidden,
         layers=layers,
         output=_matrix(tensors, f"{head}weight", where)[0] if head else None,
-        bidirectional=bidirectional,
+        bidirectional=_is_bidirectional(prefix, names),
         bias=any(name.startswith((f"{prefix}bias_ih", f"{prefix}bias_hh")) for name in names),
         head_bias=not head or f"{head}bias" in tensors,
     )
+    single = f"{prefix}bias"
+    if suffix == "" and single in names and not spec.bias and len(spec.gates) != 3:
+        spec = dataclasses.replace(spec, bias=True)
+        tensors = {
+            **{name: tensors[name] for name in names},
+            **_one_bias(tensors, prefix),
+            **_of(tensors, head),
+        }
     stored = {name: _stored(name, prefix, head, suffix) for name in spec.shapes}
     for name, shape in spec.shapes.items():
         _check(tensors, stored[name], shape, where)
-    used = set(stored.values())
+    used = {*stored.values(), *([single] if tensors is not file.tensors else [])}
     unused = [name for name in names if name not in used and not _is_layer(tensors, prefix, name)]
     if unused:
         raise CheckpointError(
@@ -161,7 +223,39 @@ def _read(
             "it can only be read without"
         )
     weights = {name: tensors[stored[name]] for name in spec.shapes}
-    return _with_notes(FoundRNN(prefix, head or None, spec, weights), stored, cell)
+    notes = list(dict.fromkeys(file.made[name] for name in stored.values() if name in file.made))
+    notes += [STACKED] if file.stacked else []
+    notes += [ONE_BIAS] if tensors is not file.tensors else []
+    notes += _assumed(spec, cell, suffix)
+    notes += [f"{choice.question}; it is read without a head"] if choice.question else []
+    found = FoundRNN(prefix, head or None, spec, weights, question=choice.question)
+    return _with_notes(found, stored, [*notes, *choice.notes])
+
+
+def _assumed(spec: RNNSpec, cell: str | None, suffix: str) -> list[str]:
+    """What names and shapes do not tell of an RNN, and was taken for granted."""
+    notes = [ASSUMED_TANH] if len(spec.gates) == 1 and cell is None else []
+    if len(spec.gates) == 3 and cell is None and not suffix:
+        notes.append(ASSUMED_GRU)
+    if len(spec.gates) == 1 and spec.input == spec.hidden and not spec.bias:
+        notes.append(
+            "input and hidden size are equal, so it would look the same if its matrices were transposed"
+        )
+    return notes
+
+
+def _one_bias(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """One bias a gate as torch has it: the two are added in LSTMs and Elman networks."""
+    bias = tensors[f"{prefix}bias"]
+    return {f"{prefix}bias_ih": bias, f"{prefix}bias_hh": torch.zeros_like(bias)}
+
+
+def _of(tensors: Mapping[str, Tensor], head: str | None) -> dict[str, Tensor]:
+    return {
+        f"{head}{part}": tensors[f"{head}{part}"]
+        for part in ("weight", "bias")
+        if head and f"{head}{part}" in tensors
+    }
 
 
 def _check_printable(names: Iterable[str]) -> None:
@@ -170,12 +264,13 @@ def _check_printable(names: Iterable[str]) -> None:
             raise CheckpointError(f"expected names of printable characters, found {shown(name)}")
 
 
-def _with_notes(rnn: FoundRNN, stored: Mapping[str, str], cell: str | None) -> FoundRNN:
-    notes = [ASSUMED_TANH] if len(rnn.spec.gates) == 1 and cell is None else []
-    broken = (stored[name] for name, weight in rnn.weights.items() if not weight.float().isfinite().all())
-    not_finite = next(broken, None)
+def _with_notes(rnn: FoundRNN, stored: Mapping[str, str], notes: list[str]) -> FoundRNN:
+    largest = {name: float(weight.detach().float().abs().max()) for name, weight in rnn.weights.items()}
+    not_finite = next((stored[name] for name, size in largest.items() if not math.isfinite(size)), None)
+    size = max(largest.values())
     notes += [] if not_finite is None else [f"weights are not finite: {not_finite}"]
-    notes += [] if any(weight.any() for weight in rnn.weights.values()) else ["all weights are zero"]
+    notes += [f"weights are as large as {size:.0e}"] if not_finite is None and size >= LARGE else []
+    notes += [] if any(largest.values()) else ["all weights are zero"]
     return dataclasses.replace(rnn, not_finite=not_finite, notes=tuple(notes))
 
 
@@ -274,11 +369,16 @@ def _oddity(tensor: Tensor) -> str | None:
     return None
 
 
-def _width(tensors: Mapping[str, Tensor], prefix: str, names: Sequence[str]) -> int:
-    """How many numbers an RNN gives out, as far as can be said before it is read."""
+def _reader(tensors: Mapping[str, Tensor], prefix: str, names: Sequence[str], place: int) -> Reader:
+    """What an RNN reads and gives out, as far as can be said before it is read."""
+    sizes = {"ih": 0, "hh": 0}
     for name in names:
         match = _MATRIX.fullmatch(name)
-        recurrent = match and match["prefix"] == prefix and match["kind"] == "hh"
-        if recurrent and not tensors[name].is_nested and tensors[name].ndim:
-            return tensors[name].shape[-1] * (1 + _is_bidirectional(prefix, names))
-    return 0
+        if (
+            match
+            and match["prefix"] == prefix
+            and match["layer"] in (None, "0")
+            and not tensors[name].is_nested
+        ):
+            sizes[match["kind"]] = tensors[name].shape[-1] if tensors[name].ndim else 0
+    return Reader(sizes["ih"], sizes["hh"] * (1 + _is_bidirectional(prefix, names)), place)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +13,12 @@ import torch
 
 from rnnatlas.errors import CheckpointError, UnknownName
 from rnnatlas.files import check_free, making
-from rnnatlas.importers.base import find, formats
+from rnnatlas.importers import kinds, registry
+from rnnatlas.importers.base import find, format_of
+from rnnatlas.importers.shards import index_of
 from rnnatlas.registry import nearest
 from rnnatlas.rnn import GATES, FoundRNN, Population, RNNSpec
+from rnnatlas.rnn.heads import Head
 from rnnatlas.rnn.recognise import ASSUMED_TANH, is_printable
 from rnnatlas.zoo.format import as_column, shard_name, write_card, write_shard
 from rnnatlas.zoo.store import DIVERGED, Zoo
@@ -52,14 +56,15 @@ class Checkpoint:
 
 
 def checkpoints(
-    paths: Sequence[Path | str], cell: str | None = None, head: str | None = None
+    paths: Sequence[Path | str], cell: str | None = None, head: Head = None
 ) -> Iterator[Checkpoint]:
     """The checkpoints that files, folders (all below them) and globs name, one after the other.
 
     Args:
         paths: Where to look.
         cell: The cell where a file does not tell ("elman-relu").
-        head: Prefix of the linear head's names, where several layers fit; "" for none.
+        head: Prefix of the linear head's names, where several layers fit; "" for none;
+            "PREFIX=NAME" for the RNN at one prefix.
 
     Raises:
         CheckpointError: There is nothing at a path, or a file that was named directly cannot be used.
@@ -69,6 +74,7 @@ def checkpoints(
     if cell is not None and cell not in GATES:
         raise UnknownName(f"no cell is called {cell!r}; {nearest(cell, GATES)}")
     files, _ = _files(paths)
+    seen: dict[bytes, str] = {}
     for path, named in files:
         try:
             format_, rnns, unclear = find(path, cell, head)
@@ -77,7 +83,24 @@ def checkpoints(
                 raise
             yield Checkpoint(path, None, (), skipped=str(error))
         else:
-            yield Checkpoint(path, format_, rnns, unclear=unclear, named=named)
+            found = Checkpoint(path, format_, rnns, unclear=unclear, named=named)
+            same = [_first(seen, id, rnn) for id, rnn in zip(found.ids, rnns, strict=True)]
+            yield dataclasses.replace(
+                found,
+                rnns=[
+                    dataclasses.replace(rnn, notes=(*rnn.notes, f"same weights as {other}")) if other else rnn
+                    for rnn, other in zip(rnns, same, strict=True)
+                ],
+            )
+
+
+def _first(seen: dict[bytes, str], id: str, rnn: FoundRNN) -> str | None:
+    """The RNN with the same weights that was seen before, if there was one."""
+    digest = hashlib.sha256(str(rnn.spec).encode())
+    for weight in rnn.weights.values():
+        digest.update(weight.float().contiguous().numpy().tobytes())
+    first = seen.setdefault(digest.digest(), id)
+    return first if first != id else None
 
 
 def passed_over(paths: Sequence[Path | str]) -> str | None:
@@ -105,7 +128,6 @@ def _files(paths: Sequence[Path | str]) -> tuple[list[tuple[Path, bool]], list[P
     """Each checkpoint file once, with whether it was named directly; and files of other formats."""
     files: dict[Path, tuple[Path, bool]] = {}
     others: dict[Path, Path] = {}
-    known = formats()
     for given in map(str, paths):
         path = Path(given)
         named = path.is_file()
@@ -117,24 +139,43 @@ def _files(paths: Sequence[Path | str]) -> tuple[list[tuple[Path, bool]], list[P
             candidates = sorted(map(Path, glob.glob(given, recursive=True)))  # noqa: PTH207
             if not candidates:
                 raise CheckpointError(f"there is no file and no folder {given}; check the path")
+        parts = set() if named else _parts(candidates)
         for file in filter(Path.is_file, candidates):
             real = file.resolve()
-            if named or file.suffix.lower() in known:
+            if named or (real not in parts and _is_checkpoint(file)):
                 first, before = files.get(real, (file, False))
                 files[real] = (first, before or named)
-            else:
+            elif real not in parts:
                 others[real] = file
     if not files:
-        kinds = f", found {_by_suffix(list(others.values()))}" if others else ""
+        found = f", found {_by_suffix(list(others.values()))}" if others else ""
         raise CheckpointError(
-            f"no checkpoint in {', '.join(map(str, paths))}; file names should end with one of "
-            f"{', '.join(known)}{kinds}"
+            f"no checkpoint in {', '.join(map(str, paths))}; expected files of one of the formats "
+            f"{', '.join(registry)}{found}"
         )
     return list(files.values()), list(others.values())
 
 
+def _is_checkpoint(file: Path) -> bool:
+    try:
+        return format_of(file) is not None
+    except (CheckpointError, OSError):
+        return True  # and why it cannot be read is said when it is
+
+
+def _parts(files: Iterable[Path]) -> set[Path]:
+    """Files that others stand for: the shards that an index names, the parts of a distributed checkpoint."""
+    parts: set[Path] = set()
+    for file in files:
+        if file.name.endswith(".index.json") and file.is_file():
+            parts |= {(file.parent / name).resolve() for name in (index_of(file) or {}).values()}
+        elif file.name.endswith(kinds.DCP_SUFFIX) and (file.parent / ".metadata").is_file():
+            parts.add(file.resolve())
+    return parts
+
+
 def import_checkpoints(
-    paths: Sequence[Path | str], out: Path | str, cell: str | None = None, head: str | None = None
+    paths: Sequence[Path | str], out: Path | str, cell: str | None = None, head: Head = None
 ) -> tuple[Zoo, list[Checkpoint]]:
     """Makes a zoo of all RNNs in checkpoint files; their task, step and metrics are unknown.
 
