@@ -126,14 +126,8 @@ def test_one_unusable_rnn_does_not_lose_the_others_of_its_file(model, tmp_path):
 def test_other_files_of_a_folder_are_counted(model, tmp_path):
     checkpoint(tmp_path / "a.pt")
     (tmp_path / "b.wav").write_text("")
-<<<<<<< HEAD
     left_out = embed(model, [tmp_path]).card["left_out"]
     assert left_out == ["passed over files that are no checkpoints: .wav (1)"]
-=======
-    assert embed(model, [tmp_path]).card["left_out"] == [
-        "passed over files that are no checkpoints: .wav (1)"
-    ]
->>>>>>> combined
 
 
 def test_a_file_named_twice_is_one_entry(model, tmp_path, monkeypatch):
