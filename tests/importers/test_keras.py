@@ -257,6 +257,18 @@ def test_a_part_of_a_file_is_one_sentence(tmp_path):
                 find(path)
 
 
+def test_a_heap_that_never_ends_is_refused(tmp_path):
+    path = save(sequential(RECURRENT["lstm"]()), tmp_path / "model.h5")
+    whole = bytearray(path.read_bytes())
+    place = whole.index(b"GCOL") + 16
+    while int.from_bytes(whole[place : place + 2], "little"):  # to the free part behind all texts
+        place += 16 + (int.from_bytes(whole[place + 8 : place + 16], "little") + 7) // 8 * 8
+    whole[place + 8 : place + 16] = bytes(8)
+    path.write_bytes(whole)
+    with pytest.raises(CheckpointError, match="found something else or a part"):
+        find(path)
+
+
 def test_links_out_of_the_file_and_empty_promises_are_not_followed(tmp_path):
     weights = legacy("lstm", sequential(RECURRENT["lstm"]()).get_weights())
     write(tmp_path / "other.h5", weights)
