@@ -106,7 +106,7 @@ def test_arrays_named_as_by_torch_or_flax(tmp_path):
         ({"alpha": np.array(0.2)}, r"'alpha', so its states leak"),
         ({"dt": np.array(10.0), "tau": np.array(100.0)}, r"'dt', 'tau', so its states leak"),
         ({"dale_ratio": np.array(0.8)}, r"'dale_ratio', so it is of PsychRNN"),
-        ({"init_state": np.ones((1, 5))}, "learned state"),
+        ({"init_state": np.ones((1, 4))}, "one leak and initial state for each hidden unit"),
         ({"W_in": np.ones((4, 3))}, "do not fit one another"),
         ({"W_in": None}, "no input weights"),
         ({"Whh": np.ones((5, 5))}, "several arrays of one kind"),
@@ -122,6 +122,30 @@ def test_what_is_not_known_to_be_a_vanilla_rnn_is_refused_by_name(tmp_path, chan
 def test_other_arrays_are_named(tmp_path):
     [found] = rnns(save(tmp_path / "model.npz", arrays() | {"losses": np.ones(9)})).values()
     assert "left out: 'losses'" in found.remark
+
+
+@pytest.mark.parametrize("cell", ["leaky-tanh", "leaky-relu"])
+@pytest.mark.parametrize(
+    "leak", [{"alpha": np.array(0.2)}, {"dt": np.array(20.0), "tau": np.linspace(20, 100, 5)}], ids=str
+)
+def test_a_leak_and_an_initial_state_are_read_where_the_nonlinearity_is_named(tmp_path, cell, leak):
+    given, start = arrays(), np.linspace(-1, 1, 5)
+    path = save(tmp_path / "model.npz", given | leak | {"init_state": start[None]})
+    [found] = rnns(path, cell=cell).values()
+    bend = np.tanh if cell == "leaky-tanh" else lambda x: np.maximum(x, 0)
+    alpha = leak["alpha"] if "alpha" in leak else leak["dt"] / leak["tau"]
+    h, expected = np.tile(start, (2, 1)), []
+    for step in X.transpose(1, 0, 2):
+        h = (1 - alpha) * h + alpha * bend(h @ given["W_rec"].T + step @ given["W_in"].T + given["b_rec"])
+        expected.append(h @ given["W_out"].T + given["b_out"])
+    assert difference(found, X, np.stack(expected, 1)) < 1e-5
+    assert "α" in found.remark
+
+
+def test_a_leaky_cell_needs_a_leak(tmp_path):
+    for more in ({}, {"alpha": np.array(1.5)}):
+        with pytest.raises(CheckpointError, match="from 0 to 1"):
+            find(save(tmp_path / "model.npz", arrays() | more), cell="leaky-tanh")
 
 
 class Trap:

@@ -1,5 +1,6 @@
 """Arrays by name, of NumPy (.npz) and MATLAB (.mat): W_rec, W_in, W_out and their like."""
 
+import dataclasses
 import math
 import re
 import zipfile
@@ -24,13 +25,17 @@ NAMES = {
     "output": {"wout", "why"},
     "bias": {"brec", "bh"},
     "output bias": {"bout", "by"},
-    "leak": {"alpha", "dt", "tau"},
+    "alpha": {"alpha"},
+    "time step": {"dt"},
+    "time constant": {"tau"},
     "initial": {"initstate", "h0", "x0"},
 }
 """What an array is by its name, in small letters and without underscores."""
+WEIGHTS = {"recurrent", "input", "output", "bias", "output bias"}
 PSYCHRNN = {"daleratio", "dalerec", "daleout", "inputconnectivity", "recconnectivity", "outputconnectivity"}
 """Names that only PsychRNN gives."""
 PLAIN = "read as h ← φ(W_rec h + W_in x + b_rec); whether there is a leak, the file does not tell"
+LEAKY = "read as h ← (1 − α) h + α φ(W_rec h + W_in x + b_rec)"
 
 
 class Arrays(Importer):
@@ -144,9 +149,11 @@ def _vanilla(
         kinds = {name: _kind(name) for name in group}
         if "recurrent" in kinds.values():
             try:
+                _check(group, kinds, f"the RNN at {shown(place)}" if place else "the RNN")
+                vectors = _vectors(place, group, kinds, cell)
                 layer, linear = _layer(place, group, kinds)
-                found, more = assemble([layer], linear, cell, head)
-                rnns += found
+                found, more = assemble([layer], linear, cell and cell.replace("leaky-", "elman-"), head)
+                rnns += [_with(rnn, cell, vectors) for rnn in found]
                 unclear |= more
             except CheckpointError as error:
                 unclear[place] = str(error)
@@ -163,9 +170,8 @@ def _layer(
 ) -> tuple[Layer, dict[str, Linear]]:
     """The RNN of some arrays, and its output layer."""
     where = f"the RNN at {shown(place)}" if place else "the RNN"
-    _check(group, kinds, where)
     names = {kind: name for name, kind in kinds.items() if kind}
-    values = {kind: tensor(group[name], name) for kind, name in names.items() if kind != "initial"}
+    values = {kind: tensor(group[name], name) for kind, name in names.items() if kind in WEIGHTS}
     values, notes = _turned(values, names, where)
     others = [name for name, kind in kinds.items() if kind is None]
     notes += [f"left out: {listed(others)}"] if others else []
@@ -178,8 +184,52 @@ def _layer(
             f"{place}.{names['output']}" if place else names["output"]: Linear(values["output"], vector)
         }
     direction = Direction(values["input"], values["recurrent"], bias)
-    layer = Layer(name, None, (direction,), head=next(iter(linear), None), notes=(*notes, PLAIN))
+    layer = Layer(name, None, (direction,), head=next(iter(linear), None), notes=tuple(notes))
     return layer, linear
+
+
+def _vectors(
+    place: str, group: Mapping[str, Any], kinds: Mapping[str, str | None], cell: str | None
+) -> dict[str, Tensor]:
+    """The leak and the initial state, one number a hidden unit, under the names of `RNNSpec.shapes`."""
+    where = f"the RNN at {shown(place)}" if place else "the RNN"
+    names = {kind: name for name, kind in kinds.items() if kind}
+    given = {
+        kind: tensor(group[name], name).reshape(-1) for kind, name in names.items() if kind not in WEIGHTS
+    }
+    vectors = {}
+    alpha = given.get("alpha")
+    if alpha is None and {"time step", "time constant"} <= set(given):
+        alpha = given["time step"] / given["time constant"]
+    leaks = [name for name, kind in kinds.items() if kind in ("alpha", "time step", "time constant")]
+    leaky = cell is not None and cell.startswith("leaky-")
+    if leaks and not leaky:
+        raise CheckpointError(
+            f"{where} has {listed(leaks)}, so its states leak, how the file does not tell; to read it "
+            "as h ← (1 − α)·h + α·φ(…), name φ: --cell leaky-tanh or leaky-relu"
+        )
+    if leaky and (alpha is None or not ((alpha > 0) & (alpha <= 1)).all()):
+        raise CheckpointError(f"{where} should have a leak (alpha, or dt and tau) from 0 to 1, found none")
+    hidden = np.shape(group[names["recurrent"]])[-1:]
+    try:
+        if alpha is not None:
+            vectors["alpha_l0"] = alpha.expand(hidden).clone()
+        if "initial" in given and given["initial"].any():
+            vectors["h0_l0"] = given["initial"].expand(hidden).clone()
+    except RuntimeError:
+        raise CheckpointError(
+            f"{where} should have one leak and initial state for each hidden unit"
+        ) from None
+    return vectors
+
+
+def _with(rnn: FoundRNN, cell: str | None, vectors: Mapping[str, Tensor]) -> FoundRNN:
+    """An Elman network with a leak and a learned initial state, where it has them."""
+    leaky = cell if "alpha_l0" in vectors and cell else None
+    spec = dataclasses.replace(rnn.spec, cell=leaky or rnn.spec.cell, initial_state="h0_l0" in vectors)
+    weights = {**rnn.weights, **vectors}
+    ordered = {name: weights[name] for name in spec.shapes}
+    return dataclasses.replace(rnn, spec=spec, weights=ordered, notes=(*rnn.notes, LEAKY if leaky else PLAIN))
 
 
 def _check(group: Mapping[str, Any], kinds: Mapping[str, str | None], where: str) -> None:
@@ -192,15 +242,9 @@ def _check(group: Mapping[str, Any], kinds: Mapping[str, str | None], where: str
             f"{where} has {listed(psychrnn)}, so it is of PsychRNN, whose states leak by dt/tau, which its "
             "files do not hold; it cannot be read"
         )
-    if "leak" in by_kind:
-        raise CheckpointError(
-            f"{where} has {listed(by_kind['leak'])}, so its states leak, which is not supported"
-        )
     for kind, names in by_kind.items():
         if kind is not None and len(names) > 1:
             raise CheckpointError(f"{where} has several arrays of one kind, {listed(names)}; expected one")
-        if kind == "initial" and np.any(group[names[0]]):
-            raise CheckpointError(f"{where} starts from a learned state ({names[0]}), which is not supported")
     if "input" not in by_kind:
         raise CheckpointError(f"{where} has {by_kind['recurrent'][0]} but no input weights (W_in)")
 
