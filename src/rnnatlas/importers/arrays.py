@@ -102,7 +102,7 @@ def _mat(path: Path) -> dict[str, Any]:
 
     with path.open("rb") as file:
         if b"MATLAB 7.3" in file.read(128):  # an HDF5 file, whose arrays lie the other way round
-            with hdf5.opened(file) as root:
+            with hdf5.opened(file) as (root, _):
                 found = {name: each for name, each in hdf5.datasets(root).items() if each.dtype.kind == "f"}
                 return {name: hdf5.read(each).numpy().T for name, each in found.items() if name[0] != "#"}
         file.seek(0)

@@ -46,12 +46,12 @@ class Keras(Importer):
             document = None
             if file.read(2) == b"PK":
                 document, file = _unpack(file, path.stat().st_size)
-            root = stack.enter_context(hdf5.opened(file))
-            if document is None and "model_config" in root.attrs:
-                document = json.loads(root.attrs["model_config"])
+            root, texts = stack.enter_context(hdf5.opened(file))
+            if document is None and "model_config" in texts[""]:
+                document = json.loads(texts[""]["model_config"])
             described = describe(document) if isinstance(document, Mapping) else {}
-            modules = _modules(root, described)
-            return _find(modules, described, cell, head, _assumed(root))
+            modules = _modules(root, texts, described)
+            return _find(modules, described, cell, head, _assumed(texts))
 
 
 def _unpack(file: Any, size: int) -> tuple[Any, BytesIO]:
@@ -92,7 +92,9 @@ class _Module:
         return "recurrent_kernel" in self.arrays
 
 
-def _modules(root: Any, described: Mapping[str, Described]) -> list[_Module]:
+def _modules(
+    root: Any, texts: Mapping[str, Mapping[str, str]], described: Mapping[str, Described]
+) -> list[_Module]:
     folders: dict[str, dict[str, Any]] = {}
     for path, array in hdf5.datasets(root).items():
         folder, _, name = path.removeprefix("model_weights/").rpartition("/")
@@ -108,11 +110,11 @@ def _modules(root: Any, described: Mapping[str, Described]) -> list[_Module]:
         names = RECURRENT if _CELL.search(place) else ("kernel", "bias")  # Keras 3 numbers them
         numbers = {str(number): name for number, name in enumerate(names)}
         arrays = {numbers.get(name, name): array for name, array in arrays.items()}
-        modules.append(_Module(place, _by_path(place, paths, root), arrays))
+        modules.append(_Module(place, _by_path(place, paths, texts), arrays))
     return _told_apart(modules, described)
 
 
-def _by_path(place: str, paths: Mapping[str, str], root: Any) -> str:
+def _by_path(place: str, paths: Mapping[str, str], texts: Mapping[str, Mapping[str, str]]) -> str:
     """The layer whose weights Keras 3 keeps at a place made of classes."""
     parts = place.replace("_layer_checkpoint_dependencies/", "layers/").split("/")
     ends = ("/".join(parts[:end]) for end in range(len(parts), 0, -1))
@@ -120,9 +122,7 @@ def _by_path(place: str, paths: Mapping[str, str], root: Any) -> str:
     if known is not None:
         return known
     path = re.sub(r"/((forward|backward)_)?layer$", "", _CELL.sub("", place))
-    variables = root.get(f"{path}/vars")
-    name = None if variables is None else variables.attrs.get("name")
-    return name if isinstance(name, str) else path.removeprefix("layers/")
+    return texts.get(f"{path}/vars", {}).get("name") or path.removeprefix("layers/")
 
 
 def _by_name(place: str, described: Mapping[str, Described]) -> str:
@@ -189,10 +189,9 @@ def _find(
     return rnns, unclear | more
 
 
-def _assumed(root: Any) -> str:
+def _assumed(texts: Mapping[str, Mapping[str, str]]) -> str:
     """The note on activations where no configuration says what they are."""
-    group = root.get("model_weights", root)
-    version = str(group.attrs.get("keras_version", ""))
+    version = texts[""].get("keras_version", "")
     numbers = re.match(r"(\d+)\.(\d+)", version)
     old = numbers and (int(numbers[1]), int(numbers[2])) < (2, 3)
     default = f", and the default of Keras {version} is hard_sigmoid" if old else ""
