@@ -23,6 +23,11 @@ LONGEST = 15.0
 """Seconds for a look at all groups and attributes."""
 _VISIT = """
 import io, json, sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+except (ImportError, ValueError):  # not on every system
+    pass
 import h5py
 
 file = sys.stdin.buffer
