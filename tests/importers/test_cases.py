@@ -36,7 +36,7 @@ ENDS = {
     "31_layernorm_jit_nobias": (SAID, "'layers.0.cell.layernorm_i.weight'"),
     "33_peephole": (SAID, "'lstmpeephole.weight_ch_i'"),
     "34_coupled_gates": (SAID, "assumed to be a GRU's"),
-    "35_leaky_alpha": (SAID, "alpha"),
+    "35_leaky_alpha": (SAID, "--cell leaky-tanh"),
     "36_single_bias": (READ, "one bias"),
     "37_transposed_square": (SAID, "transposed"),
     "38_relu_rnn": (SAID, "assumed tanh"),

@@ -66,7 +66,7 @@ def _places(entries: Any) -> dict[tuple[str, tuple[int, ...]], tuple[str, int, i
     found = {}
     for index, info in entries.items():
         at, place = _state(index), _state(info)
-        if at["offset"] is not None:
+        if at.get("offset") is not None:  # others are not of tensors
             where = (str(place["relative_path"]), int(place["offset"]), int(place["length"]))
             found[str(at["fqn"]), tuple(at["offset"])] = where
     return found

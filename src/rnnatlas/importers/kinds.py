@@ -8,6 +8,7 @@ TORCH_ZIP, TORCHSCRIPT, PICKLE = "a torch zip", "a TorchScript program", "a pick
 SAFETENSORS, SHARD_INDEX = "safetensors", "an index of sharded weights"
 DCP, DCP_PART = "a torch.distributed checkpoint", "part of a torch.distributed checkpoint"
 POLICY_ZIP, EXPORTED = "a Stable-Baselines3 zip", "a torch.export program"
+JSON, JSON_OF_WEIGHTS = "JSON", "JSON of weights"
 KERAS, HDF5, NPZ, NPY, ZIP = "a Keras archive", "HDF5", "npz", "npy", "a zip"
 DCP_SUFFIX = ".distcp"
 
@@ -51,16 +52,22 @@ def kind_of(path: Path) -> str | None:
     if start[:1] == b"\x80" and start[1:2] <= b"\x05":
         return PICKLE
     if start.lstrip()[:1] in (b"{", b"["):
-        return SHARD_INDEX if path.name.endswith(".index.json") else "JSON"
+        return SHARD_INDEX if path.name.endswith(".index.json") else _json_kind(path)
     return None
 
 
-def _zip_kind(path: Path) -> str:
+def _json_kind(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(1 << 20)
+    return JSON_OF_WEIGHTS if b"weight" in start else JSON
+
+
+def _zip_kind(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError):
-        return TORCH_ZIP  # or a part of one; its importer says so
+        return None  # a part of one
     below = {name.partition("/")[2] for name in names}
     if "policy.pth" in names:
         return POLICY_ZIP

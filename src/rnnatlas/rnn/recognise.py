@@ -27,6 +27,7 @@ ASSUMED_TANH = "nonlinearity assumed tanh; a state_dict does not tell: --cell el
 """Note of an RNN with one gate whose cell nobody named."""
 ASSUMED_GRU = "three gates, assumed to be a GRU's; a state_dict does not tell"
 """Note of an RNN with three gates under names that are not those of torch.nn.GRU, whose cell nobody named."""
+LEAKY = "a leaky RNN, h ← (1 − α)·h + α·tanh(…), is read with --cell leaky-tanh or leaky-relu"
 ONE_BIAS = "one bias a gate instead of two, gates taken to be in torch's order"
 LARGE = 1e6
 """Weights from here on are noted: outputs may not be finite."""
@@ -191,41 +192,40 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
     rows, hidden = _matrix(tensors, f"{prefix}weight_hh{suffix}", where)
     _, inputs = _matrix(tensors, f"{prefix}weight_ih{suffix}", where)
     cell = file.cells.get(prefix) if file.cell is None else file.cell
+    own = {name.removeprefix(prefix) for name in names}
     choice = file.heads.behind(prefix, where)
     head = choice.head
     _check_printable([head or ""])
     spec = RNNSpec(
-        cell=_cell(rows, hidden, cell, where),
+        cell=_cell(rows, hidden, cell, where, "alpha_l0" in own),
         input=inputs,
         hidden=hidden,
         layers=layers,
         output=_matrix(tensors, f"{head}weight", where)[0] if head else None,
         bidirectional=_is_bidirectional(prefix, names),
-        bias=any(name.startswith((f"{prefix}bias_ih", f"{prefix}bias_hh")) for name in names),
+        bias=any(name.startswith(("bias_ih", "bias_hh")) for name in own),
         head_bias=not head or f"{head}bias" in tensors,
+        initial_state="h0_l0" in own,
     )
-    single = f"{prefix}bias"
-    if suffix == "" and single in names and not spec.bias and len(spec.gates) != 3:
-        spec = dataclasses.replace(spec, bias=True)
-        tensors = {
-            **{name: tensors[name] for name in names},
-            **_one_bias(tensors, prefix),
-            **_of(tensors, head),
-        }
+    as_torch = {} if suffix else _as_torch(tensors, prefix, own, spec)
+    spec = dataclasses.replace(spec, bias=spec.bias or f"{prefix}bias_ih" in as_torch)
     stored = {name: _stored(name, prefix, head, suffix) for name in spec.shapes}
     for name, shape in spec.shapes.items():
-        _check(tensors, stored[name], shape, where)
-    used = {*stored.values(), *([single] if tensors is not file.tensors else [])}
+        _check(as_torch if stored[name] in as_torch else tensors, stored[name], shape, where)
+    used = {*stored.values(), *([f"{prefix}bias"] if f"{prefix}bias_ih" in as_torch else [])}
     unused = [name for name in names if name not in used and not _is_layer(tensors, prefix, name)]
     if unused:
+        leaky = f" ({LEAKY})" if any("alpha" in name for name in unused) and len(spec.gates) == 1 else ""
         raise CheckpointError(
             f"{where} has {listed(unused)} beside the weights of {spec}, so it may compute something else; "
-            "it can only be read without"
+            f"it can only be read without{leaky}"
         )
-    weights = {name: tensors[stored[name]] for name in spec.shapes}
+    weights = {
+        name: (as_torch if stored[name] in as_torch else tensors)[stored[name]] for name in spec.shapes
+    }
     notes = list(dict.fromkeys(file.made[name] for name in stored.values() if name in file.made))
     notes += [STACKED] if file.stacked else []
-    notes += [ONE_BIAS] if tensors is not file.tensors else []
+    notes += [ONE_BIAS] if f"{prefix}bias_ih" in as_torch else []
     notes += _assumed(spec, cell, suffix)
     notes += [f"{choice.question}; it is read without a head"] if choice.question else []
     found = FoundRNN(prefix, head or None, spec, weights, question=choice.question)
@@ -244,18 +244,16 @@ def _assumed(spec: RNNSpec, cell: str | None, suffix: str) -> list[str]:
     return notes
 
 
-def _one_bias(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """One bias a gate as torch has it: the two are added in LSTMs and Elman networks."""
-    bias = tensors[f"{prefix}bias"]
-    return {f"{prefix}bias_ih": bias, f"{prefix}bias_hh": torch.zeros_like(bias)}
-
-
-def _of(tensors: Mapping[str, Tensor], head: str | None) -> dict[str, Tensor]:
-    return {
-        f"{head}{part}": tensors[f"{head}{part}"]
-        for part in ("weight", "bias")
-        if head and f"{head}{part}" in tensors
-    }
+def _as_torch(tensors: Mapping[str, Tensor], prefix: str, own: set[str], spec: RNNSpec) -> dict[str, Tensor]:
+    """Tensors of a cell with one bias a gate, or one α, as they are with two biases, or an α a unit."""
+    made = {}
+    if "bias" in own and not spec.bias and len(spec.gates) != 3:  # LSTMs and Elman networks add the two
+        bias = _plain(tensors, f"{prefix}bias", prefix)
+        made = {f"{prefix}bias_ih": bias, f"{prefix}bias_hh": torch.zeros_like(bias)}
+    if "alpha" in own and "alpha" in spec.vectors and tensors[f"{prefix}alpha"].numel() == 1:
+        alpha = _plain(tensors, f"{prefix}alpha", prefix)
+        made[f"{prefix}alpha"] = alpha.reshape(1).repeat(spec.hidden)
+    return made
 
 
 def _check_printable(names: Iterable[str]) -> None:
@@ -294,7 +292,7 @@ def _is_bidirectional(prefix: str, names: Iterable[str]) -> bool:
     return any(name.startswith(f"{prefix}weight_hh_l") and name.endswith("_reverse") for name in names)
 
 
-def _cell(rows: int, hidden: int, cell: str | None, where: str) -> str:
+def _cell(rows: int, hidden: int, cell: str | None, where: str, leaky: bool) -> str:
     gates, rest = divmod(rows, hidden)
     if rest or gates not in _CELLS:
         raise CheckpointError(
@@ -302,9 +300,11 @@ def _cell(rows: int, hidden: int, cell: str | None, where: str) -> str:
             "expected 4, 3 or 1 times as many (LSTM, GRU, Elman)"
         )
     by_gates = _CELLS[gates]
-    if gates == 1 and cell == "elman-relu":
-        return cell
-    if cell in (None, by_gates, "elman-relu"):
+    if gates == 1:
+        by_gates = "leaky-tanh" if leaky else by_gates
+        if cell == "elman-relu" or (cell or "").startswith("leaky-"):
+            return str(cell)
+    if cell in (None, by_gates, "elman-relu", "leaky-tanh", "leaky-relu"):
         return by_gates
     raise CheckpointError(f"{where} has {gates} gates, so it is not of cell {cell!r}; expected {by_gates!r}")
 

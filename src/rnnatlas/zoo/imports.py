@@ -158,7 +158,7 @@ def _files(paths: Sequence[Path | str]) -> tuple[list[tuple[Path, bool]], list[P
 
 def _is_checkpoint(file: Path) -> bool:
     try:
-        return format_of(file) is not None
+        return kinds.kind_of(file) != kinds.JSON and format_of(file) is not None
     except (CheckpointError, OSError):
         return True  # and why it cannot be read is said when it is
 
