@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rnnatlas.errors import CheckpointError
-from rnnatlas.rnn import find_rnn, find_rnns
+from rnnatlas.rnn import find_rnn, find_rnns, heads
 from rnnatlas.rnn.heads import head_for, named_heads
 
 
@@ -124,3 +124,12 @@ def test_what_is_left_out_is_listed_in_short():
     assert notes == "left out, behind it: 'body.0', 'body.1', 'body.2', 'body.3' and 5 more"
     _, notes = chosen({**net(rnn=nn.GRU(2, 5)), "transitions": torch.zeros(3, 3), "other.x": torch.zeros(3)})
     assert notes == "left out, behind it: 'transitions'"
+
+
+def test_many_rnns_and_many_layers_are_looked_at_only_so_far():
+    """Else a file of a few MB takes hours."""
+    cell = nn.GRUCell(1, 1).state_dict()
+    tensors = {f"r{i}.{name}": value for i in range(300) for name, value in cell.items()}
+    tensors |= {f"fc{i}.weight": torch.zeros(2, 1) for i in range(300)}
+    rnns, _ = find_rnns(tensors)
+    assert all(f"and {heads.MOST // 4 - 4} more; name" in str(rnn.question) for rnn in rnns)

@@ -18,6 +18,8 @@ from rnnatlas.importers.pickles import DTYPES, Array, Name, Storage, Stored, Unp
 
 MOST_INFLATED = 1 << 28
 """Bytes of a compressed member of a zip; torch itself does not compress."""
+MOST_RESIDENT = 1 << 25
+"""Bytes of a mapped file that are kept in memory while it is read once from end to end."""
 MOST_DENSE = 1 << 24
 """Numbers of a sparse tensor that is made dense."""
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -82,7 +84,7 @@ class _Bytes(io.BufferedIOBase):
     """A file of bytes that are not copied; however much is asked for, no more than is there is taken."""
 
     def __init__(self, data: memoryview):
-        self._data, self._at = data, 0
+        self._data, self._at, self._read = data, 0, 0
 
     def readable(self) -> bool:
         return True
@@ -101,6 +103,10 @@ class _Bytes(io.BufferedIOBase):
         end = len(self._data) if size is None or size < 0 else min(len(self._data), self._at + size)
         part = bytes(self._data[self._at : end])
         self._at += len(part)
+        self._read += len(part)
+        if self._read > MOST_RESIDENT and isinstance(self._data.obj, mmap.mmap):
+            self._data.obj.madvise(mmap.MADV_DONTNEED)  # it is read from the file again where it is used
+            self._read = 0
         return part
 
     def readline(self, size: int | None = -1, /) -> bytes:
@@ -173,7 +179,7 @@ def _read_zip(data: memoryview) -> Document:
         return found
 
     unpickler = Unpickler(storage, _embedded)
-    root = unpickler.load(_Bytes(parts[name]))
+    root = unpickler.load(io.BytesIO(parts[name]))
     files = [part for part in parts if part.startswith(f"{folder}code/") and part.endswith(".py")]
     program = f"{folder}constants.pkl" in parts
     code = "\n".join(bytes(parts[file]).decode(errors="replace") for file in files) if program else None

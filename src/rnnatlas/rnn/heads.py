@@ -1,5 +1,6 @@
 """Which linear layer of a state_dict is an RNN's head."""
 
+import bisect
 import dataclasses
 import functools
 import itertools
@@ -16,6 +17,8 @@ _INPUT = re.compile(r"in|inp|inputs?|pre|emb\w*|enc\w*|features?|backbone|stem",
 _INITIAL = re.compile(r"(.*_)?(init(ial)?|[hc]_?0|[hc]x|hidden_?0|cell_?0|start)(_.*)?", re.IGNORECASE)
 Head = str | Sequence[str] | None
 """Prefix of the linear head's names, "" for none; "PREFIX=NAME" for the RNN at one prefix."""
+MOST = 64
+"""Layers around one RNN that are looked at; files may hold many of both."""
 CHOOSE = "--head PREFIX=NAME takes one"
 
 
@@ -89,7 +92,9 @@ class Heads:
         # a layer belongs to the innermost module around it that has an RNN inside
         modules = {module for prefix in readers for module in around(prefix)}
         self._layers: dict[str, list[Layer]] = defaultdict(list)
+        self._reading: dict[tuple[str, int], list[Layer]] = defaultdict(list)
         self._loose: dict[str, list[str]] = defaultdict(list)
+        self._initials: dict[str, list[str]] = defaultdict(list)
         for place, (name, tensor) in enumerate(tensors.items()):
             if not modules or tensor.is_nested:
                 continue
@@ -99,8 +104,11 @@ class Heads:
                 bias = tensors.get(f"{layer}.bias" if layer else "bias")
                 found = Layer(layer, place, tuple(tensor.shape), bias is not None)
                 self._layers[module].append(found)
+                self._reading[module, found.reads or 0].append(found)
+                if _INITIAL.fullmatch(layer.rpartition(".")[2]):
+                    self._initials[module].append(layer)
             elif kind not in _PARTS and tensor.ndim and module not in readers:
-                self._loose[module].append(name)
+                (self._initials if _INITIAL.fullmatch(kind) else self._loose)[module].append(name)
         self._siblings: dict[tuple[str, int], list[str]] = defaultdict(list)
         for prefix, reader in readers.items():
             self._siblings[_parent(prefix), reader.input].append(prefix)
@@ -136,7 +144,7 @@ class Heads:
                 "give the prefix of a linear layer's names, or an empty one for no head"
             )
         width = None if weight.is_nested or weight.ndim != 2 else weight.shape[1]
-        fits = [other for other, reader in self._readers.items() if reader.width == width]
+        fits = self._sharing.get(("", width), []) if width else []
         if not fits or fits == [prefix]:
             return Choice(named)
         if self._readers[prefix].width != width:
@@ -151,7 +159,7 @@ class Heads:
     def _guess(self, prefix: str, where: str) -> Choice:
         reader = self._readers[prefix]
         for module in around(prefix):
-            layers = [layer for layer in self._layers.get(module, ()) if layer.reads == reader.width]
+            layers = self._reading.get((module, reader.width), [])[: MOST // 4]
             candidates = self._candidates(layers, reader)
             if candidates:
                 return self._chosen(module, candidates, prefix, where)
@@ -220,6 +228,8 @@ class Heads:
 
     def _alike(self, layers: Sequence[Layer]) -> bool:
         """Whether it does not matter which of some layers is taken, as where weights are tied."""
+        if len(layers) > 4:
+            return False
         first, *rest = (self._tensors[f"{layer.name}.weight"] for layer in layers)
         return not any(layer.biased for layer in layers) and all(
             one.shape == first.shape
@@ -279,13 +289,11 @@ class Heads:
     def _initial(self, prefix: str) -> list[str]:
         """What to say where a learned initial state seems to lie beside an RNN."""
         width = self._readers[prefix].width
-        found = []
+        found: list[str] = []
         for module in around(prefix):
-            loose = self._loose.get(module, ())
-            fitting = [name for name in loose if self._tensors[name].shape[-1] in (width, width // 2)]
-            found += [name for name in fitting if _INITIAL.fullmatch(name.rpartition(".")[2])]
-            layers = self._layers.get(module, ())
-            found += [each.name for each in layers if _INITIAL.fullmatch(each.name.rpartition(".")[2])]
+            for name in self._initials.get(module, [])[:MOST]:
+                tensor = self._tensors.get(name)  # none of a layer that gives it out
+                found += [name] if tensor is None or tensor.shape[-1] in (width, width // 2) else []
         return [f"initial state left out, taken as zero: {listed(found)}"] if found else []
 
     def _left_out(self, prefix: str, choice: Choice) -> list[str]:
@@ -295,14 +303,13 @@ class Heads:
         known = {*choice.named, choice.head and choice.head.rstrip(".")}
         found: list[str] = []
         for module in around(prefix):
-            if len(found) > 4:
-                break
-            for layer in self._layers.get(module, ()):
-                before = self._ordered and layer.place < reader.place
-                if not before and not layer.is_embedding and not self._is_before(layer, reader):
+            layers = self._layers.get(module, [])
+            first = bisect.bisect(layers, reader.place, key=_place) if self._ordered else 0
+            for layer in layers[first : first + MOST]:
+                if not layer.is_embedding and not self._is_before(layer, reader):
                     found += [] if layer.name in known else [layer.name]
-            loose = [name.rpartition(".") for name in self._loose.get(module, ())]
-            found += [f"{p}{d}{n}" for p, d, n in loose if p == parent and not _INITIAL.fullmatch(n)]
+            loose = [name.rpartition(".") for name in self._loose.get(module, [])[:MOST]]
+            found += [f"{p}{d}{n}" for p, d, n in loose if p == parent]
         if not found:
             return []
         what = "left out, behind it" if self._ordered else "left out, before or behind it"
@@ -342,6 +349,10 @@ def around(name: str) -> Iterator[str]:
         yield name[: end + 1]
         end = name.rfind(".", 0, end)
     yield ""
+
+
+def _place(layer: Layer) -> int:
+    return layer.place
 
 
 def _parent(prefix: str) -> str:
