@@ -70,15 +70,14 @@ def test_a_selection_of_one_architecture_is_a_population():
     assert torch.equal(chosen.flatten(), some()[0].select([1, 0, 1]).flatten())
     assert isinstance(mixed()[1], Population)
     assert isinstance(mixed().select([0, 1]), Mixed)
-    with pytest.raises(RNNSpecMismatch, match="found none"):
-        mixed().select([])
+    assert len(mixed().select([])) == 0
 
 
 @pytest.mark.parametrize(
-    "places", [[[0], [0, 1]], [[0], [1, 3]], [[0], [1]], [[-1], [0, 1]], [[0, 1], [2, 3]]]
+    "places", [[[0], [0, 1]], [[0], [1, 3]], [[0], [1]], [[-1], [2, 1]], [[0, 1], [2, 3]], [[0, 1], [2]]]
 )
 def test_positions_that_are_no_permutation_are_refused(places):
-    with pytest.raises(RNNSpecMismatch, match=r"positions of 3 RNNs should be 0 to 2, each once, found"):
+    with pytest.raises(RNNSpecMismatch, match=r"positions of (3|2|1) RNNs should be .*, found"):
         Mixed(list(zip(places, [population_of(LSTM, 1), population_of(GRU, 2)], strict=True)))
 
 
@@ -104,7 +103,7 @@ def test_mixed_systems_and_black_boxes_can_be_members():
     close(outputs[[6]], run(box, inputs[[6]])[0])
     close(outputs[[5]], run(population_of(GRU, 1, seed=77), inputs[[5]])[0])
     assert whole.specs == (LSTM, GRU, ELMAN)
-    assert [len(index) for index, _ in groups(whole)] == [2, 1, 3, 1, 1]
+    assert [len(index) for index, _ in groups(whole)] == [2, 2, 3, 1]
     assert sorted(torch.cat([index for index, _ in populations(whole)]).tolist()) == [0, 1, 2, 3, 4, 5, 7]
     again, _ = run(whole, inputs, state)
     assert not torch.equal(again, outputs)

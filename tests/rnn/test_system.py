@@ -137,9 +137,11 @@ def test_a_black_box_is_one_rnn():
     system = black_box()
     for index in ([0], [-1], slice(None), slice(0, 256)):
         assert system.select(index) is system
-    for index in ([1], [0, 0], [], slice(0, 0)):
+    for index in ([0, 0], [], slice(0, 0)):
         with pytest.raises(RNNSpecMismatch, match="a black box is one RNN, found the positions"):
             system.select(index)
+    with pytest.raises(RNNSpecMismatch, match="positions of 1 RNNs should be whole numbers below 1"):
+        system.select([1])
     with pytest.raises(RNNSpecMismatch, match="computes on cpu, found cuda; make one whose step"):
         system.to("cuda")
 

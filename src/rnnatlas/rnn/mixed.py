@@ -14,7 +14,7 @@ from rnnatlas.rnn.signals import Interface
 from rnnatlas.rnn.spec import RNNSpec
 from rnnatlas.rnn.system import Index, System, positions
 
-Group = tuple[Int[Tensor, " rnn"], System]
+Group = tuple[Int[Tensor, " _"], System]
 """Positions among all RNNs, and the RNNs that are there."""
 
 
@@ -42,11 +42,13 @@ class Mixed:
     def __init__(self, systems: Sequence[tuple[Index, System]]):
         self.interface = _shared([system.interface for _, system in systems])
         count = sum(len(system) for _, system in systems)
-        placed = torch.cat([positions(index, count, "cpu") for index, _ in systems])
-        if not torch.equal(placed.sort().values, torch.arange(count)):
+        places = [positions(index, count, "cpu") for index, _ in systems]
+        placed = torch.cat(places)
+        each = all(len(index) == len(system) for index, (_, system) in zip(places, systems, strict=True))
+        if not each or not torch.equal(placed.sort().values, torch.arange(count)):
             raise RNNSpecMismatch(
                 f"positions of {count} RNNs should be 0 to {count - 1}, each once, found "
-                f"{placed.tolist()[:8]}"
+                f"{[index.tolist()[:8] for index in places]} for {[len(system) for _, system in systems]} RNNs"
             )
         self.groups: list[Group] = _merged(
             [
@@ -163,7 +165,7 @@ def groups(system: System) -> list[Group]:
     return [(torch.arange(len(system), device=system.device), system)]
 
 
-def populations(system: System) -> list[tuple[Int[Tensor, " rnn"], Population]]:
+def populations(system: System) -> list[tuple[Int[Tensor, " _"], Population]]:
     """The populations of a system whose weights can be read, with their positions."""
     return [(index, group) for index, group in groups(system) if isinstance(group, Population)]
 
