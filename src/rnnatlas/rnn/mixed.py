@@ -46,9 +46,10 @@ class Mixed:
         placed = torch.cat(places)
         each = all(len(index) == len(system) for index, (_, system) in zip(places, systems, strict=True))
         if not each or not torch.equal(placed.sort().values, torch.arange(count)):
+            sizes = [len(system) for _, system in systems]
             raise RNNSpecMismatch(
                 f"positions of {count} RNNs should be 0 to {count - 1}, each once, found "
-                f"{[index.tolist()[:8] for index in places]} for {[len(system) for _, system in systems]} RNNs"
+                f"{[index.tolist()[:8] for index in places]} for {sizes} RNNs"
             )
         self.groups: list[Group] = _merged(
             [
