@@ -29,9 +29,10 @@ ALLOWED = {
     "atlas": LEARNING | {"importers", "properties", "evaluation"},
     "report": LEARNING | {"properties", "evaluation", "atlas"},
     "reproduce": LEARNING | {"executors", "properties", "evaluation", "atlas", "report"},
+    "exploration": LEARNING | {"properties", "evaluation", "atlas", "report"},
     "benchmarks": LEARNING | {"executors"},
     "cli": LEARNING
-    | {"executors", "importers", "properties", "evaluation", "atlas", "report", "reproduce", "benchmarks"},
+    | {"executors", "importers", "properties", "evaluation", "atlas", "report", "exploration", "reproduce", "benchmarks"},
 }
 """Each room with those that it imports besides itself and the ground floor."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rnnatlas.atlas.embed import embed
     from rnnatlas.atlas.index import Atlas
     from rnnatlas.evaluation.model import Model, load, train
+    from rnnatlas.exploration.explore import explore
     from rnnatlas.registry import register
     from rnnatlas.rnn import (
         BlackBox,
@@ -46,6 +47,7 @@ _HOMES = {
     "Values": "rnnatlas.rnn",
     "Zoo": "rnnatlas.zoo.store",
     "embed": "rnnatlas.atlas.embed",
+    "explore": "rnnatlas.exploration.explore",
     "load": "rnnatlas.evaluation.model",
     "register": "rnnatlas.registry",
     "run": "rnnatlas.rnn",
@@ -70,6 +72,7 @@ __all__ = [
     "embed",
     "emulation",
     "encoders",
+    "explore",
     "importers",
     "load",
     "properties",

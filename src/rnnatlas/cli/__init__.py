@@ -22,6 +22,7 @@ from rnnatlas.registry import load_plugin
 from rnnatlas.settings import read_yaml
 
 COMMANDS = {
+    "explore": ("explore:explore", "Anyone's RNNs: groups, odd ones, labels that explain them, a report."),
     "demo": ("demo:demo", "A whole atlas in minutes: zoo, encoders, evaluation, report."),
     "reproduce": ("reproduce:reproduce", "The paper's comparison of encoders, as a report."),
     "zoo build": ("zoo:build", "Train many RNNs on a task and keep their snapshots."),

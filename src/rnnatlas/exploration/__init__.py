@@ -1,0 +1,1 @@
+"""A folder of anyone's RNNs, compared and drawn: what `rnnatlas explore` does."""

@@ -1,0 +1,265 @@
+"""From a folder of anyone's checkpoints, or a list of modules, to groups, a map and a report."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+
+from rnnatlas.atlas.embed import embed
+from rnnatlas.atlas.layouts import place
+from rnnatlas.errors import RNNAtlasError
+from rnnatlas.explore import learned as learning
+from rnnatlas.exploration.behaviour import Behaviour, behaviour
+from rnnatlas.exploration.learned import Learned, Predicted
+from rnnatlas.exploration.structure import Explained, Groups, coordinates, explain, groups, odd_ones
+from rnnatlas.files import check_free, replacing
+from rnnatlas.rnn.system import System
+from rnnatlas.zoo.imports import import_checkpoints, passed_over
+from rnnatlas.zoo.store import Zoo
+
+MOST = 3000
+"""RNNs that are compared pair by pair; of more, so many drawn at random."""
+FEWEST_TO_LEARN = 12
+"""RNNs from which an encoder learns at least."""
+REPORT, TABLE, DISTANCES, MAP = "report.html", "rnns.csv", "distances.npy", "map.html"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exploration:
+    """What was found in a folder of RNNs.
+
+    Attributes:
+        folder: Where all of it lies.
+        zoo: The RNNs, with their answers to the inputs.
+        rows: Those that were compared, as `Zoo.snapshots` gives them.
+        labels: Name of a label → its value for each of them; architecture among them.
+        behaviour: What they do.
+        distances: How differently each pair behaves.
+        places: Where each stands on the map, drawn from distances.
+        odd: Which are unlike nearly all others.
+        groups: RNNs that behave alike; None where chance finds as good ones.
+        explained: How far each label explains the distances.
+        left_out: What was not read, or not compared, and why: a sentence each.
+        remarks: What was assumed, a sentence each.
+        learned: The encoder; None before it is trained, or without one.
+        predicted: How well labels are predicted.
+        seconds: How long the comparison without training took.
+    """
+
+    folder: Path
+    zoo: Zoo
+    rows: pa.Table
+    labels: Mapping[str, Sequence[Any]]
+    behaviour: Behaviour
+    distances: Float[np.ndarray, "rnn rnn"]
+    places: Float[np.ndarray, "rnn 2"]
+    odd: np.ndarray
+    groups: Groups | None
+    explained: Sequence[Explained]
+    left_out: Sequence[str]
+    remarks: Sequence[str]
+    seconds: float
+    learned: Learned | None = None
+    predicted: Sequence[Predicted] = ()
+
+    def __repr__(self) -> str:
+        found = "no groups" if self.groups is None else f"{self.groups.count} groups"
+        odd = f", {int(self.odd.sum())} unlike all others" if self.odd.any() else ""
+        return f"Exploration({str(self.folder)!r}: {self.rows.num_rows} RNNs, {found}{odd})"
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.folder / REPORT
+
+
+def explore(
+    things: Any,
+    out: Path | str,
+    *,
+    inputs: Any = None,
+    labels: Any = None,
+    group: str | None = None,
+    train: bool = True,
+    seed: int = 0,
+    cell: str | None = None,
+    head: Any = None,
+    progress: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Exploration:
+    """Compares RNNs by what they do, finds groups, and writes a report; then trains an encoder on them.
+
+    The report is there after the first part, which trains nothing, and is written again after the second.
+
+    Args:
+        things: Checkpoint files, folders and globs; or torch modules.
+        out: Folder for all that is made; it should not exist yet.
+        inputs: Trials that RNNs read, as `import_checkpoints` takes them; without any, defaults that the report
+            names.
+        labels: What is known of the RNNs, as `import_checkpoints` takes it.
+        group: Label of what belongs together, which cross-validation does not part.
+        train: Whether to train an encoder.
+        seed: Decides everything random.
+        cell: As for `import_checkpoints`.
+        head: As for `import_checkpoints`.
+        progress: Whether to show bars.
+        say: Is told what was found as soon as it is.
+
+    Raises:
+        CheckpointError: Nothing could be read.
+        OutputExists: `out` holds something.
+        DataError: Inputs or labels do not fit the RNNs.
+        RNNAtlasError: Fewer than two RNNs can be compared.
+
+    Example:
+        >>> import rnnatlas as ra, torch
+        >>> modules = [torch.nn.GRU(2, 4 + i % 3) for i in range(6)] + [torch.nn.LSTM(2, 5) for _ in range(4)]
+        >>> found = ra.explore(modules, "explored", inputs=torch.randn(20, 15, 2), train=False)
+        >>> found.distances.shape
+        (10, 10)
+    """
+    from rnnatlas.exploration.page import write_report
+
+    out = Path(out)
+    check_free(out)
+    zoo, left_out = _zoo(things, out / "zoo", inputs, labels, group, seed, cell, head)
+    found = compare(zoo, out, left_out, seed)
+    _save(found)
+    write_report(found)
+    say(f"{_first_sentence(found)} ({found.seconds:.0f} s; {found.report})")
+    if train and found.rows.num_rows >= FEWEST_TO_LEARN:
+        found = _learn(found, seed, progress)
+        _save(found)
+        write_report(found)
+    elif train:
+        say(f"{found.rows.num_rows} RNNs are too few to train an encoder on; {FEWEST_TO_LEARN} would do")
+    return found
+
+
+def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) -> Exploration:
+    """The first part of `explore`, of a zoo with trials; trains nothing and writes nothing."""
+    began = time.perf_counter()
+    assert zoo.task is not None, "explore imports RNNs with trials"
+    rows, left_out = zoo.snapshots(), list(left_out)
+    if (diverged := len(zoo) - rows.num_rows) > 0:
+        left_out.append(f"{diverged} RNNs whose weights or outputs are not finite")
+    if rows.num_rows > MOST:
+        left_out.append(f"{rows.num_rows - MOST} RNNs drawn at random, since {MOST} are compared at most")
+        rows = rows.take(np.sort(learning.stream(seed, "explore", "rnns").permutation(rows.num_rows)[:MOST]))
+    if rows.num_rows < 2:
+        raise RNNAtlasError(f"comparing takes at least two RNNs, found {rows.num_rows} that can be run")
+    system: System = zoo.population(rows)
+    trials = zoo.task.trials  # type: ignore[attr-defined]
+    did = behaviour(system, trials.inputs, trials.mask, seed)
+    distances = did.distances
+    odd = odd_ones(distances)
+    labels = _labels(zoo, rows)
+    return Exploration(
+        folder=out,
+        zoo=zoo,
+        rows=rows,
+        labels=labels,
+        behaviour=did,
+        distances=distances,
+        places=place("pca", coordinates(distances, 2)),
+        odd=odd,
+        groups=groups(distances, odd, seed),
+        explained=explain(distances, labels, seed),
+        left_out=left_out,
+        remarks=_remarks(rows),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _zoo(
+    things: Any, out: Path, inputs: Any, labels: Any, group: str | None, seed: int, cell: str | None, head: Any
+) -> tuple[Zoo, list[str]]:
+    """The RNNs as a zoo with trials, and what was left out of it."""
+    if isinstance(things, (str, Path)):
+        things = [things]
+    things = list(things)
+    if things and all(isinstance(thing, (str, Path)) for thing in things):
+        others = passed_over(things)  # before there is a zoo, which may lie in a folder of theirs
+        zoo, incomplete = import_checkpoints(
+            things, out, cell=cell, head=head, inputs=inputs, labels=labels, group=group, seed=seed
+        )
+        left_out = [sentence for file in incomplete for sentence in (file.skipped, *file.unclear) if sentence]
+        return zoo, left_out + ([others] if others else [])
+    return Zoo.from_modules(things, out=out, inputs=inputs, labels=labels, group=group, seed=seed), []
+
+
+def _labels(zoo: Zoo, rows: pa.Table) -> dict[str, list[Any]]:
+    """What is known of each RNN: its labels, its architecture, and how well it does."""
+    labels: dict[str, list[Any]] = {}
+    if "labels" in rows.column_names:
+        for field in rows.schema.field("labels").type:
+            labels[field.name] = pa.compute.struct_field(rows["labels"], field.name).to_pylist()
+    specs = {spec.slug: spec for spec in zoo.specs}
+    of_rows = [specs[slug] for slug in rows["spec"].to_pylist()]
+    known = {
+        "cell": [spec.cell for spec in of_rows],
+        "units": [spec.hidden for spec in of_rows],
+        "layers": [spec.layers for spec in of_rows],
+    }
+    if "metrics" in rows.column_names and pa.types.is_struct(rows.schema.field("metrics").type):
+        known["performance"] = pa.compute.struct_field(rows["metrics"], "performance").to_pylist()
+    return labels | {name: values for name, values in known.items() if name not in labels}
+
+
+def _remarks(rows: pa.Table) -> list[str]:
+    """Notes on what was read, with how many RNNs each is about."""
+    if "notes" not in rows.column_names:
+        return []
+    notes = pa.compute.drop_null(rows["notes"]).to_pylist()
+    return [f"{notes.count(note)} RNNs: {note}" for note in dict.fromkeys(notes)]
+
+
+def _learn(found: Exploration, seed: int, progress: bool) -> Exploration:
+    """The second part: an encoder, its embeddings and what they predict, and the interactive map."""
+    learned = learning.learn(found.zoo, found.rows, found.folder / "run", seed, progress)
+    atlas = embed(learned.model, [found.zoo], seed=seed)
+    atlas.save(found.folder / "atlas")
+    atlas.map(found.folder / MAP)
+    features = {
+        "embedding": learned.z,
+        "behaviour": coordinates(found.distances, learning.COMPONENTS),
+        "weights": learning.weight_statistics(found.zoo.population(found.rows)),
+    }
+    task = found.zoo.task
+    assert task is not None, "explore imports RNNs with trials"
+    together = np.array([str(task.key(instance)) for instance in found.rows["task"].to_pylist()])
+    predicted = learning.predict(features, found.labels, together, seed)
+    return dataclasses.replace(found, learned=learned, predicted=predicted)
+
+
+def _save(found: Exploration) -> None:
+    """The table of RNNs and their distances, for people and other programs."""
+    import pyarrow.csv as csv
+
+    columns: dict[str, Any] = {
+        "id": found.rows["id"].to_pylist(),
+        "group": None if found.groups is None else [int(group) + 1 or None for group in found.groups.of],
+        "unlike_all_others": found.odd.tolist(),
+        "x": found.places[:, 0].tolist(),
+        "y": found.places[:, 1].tolist(),
+    }
+    columns = {name: values for name, values in columns.items() if values is not None}
+    columns |= {name if name not in columns else f"labels.{name}": v for name, v in found.labels.items()}
+    found.folder.mkdir(parents=True, exist_ok=True)
+    with replacing(found.folder / TABLE) as path:
+        csv.write_csv(pa.table({name: pa.array(values) for name, values in columns.items()}), path)
+    with replacing(found.folder / DISTANCES) as path, path.open("wb") as file:
+        np.save(file, found.distances.astype(np.float32))
+
+
+def _first_sentence(found: Exploration) -> str:
+    """What was found, for people who wait."""
+    count = found.rows.num_rows
+    alike = "no groups" if found.groups is None else f"{found.groups.count} groups that behave alike"
+    odd = int(found.odd.sum())
+    return f"{count} RNNs compared: {alike}, {odd} unlike nearly all others"
