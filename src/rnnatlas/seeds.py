@@ -27,7 +27,8 @@ def check(seed: int) -> None:
 
 def _sequence(seed: int, path: tuple[int | str, ...]) -> np.random.SeedSequence:
     check(seed)
-    words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in path]
+    numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in path]
+    words = [number if number >= 0 else END - number for number in numbers]  # −1 is a step that nobody knows
     return np.random.SeedSequence(entropy=seed, spawn_key=tuple(words))
 
 

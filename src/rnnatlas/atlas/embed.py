@@ -17,9 +17,11 @@ from rnnatlas.atlas.sources import FileRNNs, names, read_files, sort
 from rnnatlas.emulation.data import accepted
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
-from rnnatlas.rnn import System, Tokens, groups
+from rnnatlas.properties.base import Classes
+from rnnatlas.rnn import System, groups
 from rnnatlas.rnn.heads import Head
 from rnnatlas.tasks.base import Task
+from rnnatlas.zoo.format import RECORDED
 from rnnatlas.zoo.store import Zoo
 
 SAMPLES = 5
@@ -201,17 +203,22 @@ def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Tabl
         raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
     rnns = zoo.population(snapshots)
     vectors = model.embed(rnns)
-    table = snapshots.select(["spec", "run", "step", "split", "task", "metrics"])
+    columns = ["spec", "run", "step", "split", "task", "metrics", "labels"]
+    if zoo.card["task"] and zoo.card["task"]["name"] == RECORDED:  # whose instances are told by id and labels
+        columns.remove("task")
+    table = snapshots.select([name for name in columns if name in snapshots.column_names])
     ids = snapshots["id"].to_pylist()
     table = table.add_column(0, "id", pa.array([name + id for id in ids], pa.string()))
     table = table.append_column("source", pa.array([str(zoo.path)] * len(table), pa.string()))
     table = table.append_column("notes", _notes(snapshots))
     if zoo.task is not None:
         label = zoo.task.label
-        labels = [None if instance is None else label(instance) for instance in table["task"].to_pylist()]
+        labels = [  # an imported network that is in no group has none
+            None if instance is None or instance.get("group", "") is None else label(instance)
+            for instance in snapshots["task"].to_pylist()
+        ]
         table = table.append_column("label", pa.array(labels, pa.string()))
-        writes = isinstance(zoo.task.interface.input, Tokens)  # else rollouts show what RNNs read
-        strings = _stored(zoo, zoo.task, snapshots) if writes else [[]] * len(table)
+        strings = _stored(zoo, zoo.task, snapshots) if zoo.task.generates else [[]] * len(table)
     else:
         strings = _written(model, rnns, ids)
     return _finish(model, table, vectors, strings)
@@ -256,9 +263,19 @@ def _finish(model: Model, table: pa.Table, vectors: torch.Tensor, strings: list[
     table = table.append_column("samples", pa.array(strings, pa.list_(pa.string())))
     if model.predictors:
         predictions = [_plain(model.task, one) for one in model.read(vectors)]
-        kind = pa.struct([(name, PREDICTED.get(name, pa.float64())) for name in model.predictors])
+        kind = pa.struct(
+            [
+                (name, _predicted(name, isinstance(prop, Classes)))
+                for name, (prop, _) in model.predictors.items()
+            ]
+        )
         table = table.append_column("predicted", pa.array(predictions, kind))
     return table
+
+
+def _predicted(name: str, of_classes: bool) -> pa.DataType:
+    """Arrow type of what is predicted."""
+    return PREDICTED.get(name, pa.string() if of_classes else pa.float64())
 
 
 def _plain(task: Task, predicted: dict[str, Any]) -> dict[str, Any]:
@@ -282,10 +299,9 @@ def _written(model: Model, rnns: System, ids: list[str]) -> list[list[str]]:
     """A few strings that RNNs without rollouts write, where they read and write the task's tokens."""
     task = model.task
     written: list[list[str]] = [[] for _ in ids]
-    tokens = all(isinstance(signal, Tokens) for signal in (task.interface.input, task.interface.output))
     for positions, group in groups(rnns):
         whole = any(spec.bidirectional for spec in group.specs)  # who reads from both ends writes nothing
-        if tokens and group.interface.sizes == task.interface.sizes and not whole:
+        if task.generates and group.interface.sizes == task.interface.sizes and not whole:
             streams = [seeds.stream(0, "samples", ids[i]) for i in positions.tolist()]
             # What a generative task's RNNs write comes from them alone, whatever instance they learned.
             rollouts = task.rollouts(group, [], streams, SAMPLES)

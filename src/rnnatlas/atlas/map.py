@@ -107,6 +107,8 @@ _HOVER = (*_BRIEF, "spec", "predicted.task", "predicted.direction", "predicted.p
 def _chosen(color: str | None, columns: list[dict[str, Any]]) -> str:
     names = {column["key"]: column["key"] for column in columns}
     short = {column["name"]: column["key"] for column in columns}
+    labels = [key for key in names if key.startswith("labels.")]
+    short = {**{key.removeprefix("labels."): key for key in labels}, **short}
     if color is None:
         return default_column(columns)
     known = {**short, **names}

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common, Seed, print_json, print_table
+from rnnatlas.cli.common import Common, Seed, at_least, print_json, print_table
 
 
 def build(
@@ -94,23 +94,45 @@ def import_(
     /,
     *,
     out: Path,
+    inputs: Annotated[Path | None, Parameter(negative=())] = None,
+    labels: Annotated[Path | None, Parameter(negative=())] = None,
+    group: str | None = None,
+    signal: Literal["tokens", "values"] | None = None,
+    rollouts: int | None = None,
+    seed: Annotated[int | None, Parameter(validator=at_least(0))] = None,
+    separate: Annotated[bool, Parameter(negative=())] = False,
     cell: str | None = None,
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: Common | None = None,
 ) -> None:
     """Make a zoo of checkpoints that others trained.
 
-    Files without an RNN that can be used are skipped and named, unless you gave them one by one. Such a zoo
-    has no rollouts, so it cannot train an encoder: train one on a zoo that was built for a task with the same
-    input and output sizes, then embed this one.
+    Files without an RNN that can be used are skipped and named, unless you gave them one by one. With
+    --inputs (or --labels, --group, --signal) what the RNNs give out is kept, and encoders can be trained on
+    the zoo. Without, it can be shown and embedded by an encoder of another zoo with the same input and output
+    sizes.
 
     ```
     rnnatlas zoo import checkpoints/ 'runs/*/model.pt' --out zoo
+    rnnatlas zoo import checkpoints/ --inputs trials.npz --labels runs.csv --out mine
     ```
 
     Args:
         paths: Files, folders (with all below them), globs; `rnnatlas formats` lists the formats.
         out: The zoo's folder.
+        inputs: What the RNNs read: an .npz file of arrays `inputs` [trial, time, channel], or [trial, time]
+            of token numbers, and perhaps `mask` [trial, time] and `targets` [trial, time, output], or classes
+            [trial, time]; an .npy file of inputs alone; or a .csv or .parquet file with a sequence of token
+            numbers a line. Without it, RNNs with a head and as many outputs as inputs sample tokens from
+            themselves, others read white and smooth noise.
+        labels: What you know of the networks: a .csv or .parquet table whose column file, path, id or name
+            says which file a row is about. Labels can be searched by, colour maps, and are predicted.
+        group: Label of which all networks with one value lie in one split; each network by itself without it.
+        signal: Whether RNNs read tokens or values, where inputs do not tell.
+        rollouts: Trials kept of each RNN, 64 without it.
+        seed: Of splits and of what is drawn; 0 without it.
+        separate: Keep RNNs of one file, and checkpoints of one series (step_100.pt, step_200.pt), as runs of
+            their own; else they share a run, and so a split.
         cell: elman-relu, where RNNs with one gate are such; a file does not tell them from elman-tanh.
         head: Prefix of the output layer's names, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
@@ -120,7 +142,16 @@ def import_(
 
     common = common or Common()
     others = passed_over(paths)  # before there is a zoo, which may lie in a folder of theirs
-    zoo, incomplete = import_checkpoints(paths, out, cell=cell, head=head)
+    zoo, incomplete = import_checkpoints(
+        paths,
+        out,
+        cell=cell,
+        head=head,
+        inputs=inputs,
+        labels=labels,
+        separate=separate,
+        **{"group": group, "signal": signal, "rollouts": rollouts, "seed": seed},
+    )
     skipped = [checkpoint.skipped for checkpoint in incomplete if checkpoint.skipped]
     for reason in skipped:
         common.say(f"skipped {reason}")
@@ -132,7 +163,10 @@ def import_(
     health = zip(zoo.table["id"].to_pylist(), zoo.table["health"].to_pylist(), strict=True)
     if diverged := [id for id, state in health if state == DIVERGED]:
         named = f"{', '.join(diverged[:5])}{', …' if len(diverged) > 5 else ''}"
-        common.say(f"marked as diverged, since weights are not finite: {len(diverged)} ({named})")
+        common.say(f"marked as diverged, since not all is finite: {len(diverged)} ({named})")
+    made = zoo.card["settings"]
+    for sentence in filter(None, [made.get("series"), *made.get("remarks", [])]):
+        common.say(sentence)
     common.say(f"{len(zoo)} RNNs ({', '.join(map(str, zoo.specs))}) in {out}, {len(skipped)} files skipped")
     if others:
         common.say(others)

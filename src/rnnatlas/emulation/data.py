@@ -47,9 +47,9 @@ class Snapshots:
         """
         if zoo.task is None:
             raise ZooFormatError(
-                f"emulation needs a zoo with a task and rollouts, but {zoo.path} was imported; "
-                "train on one that was built (rnnatlas zoo build TASK) with as many inputs and outputs, then "
-                "embed the imported one"
+                f"emulation needs a zoo with a task and rollouts, but {zoo.path} was imported without "
+                "inputs; import it again with --inputs FILE (or --signal values, for noise), or train on a "
+                "zoo that was built (rnnatlas zoo build TASK) with as many inputs and outputs, then embed it"
             )
         rollouts = zoo.rollouts(table)
         where = torch.zeros(table.num_rows, 2, dtype=torch.long)

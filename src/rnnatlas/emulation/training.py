@@ -179,7 +179,7 @@ def _snapshots(zoo: Zoo, kind: type[Encoder], settings: Any, where: str | None) 
             condition = f" with {where}" if where else ""
             raise ZooFormatError(
                 f"training needs snapshots of the split {split!r}{condition}, found none in {zoo.path}; "
-                "build a larger zoo, or change the setting emulation.where"
+                "build or import a larger zoo, or change the setting emulation.where"
             )
     if zoo.task is None:
         return {split: Snapshots.of(zoo, table) for split, table in tables.items()}  # which refuses

@@ -54,8 +54,9 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Fills a run's folder with figures of held-out RNNs.
 
-    Writes `losses.parquet`, `predictions.parquet` and `emulated.parquet` (a row a snapshot, so that
-    several seeds can be taken together later), `predictors.safetensors`, what the encoder costs to
+    Writes `losses.parquet`, `predictions.parquet` and, where RNNs' performance is known,
+    `emulated.parquet` (a row a snapshot, so that several seeds can be taken together later),
+    `predictors.safetensors`, what the encoder costs to
     `cost.json`, and all figures with their definitions to `metrics.json`. What was there of these is
     replaced.
 
@@ -89,11 +90,16 @@ def evaluate(
     lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS) for table in splits])
     with _telling(progress, updates(supervised, run) * len(trained) if supervised else 0) as tell:
         predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, tell)
-    emulated = emulated_performance(run, zoo, by_performance(pa.concat_tables(splits)), TRIALS)
-    (run.path / PREDICTORS).unlink(missing_ok=True)
+    together = pa.concat_tables(splits)
+    emulated = None
+    if is_judged(together):
+        emulated = emulated_performance(run, zoo, by_performance(together), TRIALS)
+    for name in (PREDICTORS, EMULATED):
+        (run.path / name).unlink(missing_ok=True)
     _write(run.path / LOSSES, lost)
     _write(run.path / PREDICTIONS, predicted)
-    _write(run.path / EMULATED, emulated)
+    if emulated is not None:
+        _write(run.path / EMULATED, emulated)
     write_json(run.path / COST, spent)
     kept = [record for record in read_metrics(run.path) if record["name"] == "best validation loss"]
     figures = [*loss_figures([lost], run.task.counted), *property_figures([predicted])]
@@ -170,6 +176,11 @@ def read_cost(path: Path | str) -> dict[str, float]:
     """What the encoder of an evaluated run costs: parameters, flops and milliseconds an RNN."""
     found = json.loads((Path(path) / COST).read_text(encoding="utf-8"))
     return {name: float(value) for name, value in found.items()}
+
+
+def is_judged(snapshots: pa.Table) -> bool:
+    """Whether it is known how well RNNs do; of imported ones without targets it is not."""
+    return snapshots["metrics"].null_count == 0
 
 
 def by_performance(snapshots: pa.Table) -> pa.Table:

@@ -175,7 +175,7 @@ def property_figures(tables: Sequence[pa.Table]) -> list[Figure]:
 
 
 def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -> list[Figure]:
-    kind = properties.registry[name]
+    kind = properties.kind(name, of_classes=_known(tables, "parts"))
     together = clusters(tables[0])
     found: dict[str, tuple[Interval, Score]] = {}
     for name_of, score in kind.scores.items():

@@ -118,7 +118,7 @@ def _values(lost: list[pa.Table], predicted: list[pa.Table]) -> Values:
     for prop, split, rows in _parts(predicted[0], "property"):
         for read in dict.fromkeys(reads[rows]):
             chosen = rows[reads[rows] == read]
-            for score in [*properties.registry[prop].scores, CALIBRATED]:
+            for score in [*properties.kind(prop, of_classes=True).scores, CALIBRATED]:
                 if score in predicted[0].column_names:
                     column = _column(predicted, score, chosen)
                     if np.isfinite(column).all():
@@ -159,7 +159,7 @@ def _lower(lost: list[pa.Table], predicted: list[pa.Table]) -> dict[str, bool | 
     }
     for prop in predicted[0]["property"].unique().to_pylist():
         found[score_name(prop, CALIBRATED)] = CLAIMED_OF_EACH[CALIBRATED].lower_is_better
-        for name, score in properties.registry[prop].scores.items():
+        for name, score in properties.kind(prop, of_classes=True).scores.items():
             found[score_name(prop, name)] = score.lower_is_better
     return found
 

@@ -1,23 +1,24 @@
 """Predictions of every property from everything that may predict it, for RNNs held out."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rnnatlas import properties
 from rnnatlas.emulation.data import Snapshots, spaced
 from rnnatlas.emulation.model import TrainedRun
-from rnnatlas.errors import SettingsError
+from rnnatlas.errors import SettingsError, warn
 from rnnatlas.evaluation import nearest, supervised
 from rnnatlas.evaluation.emulations import keys
 from rnnatlas.evaluation.features import features
 from rnnatlas.evaluation.roles import Roles, assign
 from rnnatlas.evaluation.supervised import SupervisedSettings
-from rnnatlas.properties import predictors
+from rnnatlas.properties import labels, predictors
 from rnnatlas.properties.base import Classes, Property
 from rnnatlas.properties.calibration import CLAIMS, Calibration, calibrate, statements
 from rnnatlas.properties.predictors import Predictor, PredictorSettings
@@ -59,25 +60,30 @@ def predictions(
     some = snapshots.take(pa.array(start[spaced(len(start)).numpy()]))
     inputs, _ = Snapshots.of(zoo, some).sample()
     found = features(run, rnns, snapshots, roles.start, inputs)
-    near = nearest.find(rnns, roles.train)
+    everywhere = nearest.find(rnns, roles.train)
     about = keys(zoo.task, snapshots)
     parts, fitted = [], {}
     for name, prop in known(zoo, snapshots).items():
+        own_roles = roles_where(roles, prop.known(snapshots))
+        if own_roles is None:
+            warn(f"{name} is not predicted, since it is known of too few RNNs")
+            continue
+        near = everywhere if own_roles is roles else nearest.find(rnns, own_roles.train)
         target = prop.target(zoo.task, snapshots)
         made: dict[str, tuple[Tensor, Calibration]] = {}
         for reads, own in found.items():
             if reads == name:  # the step predicts the step
                 continue
-            predictor = predictors.fit(prop, own, target, roles, run.settings.seed, settings)
+            predictor = predictors.fit(prop, own, target, own_roles, run.settings.seed, settings)
             made[reads] = predictor(own), predictor.calibration
             if reads == "embedding":
                 fitted[name] = prop, predictor
-        made["nearest"] = _nearest(prop, near, target, roles)
+        made["nearest"] = _nearest(prop, near, target, own_roles)
         if end_to_end is not None and name in trained:
-            whole = supervised.fit(run, prop, rnns, target, roles, end_to_end, inputs, settings, tell)
+            whole = supervised.fit(run, prop, rnns, target, own_roles, end_to_end, inputs, settings, tell)
             made["supervised"] = whole(np.arange(len(target))), whole.predictor.calibration
         for reads, (outputs, calibration) in made.items():
-            parts.append(_rows(prop, reads, outputs, target, calibration, about, roles))
+            parts.append(_rows(prop, reads, outputs, target, calibration, about, own_roles))
     return pa.concat_tables(parts, promote_options="default"), fitted
 
 
@@ -100,7 +106,17 @@ def asked_for(settings: SupervisedSettings, zoo: Zoo, snapshots: pa.Table) -> tu
 def known(zoo: Zoo, snapshots: pa.Table) -> dict[str, Property]:
     """The properties that these snapshots have, by name."""
     found = {name: kind.fit(zoo.task, snapshots) for name, kind in properties.registry.items()}
-    return {name: prop for name, prop in found.items() if prop is not None}
+    own = {name: prop for name, prop in found.items() if prop is not None}
+    return {**own, **labels.fit(zoo.task, snapshots)}
+
+
+def roles_where(roles: Roles, known: Bool[np.ndarray, " rnn"]) -> Roles | None:
+    """What snapshots serve for of which a property is known; None where it is known of too few."""
+    if known.all():
+        return roles
+    masks = {name: mask & known for name, mask in vars(roles).items() if name != "start"}
+    enough = all(masks[name].any() for name in ("train", "stopping", "held_out"))
+    return dataclasses.replace(roles, **masks) if enough else None
 
 
 def _nearest(

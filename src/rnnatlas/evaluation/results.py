@@ -189,7 +189,8 @@ def _check_alike(runs: Runs, tables: Mapping[str, Tables]) -> None:
 
 def _counted(own: Mapping[int, Path | str]) -> str:
     """What the task's mask leaves, in words."""
-    return tasks.registry[read_settings(Path(next(iter(own.values())))).task.name].counted
+    task = read_settings(Path(next(iter(own.values())))).task
+    return tasks.registry[task.name].from_settings(task.settings).counted
 
 
 def _figure(figure: Figure, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.encoders.base import EMBED, TOGETHER
 from rnnatlas.evaluation.features import RNNs, set_scales, started
 from rnnatlas.evaluation.roles import Roles
-from rnnatlas.properties import registry
+from rnnatlas.properties import LABEL, registry
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import calibrate
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, descend
@@ -45,7 +45,8 @@ class SupervisedSettings:
 
     def __post_init__(self) -> None:
         for name in self.properties or ():
-            registry.description(name)  # raises for an unknown name
+            if not name.startswith(LABEL):
+                registry.description(name)  # raises for an unknown name
         at_least_one(self, "steps", "rnns", "every", "patience")
         above_zero(self, "learning_rate")
 

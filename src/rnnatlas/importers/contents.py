@@ -15,6 +15,7 @@ from rnnatlas.rnn.heads import listed
 
 MOST_ENTRIES, LONGEST_NAME = 200_000, 2000
 """Containers with tensors in them, and tensors: containers may hold themselves or others again and again."""
+STEPS = ("global_step", "step", "iteration", "iterations", "iter", "num_updates", "epoch")
 _CONTAINERS = (Stored, Array, Inert, dict, list, tuple)
 _TORCH = re.compile(r"torch\.nn\.modules\.rnn\.(LSTM|GRU|RNN)(Cell)?")
 _MODES = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "elman-tanh", "RNN_RELU": "elman-relu"}
@@ -31,6 +32,7 @@ class Contents:
         cells: Prefix of a module → its cell, where the file says it.
         notes: What to know before trusting any of them.
         quantised: Whether it holds quantised tensors.
+        step: Number of updates that the file says.
     """
 
     tensors: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -38,6 +40,7 @@ class Contents:
     cells: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     quantised: bool = False
+    step: int | None = None
 
     def find(self, cell: str | None, head: Any) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`; weights are copied, so that nothing else of the file stays in memory.
@@ -60,7 +63,7 @@ class Contents:
 
     def _kept(self, rnn: FoundRNN) -> FoundRNN:
         weights = {name: weight.detach().clone() for name, weight in rnn.weights.items()}
-        return dataclasses.replace(rnn, weights=weights, notes=(*rnn.notes, *self.notes))
+        return dataclasses.replace(rnn, weights=weights, notes=(*rnn.notes, *self.notes), step=self.step)
 
 
 def contents(document: Document) -> Contents:
@@ -69,7 +72,7 @@ def contents(document: Document) -> Contents:
     Raises:
         CheckpointError: There is no end of them.
     """
-    found = Contents(quantised=document.quantised)
+    found = Contents(quantised=document.quantised, step=_step(document.root))
     classes: dict[str, None] = {}
     script = document.code is not None
     useful = _useful(document.root, script)
@@ -101,6 +104,12 @@ def contents(document: Document) -> Contents:
             f"whole pickled modules ({named}), whose code was not run: check what their forward does"
         )
     return found
+
+
+def _step(root: Any) -> int | None:
+    """The number of updates that stands beside tensors, by the first of `STEPS` that is there."""
+    said = (root.get(name) for name in STEPS) if isinstance(root, dict) else ()
+    return next((step for step in said if type(step) is int and 0 <= step < 2**31), None)
 
 
 def _endless() -> CheckpointError:

@@ -1,5 +1,7 @@
 """What can be predicted of an RNN from its embedding."""
 
+from typing import Any
+
 from rnnatlas.registry import Registry, make_indexable
 
 registry = Registry(
@@ -18,5 +20,18 @@ registry = Registry(
     base="rnnatlas.properties.base:Property",
     group="rnnatlas.properties",
 )
+
+LABEL = "labels."
+"""What names of properties start with that are labels of imported networks (`labels`)."""
+
+
+def kind(name: str, of_classes: bool = False) -> Any:
+    """The class of a property, also of one that is a label: of classes, or of a number."""
+    if not name.startswith(LABEL):
+        return registry[name]
+    from rnnatlas.properties.labels import LabelClass, LabelNumber
+
+    return LabelClass if of_classes else LabelNumber
+
 
 make_indexable(__name__)

@@ -2,12 +2,13 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rnnatlas.tasks.base import Task
@@ -47,6 +48,10 @@ class Property(ABC):
     def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
         """The property as it varies over these snapshots; None where they do not have it."""
 
+    def known(self, snapshots: pa.Table) -> Bool[np.ndarray, " rnn"]:
+        """Of which snapshots the property is known; their targets alone count."""
+        return np.ones(snapshots.num_rows, dtype=bool)
+
     @property
     @abstractmethod
     def width(self) -> int:
@@ -54,7 +59,7 @@ class Property(ABC):
 
     @abstractmethod
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
-        """What is to be predicted."""
+        """What is to be predicted; anything finite where it is not known."""
 
     @abstractmethod
     def loss(
@@ -97,3 +102,13 @@ class Classes(Property):
     @abstractmethod
     def logits(self, probabilities: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
         """Outputs that give these probabilities, all between 0 and 1."""
+
+
+def one_hot(values: Sequence[Any], classes: Sequence[Any]) -> Float[Tensor, "rnn class"]:
+    """Values as one-hot vectors over classes; zeros for others."""
+    places = {value: place for place, value in enumerate(classes)}
+    rows = torch.zeros(len(values), len(classes))
+    for row, value in enumerate(values):
+        if value in places:
+            rows[row, places[value]] = 1
+    return rows

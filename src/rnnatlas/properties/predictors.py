@@ -257,7 +257,8 @@ def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
         )
     try:
         known = json.loads(metadata["properties"])
-        return {name: (properties.registry[name](**known[name]), _rebuild(tensors, name)) for name in known}
+        made = {name: properties.kind(name, "values" in own)(**own) for name, own in known.items()}
+        return {name: (prop, _rebuild(tensors, name)) for name, prop in made.items()}
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise RunFormatError(
             f"{path} should hold property predictors, but is damaged ({reason(error)}); evaluate the run "
@@ -266,7 +267,8 @@ def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
 
 
 def _rebuild(tensors: Mapping[str, Tensor], name: str) -> Predictor:
-    state = {key.partition("/")[2]: value for key, value in tensors.items() if key.startswith(f"{name}/")}
+    named = {key.rpartition("/"): value for key, value in tensors.items()}
+    state = {own: value for (prop, _, own), value in named.items() if prop == name}
     weights = [value for key, value in state.items() if key.endswith("weight")]
     predictor = Predictor(
         len(state["mean"]), len(weights[-1]), PredictorSettings(width=len(state["layers.0.bias"]))

@@ -6,12 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
-from rnnatlas.properties.base import LOSS, Classes, Property, Score
+from rnnatlas.properties.base import LOSS, Classes, Property, Score, one_hot
 from rnnatlas.tasks.base import Task
 
 
@@ -35,7 +33,10 @@ class TrainingStep(Classes):
     def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
         """The steps of these snapshots; None where they are all of one step."""
         steps = sorted({step for step in snapshots["step"].to_pylist() if step is not None and step >= 0})
-        return cls(steps) if len(steps) > 1 else None
+        few = (
+            2 * len(steps) <= snapshots.num_rows
+        )  # where each snapshot has a step of its own, none is a class
+        return cls(steps) if len(steps) > 1 and few else None
 
     @property
     def width(self) -> int:
@@ -55,10 +56,13 @@ class TrainingStep(Classes):
         """See `Classes.logits`."""
         return probabilities.log()
 
+    def known(self, snapshots: pa.Table) -> Bool[np.ndarray, " rnn"]:
+        """Where the step is one of these."""
+        return np.isin(snapshots["step"].to_numpy(), self.steps)
+
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
-        """One-hot."""
-        positions = torch.tensor([self.steps.index(step) for step in snapshots["step"].to_pylist()])
-        return functional.one_hot(positions, len(self.steps)).float()
+        """One-hot; zeros where the step is not known."""
+        return one_hot(snapshots["step"].to_pylist(), self.steps)
 
     def loss(
         self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]

@@ -45,6 +45,7 @@ class FoundRNN:
         not_finite: Name, in the state_dict, of one that holds NaN or infinity as float32; None for none.
         notes: What to know before trusting it.
         question: Why it is not clear which head it has, where there may be one; it was read without.
+        step: Number of updates that the file says beside it.
     """
 
     prefix: str
@@ -54,6 +55,7 @@ class FoundRNN:
     not_finite: str | None = None
     notes: tuple[str, ...] = ()
     question: str | None = None
+    step: int | None = None
 
     @property
     def place(self) -> str:

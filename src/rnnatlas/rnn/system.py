@@ -109,7 +109,7 @@ def step(
 
 @torch.no_grad()
 def sample(
-    system: System, uniforms: Float[Tensor, "rnn batch time"], start: int
+    system: System, uniforms: Float[Tensor, "rnn batch time"], start: int | Int[Tensor, "rnn batch"]
 ) -> tuple[Shaped[Tensor, "rnn batch time"], Float[Tensor, "rnn batch time output"]]:
     """Lets each RNN write sequences of tokens, feeding back what it draws.
 
@@ -117,7 +117,7 @@ def sample(
         system: RNNs that read and give out one-hot tokens.
         uniforms: One number from [0, 1) a draw, which picks a token through the inverse of the
             cumulative distribution, so an RNN's rollouts depend on its own random numbers alone.
-        start: The token read first (BOS).
+        start: The token read first (BOS), or that of each sequence.
 
     Returns:
         The tokens drawn, in the smallest unsigned integers that hold them, and the log-probabilities they

@@ -21,6 +21,10 @@ registry = Registry(
             "rnnatlas.tasks.integrator:Integrator",
             "integrate a noisy stimulus and answer with a number when a cue asks for it",
         ),
+        "recorded": (
+            "rnnatlas.tasks.recorded:Recorded",
+            "whatever imported RNNs do, on inputs that you give (rnnatlas zoo import --inputs)",
+        ),
     },
     base="rnnatlas.tasks.base:Task",
     group="rnnatlas.tasks",

@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rnnatlas.errors import SettingsError
-from rnnatlas.rnn import Interface, System, run
+from rnnatlas.rnn import Interface, System, Tokens, run
 from rnnatlas.settings import build
 
 Instance = Mapping[str, Any]
@@ -81,6 +81,14 @@ class Task(ABC):
         if data is not None:
             raise SettingsError(f"the task {self.name} brings its own data; leave out --data {data}")
 
+    def attach(self, open: Callable[[str], Any]) -> None:  # noqa: B027
+        """Takes what opens files that a zoo of this task keeps beside its shards; most keep none."""
+
+    @property
+    def generates(self) -> bool:
+        """Whether RNNs write their rollouts themselves, as those that read and give out tokens do."""
+        return isinstance(self.interface.input, Tokens) and isinstance(self.interface.output, Tokens)
+
     # --- shape of the data -------------------------------------------------------------------
     interface: Interface
     """What RNNs read and give out."""
@@ -147,7 +155,7 @@ class Task(ABC):
         streams: Sequence[np.random.Generator],
         trials: int | None = None,
     ) -> dict[str, Float[np.ndarray, " rnn"]]:
-        """How well each RNN does; "performance" is always among them.
+        """How well each RNN does; "performance" is always among them, but where that is not known at all.
 
         Args:
             system: The RNNs, or emulations of them.

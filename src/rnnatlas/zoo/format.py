@@ -21,8 +21,14 @@ from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import to_yaml
 
 VERSION = 1
+DIVERGED = "diverged"
+"""Health of a snapshot whose weights, rollouts or metrics are not finite; all others are "ok"."""
 BULK = ("weights", "rollout_inputs", "rollout_outputs")
 """Columns of arrays, which are read when they are asked for."""
+
+
+RECORDED = "recorded"
+"""Name of the task of imported RNNs."""
 
 
 def shard_name(spec: RNNSpec, number: int) -> str:
@@ -56,7 +62,7 @@ def column_shape(kind: pa.DataType) -> tuple[tuple[int, ...], np.dtype]:
 
 def write_shard(path: Path, table: pa.Table) -> None:
     """Writes a shard whole or not at all, with a checksum on every page."""
-    text = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    text = [name for field in table.schema for name in _text(field)]
     with replacing(path) as partial:
         pq.write_table(
             table,
@@ -69,6 +75,13 @@ def write_shard(path: Path, table: pa.Table) -> None:
             write_page_checksum=True,
             row_group_size=max(1, table.num_rows),
         )
+
+
+def _text(field: pa.Field, above: str = "") -> list[str]:
+    """Paths of the columns of text in a field."""
+    if pa.types.is_struct(field.type):
+        return [name for own in field.type for name in _text(own, f"{above}{field.name}.")]
+    return [above + field.name] if pa.types.is_string(field.type) else []
 
 
 class Shard:
@@ -272,15 +285,20 @@ def _readme(card: Mapping[str, Any], specs: Sequence[RNNSpec]) -> str:
         for number, spec in enumerate(specs)
     ]
     header = to_yaml({"tags": ["rnnatlas", "weight-space-learning"], "configs": configs})
-    what = f"trained on the task {card['task']['name']}" if card["task"] else "imported from checkpoints"
+    what = "imported from checkpoints"
+    if card["task"]:
+        recorded = card["task"]["name"] == RECORDED
+        what = f"{what}, and run on inputs" if recorded else f"trained on the task {card['task']['name']}"
     counts = "\n".join(
         f"- {spec}: {card['expected'][spec.slug]['snapshots']} snapshots, {spec.parameters} parameters each"
         for spec in specs
     )
+    remarks = card["settings"].get("remarks", [])
+    said = "".join(f"- {remark}\n" for remark in remarks) + "\n" * bool(remarks)
     how = to_yaml({"task": card["task"], "seed": card["seed"], "zoo": card["settings"]})
     return (
         f"---\n{header}---\n\n# A zoo of RNNs\n\n"
-        f"RNNs {what}, kept by rnnatlas {card['rnnatlas']}.\n\n{counts}\n\n"
+        f"RNNs {what}, kept by rnnatlas {card['rnnatlas']}.\n\n{counts}\n\n{said}"
         "One row is one snapshot. `weights` holds its parameters in the order of torch's state_dict,\n"
         "α and initial states after a layer's others, the head last. Open it with\n"
         "`rnnatlas.Zoo.open(path)` or `datasets.load_dataset(path)`.\n\n"

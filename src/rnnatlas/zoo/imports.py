@@ -6,10 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import pyarrow as pa
-import torch
+from typing import Any
 
 from rnnatlas.errors import CheckpointError, UnknownName
 from rnnatlas.files import check_free, making
@@ -17,14 +14,16 @@ from rnnatlas.importers import kinds, registry
 from rnnatlas.importers.base import find, format_of
 from rnnatlas.importers.shards import index_of
 from rnnatlas.registry import nearest
-from rnnatlas.rnn import GATES, FoundRNN, Population, RNNSpec
+from rnnatlas.rnn import GATES, FoundRNN
 from rnnatlas.rnn.heads import Head
 from rnnatlas.rnn.recognise import ASSUMED_TANH, is_printable
-from rnnatlas.zoo.format import as_column, shard_name, write_card, write_shard
-from rnnatlas.zoo.store import DIVERGED, Zoo
+from rnnatlas.settings import as_dict, build
+from rnnatlas.zoo.keep import write
+from rnnatlas.zoo.labels import of_files, read
+from rnnatlas.zoo.recording import RecordSettings, Row, record
+from rnnatlas.zoo.series import Origin, origins, said
+from rnnatlas.zoo.store import Zoo
 
-ROWS = 512
-"""RNNs in one shard."""
 SUFFIXES = 5
 """Kinds of other files that are counted by name."""
 
@@ -175,43 +174,78 @@ def _parts(files: Iterable[Path]) -> set[Path]:
 
 
 def import_checkpoints(
-    paths: Sequence[Path | str], out: Path | str, cell: str | None = None, head: Head = None
+    paths: Sequence[Path | str],
+    out: Path | str,
+    cell: str | None = None,
+    head: Head = None,
+    *,
+    inputs: Any = None,
+    labels: Any = None,
+    separate: bool = False,
+    **options: Any,
 ) -> tuple[Zoo, list[Checkpoint]]:
-    """Makes a zoo of all RNNs in checkpoint files; their task, step and metrics are unknown.
+    """Makes a zoo of all RNNs in checkpoint files.
+
+    With inputs or labels, or an option of `RecordSettings`, their task is `recorded`: what they give out on
+    inputs is kept, and encoders can be trained on the zoo. Else task and metrics are unknown.
 
     Args:
         paths: Files, folders, globs.
         out: The zoo's folder, which should not exist yet; it appears whole or not at all.
         cell: As for `checkpoints`.
         head: As for `checkpoints`.
+        inputs: As for `trials.read`.
+        labels: As for `labels.read`; rows name files.
+        separate: Whether each RNN is a run of its own; else RNNs of one file share one, and so do those of a
+            series of checkpoints.
+        options: Of `RecordSettings`.
 
     Returns:
         The zoo, and the files of which something was left out.
 
     Raises:
         CheckpointError: Nothing could be used, or a file that was named directly could not.
+        DataError: Inputs or labels cannot be used, or fit no RNN.
         OutputExists: `out` holds something.
-        UnknownName: No cell is called so.
+        UnknownName: No cell is called so, or no label to group by.
     """
     check_free(Path(out))
+    options = {name: one for name, one in options.items() if one is not None}
+    own = build(RecordSettings, options, "import")
     incomplete: list[Checkpoint] = []
-    by_spec: dict[RNNSpec, list[_Row]] = {}
-    count = 0
+    found: list[tuple[Checkpoint, str, FoundRNN]] = []
     for checkpoint in checkpoints(paths, cell, head):
         incomplete += [checkpoint] if checkpoint.skipped or checkpoint.unclear else []
-        for id, rnn in zip(checkpoint.ids, checkpoint.rnns, strict=True):
-            by_spec.setdefault(rnn.spec, []).append(_Row(count, id, checkpoint, rnn))
-            count += 1
-    if not count:
+        found += [(checkpoint, *pair) for pair in zip(checkpoint.ids, checkpoint.rnns, strict=True)]
+    if not found:
         raise none_usable(paths, len(incomplete), str(incomplete[0].skipped))
-    shards = {spec: (-(-len(rows) // ROWS), len(rows)) for spec, rows in by_spec.items()}
+    runs = origins([checkpoint.path for checkpoint, _, _ in found], [rnn for *_, rnn in found], separate)
+    rows = [_row(*one, origin, separate) for one, origin in zip(found, runs, strict=True)]
+    known = None
+    if labels is not None:
+        files, roots = [str(row.about["source"]) for row in rows], [str(path) for path in paths]
+        known = of_files(read(labels), files, [row.id for row in rows], [row.run for row in rows], roots)
+    asked = inputs is not None or labels is not None or bool(options)
+    recording = record(rows, inputs, known, own) if asked else None
     settings = {"paths": [str(path) for path in paths], "cell": cell, "head": head}
+    settings |= {"separate": separate, **as_dict(own)} if asked else {}
+    if series := said(runs):
+        settings["series"] = series
     with making(out) as folder:
-        for spec, rows in by_spec.items():
-            for number, start in enumerate(range(0, len(rows), ROWS)):
-                write_shard(folder / shard_name(spec, number), _table(spec, rows[start : start + ROWS]))
-        write_card(folder, task=None, settings=settings, seed=None, expected=shards, present=shards)
+        write(folder, rows, settings, recording)
     return Zoo.open(out), incomplete
+
+
+def _row(checkpoint: Checkpoint, id: str, rnn: FoundRNN, origin: Origin, separate: bool) -> Row:
+    about = {
+        "source": str(checkpoint.path),
+        "format": checkpoint.format,
+        "prefix": rnn.place,
+        "head": rnn.head and rnn.head.rstrip("."),
+        "notes": rnn.remark,
+        "role": rnn.place if len(checkpoint.rnns) > 1 and not separate else None,
+    }
+    return Row(id, origin.run, origin.step, rnn.spec, rnn.weights, about, not rnn.not_finite)
 
 
 def none_usable(paths: Sequence[Path | str], files: int, reason: str) -> CheckpointError:
@@ -219,30 +253,4 @@ def none_usable(paths: Sequence[Path | str], files: int, reason: str) -> Checkpo
     others = passed_over(paths)
     return CheckpointError(
         f"none of {files} files holds an RNN that can be used; {reason}" + (f" ({others})" if others else "")
-    )
-
-
-class _Row(NamedTuple):
-    run: int
-    id: str
-    checkpoint: Checkpoint
-    rnn: FoundRNN
-
-
-def _table(spec: RNNSpec, rows: Sequence[_Row]) -> pa.Table:
-    stacked = {name: torch.stack([row.rnn.weights[name].float() for row in rows]) for name in spec.shapes}
-    health = [DIVERGED if row.rnn.not_finite else "ok" for row in rows]
-    return pa.table(
-        {
-            "id": [row.id for row in rows],
-            "run": pa.array([row.run for row in rows], pa.int32()),
-            "step": pa.array([-1] * len(rows), pa.int32()),
-            "health": pa.array(health, pa.string()),
-            "source": [str(row.checkpoint.path) for row in rows],
-            "format": [row.checkpoint.format for row in rows],
-            "prefix": [row.rnn.place for row in rows],
-            "head": pa.array([row.rnn.head and row.rnn.head.rstrip(".") for row in rows], pa.string()),
-            "notes": pa.array([row.rnn.remark for row in rows], pa.string()),
-            "weights": as_column(Population(spec, stacked).flatten().numpy()),
-        }
     )

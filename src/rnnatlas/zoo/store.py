@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import nn
 
 from rnnatlas import tasks
 from rnnatlas.errors import RNNSpecMismatch, UnknownName, ZooFormatError
 from rnnatlas.rnn import Mixed, Population, RNNSpec
 from rnnatlas.tables import rows_where
 from rnnatlas.tasks.base import Rollouts, Task
-from rnnatlas.zoo.format import BULK, Folder, Shard, column_shape, read_card
+from rnnatlas.zoo.format import BULK, DIVERGED, Folder, Shard, column_shape, read_card
 from rnnatlas.zoo.splits import SPLITS
 
 Rows = pa.Table | Sequence[int] | np.ndarray
 """Snapshots: their positions in a zoo, or a table from `Zoo.snapshots`."""
-
-DIVERGED = "diverged"
-"""Health of a snapshot whose weights, rollouts or metrics are not finite; all others are "ok"."""
 
 
 class Zoo:
@@ -85,6 +83,43 @@ class Zoo:
             raise ZooFormatError(f"zoo {path} should hold {rows} snapshots, found {len(zoo)}; copy it again")
         return zoo
 
+    @classmethod
+    def from_modules(
+        cls,
+        modules: Sequence[nn.Module | tuple[nn.Module, nn.Linear]],
+        out: Path | str,
+        inputs: Any = None,
+        labels: Any = None,
+        **options: Any,
+    ) -> "Zoo":
+        """Makes a zoo of torch modules, of any architectures, with what they do on inputs.
+
+        Args:
+            modules: As `Mixed.from_modules` takes them.
+            out: The zoo's folder, which should not exist yet.
+            inputs: An array or tensor [trial, time, channel] of numbers or [trial, time] of tokens; a mapping
+                that has it as `inputs` and may have `mask` [trial, time] and `targets`; or a file of these.
+            labels: What is known of the modules, in their order: a mapping of lists, a data frame, an Arrow
+                table, or a file.
+            options: As `rnnatlas.zoo.recording.RecordSettings` has them: group, signal, rollouts, seed.
+
+        Raises:
+            RNNSpecMismatch: A module cannot be read.
+            DataError: Inputs or labels cannot be used.
+            OutputExists: `out` holds something.
+
+        Example:
+            >>> import rnnatlas as ra, torch
+            >>> nets = [(torch.nn.GRU(3, 8), torch.nn.Linear(8, 2)) for _ in range(6)]
+            >>> labels = {"lesion": ["none", "left", "right"] * 2}
+            >>> ra.Zoo.from_modules(nets, "mine", inputs=torch.randn(20, 15, 3), labels=labels)
+            Zoo('mine': 6 snapshots of GRU 3→8→2)
+        """
+        from rnnatlas.zoo.keep import keep_modules
+
+        keep_modules(modules, Path(out), inputs, labels, **options)
+        return cls.open(out)
+
     def __len__(self) -> int:
         return self.table.num_rows
 
@@ -94,8 +129,12 @@ class Zoo:
     @cached_property
     def task(self) -> Task | None:
         """What its RNNs were trained on; None for imported ones."""
-        task = self.card["task"]
-        return None if task is None else tasks.registry[task["name"]].from_settings(task["settings"])
+        card = self.card["task"]
+        if card is None:
+            return None
+        task = tasks.registry[card["name"]].from_settings(card["settings"])
+        task.attach(Folder(self.path).open)
+        return task
 
     @property
     def identity(self) -> str:

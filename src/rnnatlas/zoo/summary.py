@@ -43,7 +43,7 @@ def examples(zoo: Zoo, count: int = 3, strings: int = 6) -> list[tuple[str, floa
     Snapshots that diverged do not count.
     """
     table = zoo.snapshots()
-    if zoo.task is None or not table.num_rows:
+    if zoo.task is None or not table.num_rows or table["metrics"].null_count:
         return []
     last = max(table["step"].to_pylist())
     table = flat(zoo.snapshots(where=f"step = {last}"))

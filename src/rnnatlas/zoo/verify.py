@@ -12,9 +12,7 @@ from rnnatlas.errors import SettingsError
 from rnnatlas.executors.base import limited
 from rnnatlas.rnn import Population
 from rnnatlas.seeds import stream
-from rnnatlas.settings import build
 from rnnatlas.zoo.store import DIVERGED, Zoo
-from rnnatlas.zoo.train import Chunk, ZooSettings
 
 RNNS = 32
 """RNNs that are run at a time."""
@@ -117,16 +115,12 @@ def _compare_metrics(zoo: Zoo, rows: np.ndarray, population: Population) -> np.n
     """Which snapshots' metrics come out as stored; the streams they were measured with are known."""
     assert zoo.task is not None
     table = zoo.table.take(rows)
-    runs, steps = table["run"].to_pylist(), table["step"].to_numpy()
-    settings = build(ZooSettings, zoo.card["settings"], "zoo")
-    agree = np.ones(len(rows), dtype=bool)
-    for step in np.unique(steps):
-        at = np.flatnonzero(steps == step)
-        chunk = Chunk(zoo.task, settings, zoo.card["seed"], [runs[i] for i in at], [""] * len(at))
-        streams = chunk.streams("metrics", int(step))
-        metrics = zoo.task.metrics(population.select(at.tolist()), chunk.instances, streams)
-        agree[at] = _alike(metrics, [table["metrics"][int(i)].as_py() for i in at])
-    return agree
+    if table["metrics"].null_count:
+        return np.ones(len(rows), dtype=bool)
+    names = zip(table["run"].to_pylist(), table["step"].to_pylist(), strict=True)
+    streams = [stream(zoo.card["seed"], "metrics", *name) for name in names]
+    metrics = zoo.task.metrics(population, table["task"].to_pylist(), streams)
+    return _alike(metrics, table["metrics"].to_pylist())
 
 
 def _alike(metrics: Mapping[str, np.ndarray], stored: Sequence[Mapping[str, float]]) -> np.ndarray:
