@@ -87,7 +87,7 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     stream = np.random.default_rng(asked.seed)
     inputs, match, respond = trials(64, stream)
-    targets = functional.one_hot(match, 2).float()[:, None].expand(-1, TIME, -1)
+    targets = match[:, None].expand(-1, TIME)
     np.savez(asked.out / "trials.npz", inputs=inputs, targets=targets, mask=respond)
     with (asked.out / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -95,11 +95,14 @@ def main() -> None:
         for number in range(asked.networks):
             kind = list(TYPES)[number % len(TYPES)]
             cell, hidden = str(stream.choice(list(CELLS))), int(stream.integers(24, 129))
-            torch.manual_seed(1000 * asked.seed + number)
+            seed = 1000 * asked.seed + number
+            torch.manual_seed(seed)
             network = Network(cell, hidden)
-            reached = train(network, kind, 1000 * asked.seed + number)
+            reached = train(network, kind, seed)
             torch.save(network.state_dict(), asked.out / f"net{number:03}.pt")
-            table.writerow([f"net{number:03}.pt", kind, cell, hidden, 1000 * asked.seed + number, f"{reached:.3f}"])
+            table.writerow(
+                [f"net{number:03}.pt", kind, cell, hidden, 1000 * asked.seed + number, f"{reached:.3f}"]
+            )
             file.flush()
             print(f"net{number:03}: {kind}, {cell} of {hidden} units, accuracy {reached:.3f}", flush=True)
 

@@ -32,7 +32,17 @@ ALLOWED = {
     "exploration": LEARNING | {"properties", "evaluation", "atlas", "report"},
     "benchmarks": LEARNING | {"executors"},
     "cli": LEARNING
-    | {"executors", "importers", "properties", "evaluation", "atlas", "report", "exploration", "reproduce", "benchmarks"},
+    | {
+        "executors",
+        "importers",
+        "properties",
+        "evaluation",
+        "atlas",
+        "report",
+        "exploration",
+        "reproduce",
+        "benchmarks",
+    },
 }
 """Each room with those that it imports besides itself and the ground floor."""
 

@@ -16,7 +16,7 @@ def explore(
     inputs: Annotated[Path | None, Parameter(negative=())] = None,
     labels: Annotated[Path | None, Parameter(negative=())] = None,
     group: str | None = None,
-    train: bool = True,
+    train: Annotated[bool, Parameter(negative="--no-train")] = True,
     seed: Seed = 0,
     cell: str | None = None,
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -24,9 +24,9 @@ def explore(
 ) -> None:
     """Compare anyone's RNNs: groups, odd ones, which labels explain how they differ, a map and a report.
 
-    Two parts. Within seconds, and without training, RNNs of any cells and sizes are compared by what they give
-    out on the same inputs; the report is there. Then an encoder is trained on them, and the report tells what
-    can be predicted from its embeddings.
+    Two parts. Within seconds, and without training, RNNs of any cells and sizes are compared by what they
+    give out on the same inputs, and the report is there. Then an encoder is trained on them, and the report
+    says what can be predicted from its embeddings.
 
     ```
     rnnatlas explore checkpoints/ --out explored --no-train
@@ -35,7 +35,8 @@ def explore(
     Args:
         paths: Checkpoint files, folders (with all below them), globs.
         out: Folder for all that is made.
-        inputs: Trials that RNNs read, as `zoo import` takes them; without any, defaults that the report names.
+        inputs: Trials that RNNs read, as `zoo import` takes them; without any, defaults that the report
+            names.
         labels: What is known of the RNNs, as `zoo import` takes it.
         group: Label of what belongs together and is not parted in cross-validation, such as a subject.
         train: Whether to train an encoder, which takes minutes.

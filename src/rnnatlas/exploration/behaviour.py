@@ -15,8 +15,10 @@ NOISE = (0.1, 0.3, 1.0)
 that is drawn anew."""
 LEAST = 1e-3
 """Smallest change of outputs that is told from none, in standard deviations of the outputs."""
+FLOOR = -20.0
+"""Least log-probability that is told from none."""
 NUMBERS = 5e7
-"""Outputs of all RNNs on all trials that are held at a time, about; fewer trials are read if there are more."""
+"""Outputs of all RNNs on all trials that are held at a time, about; of more, fewer trials are read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Behaviour:
     """What each of N RNNs does on the same trials.
 
     Attributes:
-        responses: Outputs at the positions that count: numbers in units of their standard deviation over RNNs
-            and trials, or square roots of probabilities.
+        responses: Outputs at the positions that count, numbers or log-probabilities, in units of their
+            standard deviations over RNNs and trials.
         sensitivity: For each strength of noise and each step, the logarithm of how far outputs change.
         trials: How many trials were read.
     """
@@ -61,18 +63,15 @@ def behaviour(
         mask: Positions that count; all without one.
         seed: Of the noise, and of which trials are read where there are too many.
     """
-    signal, output = system.interface.input, system.interface.output
-    most = max(1, int(NUMBERS / (len(system) * inputs.shape[1] * output.size)))
+    signal, size = system.interface.input, system.interface.output.size
+    most = max(1, int(NUMBERS / (len(system) * inputs.shape[1] * size)))
     if len(inputs) > most:
         chosen = np.sort(stream(seed, "explore", "trials").permutation(len(inputs))[:most])
         inputs, mask = inputs[chosen], None if mask is None else mask[chosen]
     counted = np.ones(inputs.shape[:2], bool) if mask is None else mask.astype(bool)
     clean = _outputs(system, signal, inputs)
-    if isinstance(output, Tokens):
-        scale = np.ones(output.size)
-    else:
-        deviation = clean[:, counted].std(axis=(0, 1), dtype=np.float64)
-        scale = np.where(deviation > 0, deviation, 1.0)
+    deviation = clean[:, counted].std(axis=(0, 1), dtype=np.float64)
+    scale = np.where(deviation > 0, deviation, 1.0)
     steps = counted.any(axis=0)
     weights = counted[:, steps] / counted[:, steps].sum(axis=0)
     changes = []
@@ -89,11 +88,12 @@ def behaviour(
 def _outputs(
     system: System, signal: Signal, inputs: Shaped[np.ndarray, "trial *stored"]
 ) -> Float[np.ndarray, "rnn trial time output"]:
-    """Numbers as they are; of tokens the square roots of probabilities, whose distance is Hellinger's."""
+    """Numbers as they are; of tokens log-probabilities, less their mean, which logits alone decide."""
     read: Tensor = signal.encode(torch.from_numpy(inputs)).to(system.device, system.dtype)
     outputs, _ = run(system, read)
     if isinstance(system.interface.output, Tokens):
-        outputs = (outputs.log_softmax(-1) / 2).exp()
+        outputs = outputs.log_softmax(-1).clamp_min(FLOOR)
+        outputs = outputs - outputs.mean(-1, keepdim=True)
     return outputs.cpu().numpy()
 
 

@@ -1,6 +1,7 @@
 """From a folder of anyone's checkpoints, or a list of modules, to groups, a map and a report."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from jaxtyping import Float
 from rnnatlas.atlas.embed import embed
 from rnnatlas.atlas.layouts import place
 from rnnatlas.errors import RNNAtlasError
-from rnnatlas.explore import learned as learning
+from rnnatlas.exploration import learned as learning
 from rnnatlas.exploration.behaviour import Behaviour, behaviour
 from rnnatlas.exploration.learned import Learned, Predicted
 from rnnatlas.exploration.structure import Explained, Groups, coordinates, explain, groups, odd_ones
 from rnnatlas.files import check_free, replacing
 from rnnatlas.rnn.system import System
+from rnnatlas.seeds import stream
 from rnnatlas.zoo.imports import import_checkpoints, passed_over
 from rnnatlas.zoo.store import Zoo
 
@@ -40,7 +42,8 @@ class Exploration:
         labels: Name of a label → its value for each of them; architecture among them.
         behaviour: What they do.
         distances: How differently each pair behaves.
-        places: Where each stands on the map, drawn from distances.
+        places: Where each stands on the map: classical scaling of d / (d + median), such that a
+            few that are far away leave room for the others.
         odd: Which are unlike nearly all others.
         groups: RNNs that behave alike; None where chance finds as good ones.
         explained: How far each label explains the distances.
@@ -73,6 +76,16 @@ class Exploration:
         return f"Exploration({str(self.folder)!r}: {self.rows.num_rows} RNNs, {found}{odd})"
 
     @property
+    def names(self) -> list[str]:
+        """Ids without what all have in common: their folder, and their place in the file."""
+        ids = self.rows["id"].to_pylist()
+        paths, places = zip(*(id.rpartition(":")[::2] if ":" in id else (id, "") for id in ids), strict=True)
+        folder = os.path.commonpath(paths) if len(set(paths)) > 1 else ""
+        if len(set(places)) > 1 or len(set(paths)) < len(paths):
+            paths = ids
+        return [os.path.relpath(path, folder) if folder else path for path in paths]
+
+    @property
     def report(self) -> Path:
         """The page to look at."""
         return self.folder / REPORT
@@ -99,8 +112,8 @@ def explore(
     Args:
         things: Checkpoint files, folders and globs; or torch modules.
         out: Folder for all that is made; it should not exist yet.
-        inputs: Trials that RNNs read, as `import_checkpoints` takes them; without any, defaults that the report
-            names.
+        inputs: Trials that RNNs read, as `import_checkpoints` takes them; without any, defaults that the
+            report names.
         labels: What is known of the RNNs, as `import_checkpoints` takes it.
         group: Label of what belongs together, which cross-validation does not part.
         train: Whether to train an encoder.
@@ -150,7 +163,7 @@ def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) ->
         left_out.append(f"{diverged} RNNs whose weights or outputs are not finite")
     if rows.num_rows > MOST:
         left_out.append(f"{rows.num_rows - MOST} RNNs drawn at random, since {MOST} are compared at most")
-        rows = rows.take(np.sort(learning.stream(seed, "explore", "rnns").permutation(rows.num_rows)[:MOST]))
+        rows = rows.take(np.sort(stream(seed, "explore", "rnns").permutation(rows.num_rows)[:MOST]))
     if rows.num_rows < 2:
         raise RNNAtlasError(f"comparing takes at least two RNNs, found {rows.num_rows} that can be run")
     system: System = zoo.population(rows)
@@ -166,7 +179,7 @@ def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) ->
         labels=labels,
         behaviour=did,
         distances=distances,
-        places=place("pca", coordinates(distances, 2)),
+        places=place("pca", coordinates(distances / (distances + np.median(distances)), 2)),
         odd=odd,
         groups=groups(distances, odd, seed),
         explained=explain(distances, labels, seed),
@@ -177,7 +190,14 @@ def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) ->
 
 
 def _zoo(
-    things: Any, out: Path, inputs: Any, labels: Any, group: str | None, seed: int, cell: str | None, head: Any
+    things: Any,
+    out: Path,
+    inputs: Any,
+    labels: Any,
+    group: str | None,
+    seed: int,
+    cell: str | None,
+    head: Any,
 ) -> tuple[Zoo, list[str]]:
     """The RNNs as a zoo with trials, and what was left out of it."""
     if isinstance(things, (str, Path)):
@@ -198,24 +218,26 @@ def _labels(zoo: Zoo, rows: pa.Table) -> dict[str, list[Any]]:
     labels: dict[str, list[Any]] = {}
     if "labels" in rows.column_names:
         for field in rows.schema.field("labels").type:
-            labels[field.name] = pa.compute.struct_field(rows["labels"], field.name).to_pylist()
+            labels[field.name] = [
+                None if row is None else row[field.name] for row in rows["labels"].to_pylist()
+            ]
     specs = {spec.slug: spec for spec in zoo.specs}
     of_rows = [specs[slug] for slug in rows["spec"].to_pylist()]
-    known = {
+    known: dict[str, list[Any]] = {
         "cell": [spec.cell for spec in of_rows],
         "units": [spec.hidden for spec in of_rows],
         "layers": [spec.layers for spec in of_rows],
     }
     if "metrics" in rows.column_names and pa.types.is_struct(rows.schema.field("metrics").type):
-        known["performance"] = pa.compute.struct_field(rows["metrics"], "performance").to_pylist()
-    return labels | {name: values for name, values in known.items() if name not in labels}
+        known["performance"] = [row and row.get("performance") for row in rows["metrics"].to_pylist()]
+    return labels | {name: values for name, values in known.items() if values not in labels.values()}
 
 
 def _remarks(rows: pa.Table) -> list[str]:
     """Notes on what was read, with how many RNNs each is about."""
     if "notes" not in rows.column_names:
         return []
-    notes = pa.compute.drop_null(rows["notes"]).to_pylist()
+    notes = [note for note in rows["notes"].to_pylist() if note]
     return [f"{notes.count(note)} RNNs: {note}" for note in dict.fromkeys(notes)]
 
 

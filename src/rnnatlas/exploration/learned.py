@@ -1,4 +1,4 @@
-"""What a probing encoder learns of a folder of RNNs, and how well labels are predicted from it and without."""
+"""What a probing encoder learns of a folder of RNNs, and how well labels are predicted with it or not."""
 
 import dataclasses
 import time
@@ -93,10 +93,12 @@ def learn(zoo: Zoo, rows: pa.Table, out: Path, seed: int = 0, progress: bool = F
         held_out = zoo.snapshots(split=split) if split in zoo.table["split"].to_pylist() else rows.slice(0, 0)
         if held_out.num_rows:
             table = losses(model, zoo, held_out, ROLLOUTS)
-            table = table.filter(pa.compute.equal(table["divergence"], model.divergence))
+            table = table.filter(pa.array(np.asarray(table["divergence"].to_pylist()) == model.divergence))
             kinds = [kind for kind in ("conditioned", "shuffled", "zero") if kind in table.column_names]
             runs = table["run"].to_numpy()
-            found[split] = {kind: bootstrap(table[kind].to_numpy()[None], runs) for kind in kinds}
+            found[split] = {
+                kind: bootstrap(table[kind].to_numpy()[None], runs, bounds=(0.0, np.inf)) for kind in kinds
+            }
     return Learned(model, z, found, time.perf_counter() - began)
 
 
@@ -136,7 +138,7 @@ def predict(
     found = []
     for name, values in labels.items():
         kept = np.flatnonzero([value is not None and value == value for value in values])
-        known = [values[i] for i in kept]
+        known = [values[i] for i in kept.tolist()]
         of_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
         if len(kept) < FEWEST or len(np.unique(groups[kept])) < FOLDS or len(set(map(str, known))) < 2:
             continue
@@ -149,15 +151,14 @@ def predict(
         sides = {source: values[kept] for source, values in features.items()}
         sides[TRIVIAL] = np.zeros((len(kept), 1))
         scores = {
-            source: _scores(values, target, groups[kept], of_numbers, seed) for source, values in sides.items()
+            source: _scores(values, target, groups[kept], of_numbers, seed)
+            for source, values in sides.items()
         }
         found.append(_compared(name, scores, groups[kept], of_numbers))
     return found
 
 
-def _compared(
-    name: str, scores: Mapping[str, np.ndarray], groups: np.ndarray, of_numbers: bool
-) -> Predicted:
+def _compared(name: str, scores: Mapping[str, np.ndarray], groups: np.ndarray, of_numbers: bool) -> Predicted:
     of = {source: bootstrap(values[None], groups) for source, values in scores.items()}
     base = max((source for source in (TRIVIAL, "weights") if source in scores), key=lambda s: of[s].mean)
     gain = {
@@ -204,8 +205,10 @@ def _scores(
 
 
 def weight_statistics(system: System) -> Float[np.ndarray, "rnn feature"]:
-    """Of RNNs of any architectures: logarithms of sizes, the cell, and of the weights of each kind (from the
-    inputs, from the hidden states, biases, head) five quantiles and the logarithm of the norm."""
+    """Sizes (logarithms) and cell, and quantiles and norm (logarithm) of the weights of each kind.
+
+    Kinds are weights from the inputs, from the hidden states, biases, and the head's.
+    """
     rows: dict[int, np.ndarray] = {}
     cells = sorted({spec.cell for spec in system.specs})
     for index, population in populations(system):
@@ -216,11 +219,12 @@ def weight_statistics(system: System) -> Float[np.ndarray, "rnn feature"]:
             if kind is not None:
                 kinds[kind].append(weight.detach().float().flatten(1))
         parts = [torch.tensor([spec.hidden, spec.layers, spec.parameters]).log().expand(len(population), 3)]
-        parts.append(torch.tensor([[spec.cell == cell for cell in cells]]).float().expand(len(population), -1))
+        parts.append(
+            torch.tensor([[spec.cell == cell for cell in cells]]).float().expand(len(population), -1)
+        )
         for weights in kinds.values():
             whole = torch.cat(weights, 1) if weights else torch.zeros(len(population), 1)
             quantiles = np.quantile(whole.cpu().numpy(), (0.05, 0.25, 0.5, 0.75, 0.95), axis=1).T
             parts += [torch.from_numpy(quantiles), whole.norm(dim=1, keepdim=True).clamp_min(1e-6).log()]
-        for place, row in zip(index.tolist(), torch.cat(parts, 1).cpu().numpy(), strict=True):
-            rows[place] = row
+        rows.update(zip(index.tolist(), torch.cat(parts, 1).cpu().numpy(), strict=True))
     return np.stack([rows[place] for place in range(len(system))])

@@ -12,9 +12,8 @@ import pyarrow as pa
 from rnnatlas._version import __version__
 from rnnatlas.atlas.map import colour_columns
 from rnnatlas.exploration.explore import DISTANCES, MAP, REPORT, TABLE, Exploration
-from rnnatlas.exploration.learned import SOURCES
+from rnnatlas.exploration.learned import SOURCES, Predicted
 from rnnatlas.files import write_text
-from rnnatlas.intervals import Interval
 from rnnatlas.report import charts
 
 SHOWN = 12
@@ -31,7 +30,11 @@ def write_report(found: Exploration) -> Path:
     from rnnatlas.atlas.pages import render
 
     out = found.folder / REPORT
-    write_text(out, render("rnnatlas.exploration", "explore.html", plotly=get_plotlyjs(), **contents(found)))
+    shown = contents(found)
+    write_text(
+        out,
+        render("rnnatlas.exploration", "explore.html", ["rnnatlas.report"], plotly=get_plotlyjs(), **shown),
+    )
     return out
 
 
@@ -39,18 +42,17 @@ def contents(found: Exploration) -> dict[str, Any]:
     """Everything that the template shows."""
     task = found.zoo.task
     assert task is not None, "explore imports RNNs with trials"
-    drawn: dict[str, charts.Chart] = {"behaviour": _map(found, found.places)}
+    columns, titles = _columns(found), {spec.slug: str(spec) for spec in found.zoo.specs}
+    drawn: dict[str, charts.Chart] = {"behaviour": _map(found, found.places, columns)}
     if found.learned is not None:
         from rnnatlas.atlas.layouts import place
 
-        drawn["embedding"] = _map(found, place("tsne", found.learned.z))
+        drawn["embedding"] = _map(found, place("tsne", found.learned.z), columns)
     return {
         "date": datetime.datetime.now(tz=datetime.UTC).strftime("%d %B %Y").lstrip("0"),
         "version": __version__,
         "count": found.rows.num_rows,
-        "architectures": Counter(
-            str(spec) for slug in found.rows["spec"].to_pylist() for spec in found.zoo.specs if spec.slug == slug
-        ),
+        "architectures": Counter(titles[slug] for slug in found.rows["spec"].to_pylist()),
         "cells": Counter(found.labels["cell"]),
         "trials": found.behaviour.trials,
         "time": task.time,
@@ -68,40 +70,42 @@ def contents(found: Exploration) -> dict[str, Any]:
         "divergence": found.learned and found.learned.model.divergence.replace("-", " "),
         "emulation": _emulation(found),
         "predicted": [_row(one) for one in found.predicted],
-        "sources": {name: text for name, text in SOURCES.items()},
+        "sources": SOURCES,
         "files": [name for name in (MAP, TABLE, DISTANCES) if (found.folder / name).is_file()],
         "charts": drawn,
+        "legends": {
+            name: list(zip(column["colors"], column["categories"], strict=True))
+            for name, column in columns.items()
+            if column["kind"] == "category" and len(column["categories"]) <= SHOWN
+        },
         "scales": charts.SCALES,
         "shown": SHOWN,
     }
 
 
-def _map(found: Exploration, places: np.ndarray) -> charts.Chart:
-    """Places, coloured by groups and by the labels that explain distances best."""
-    names = ["group"] if found.groups is not None else []
-    names += [one.name for one in found.explained[:PANELS]]
-    values: dict[str, Sequence[Any]] = dict(found.labels)
+def _columns(found: Exploration) -> dict[str, dict[str, Any]]:
+    """What maps are coloured by: groups, and the labels that explain distances best."""
+    names = [one.name for one in found.explained[:PANELS]] or ["cell"]
+    values: dict[str, Sequence[Any]] = {name: found.labels[name] for name in names}
     if found.groups is not None:
-        values["group"] = ["none" if of < 0 else f"group {of + 1}" for of in found.groups.of]
-    names = names or ["cell"]
-    table = pa.table(
-        {
-            "id": found.rows["id"].to_pylist(),
-            "x": places[:, 0],
-            "y": places[:, 1],
-            **{name: pa.array(values[name]) for name in names},
-        }
-    )
-    columns = {column["key"]: column for column in colour_columns(table)}
-    shown = [name for name in names if name in columns]
-    return charts.maps(table, [columns[name] for name in shown], [f"by {name}" for name in shown])
+        of = [None if of < 0 else f"group {of + 1}" for of in found.groups.of]
+        values = {"group": of, **values}
+    table = pa.table({"id": found.names, **{name: pa.array(one) for name, one in values.items()}})
+    known = {column["key"]: column for column in colour_columns(table)}
+    return {name: known[name] for name in values if name in known}
+
+
+def _map(found: Exploration, places: np.ndarray, columns: dict[str, dict[str, Any]]) -> charts.Chart:
+    """RNNs at their places, once for each column."""
+    table = pa.table({"id": found.names, "x": places[:, 0], "y": places[:, 1]})
+    return charts.maps(table, list(columns.values()), [f"by {name}" for name in columns])
 
 
 def _groups(found: Exploration) -> list[dict[str, Any]]:
     """Each group with its size, labels and members."""
     if found.groups is None:
         return []
-    ids = np.array(found.rows["id"].to_pylist())
+    ids = np.array(found.names)
     return [
         {
             "number": number + 1,
@@ -118,7 +122,7 @@ def _about(found: Exploration, members: np.ndarray) -> list[str]:
     """What labels say of a group: the most frequent class with its share, or the median of numbers."""
     said = []
     for one in found.explained:
-        values = [found.labels[one.name][i] for i in np.flatnonzero(members)]
+        values = [found.labels[one.name][i] for i in np.flatnonzero(members).tolist()]
         values = [value for value in values if value is not None and value == value]
         if not values or one.p > LEVEL:
             continue
@@ -132,9 +136,9 @@ def _about(found: Exploration, members: np.ndarray) -> list[str]:
 
 def _odd(found: Exploration) -> list[dict[str, Any]]:
     """RNNs that are unlike nearly all others, the farthest first."""
-    ids = found.rows["id"].to_pylist()
+    ids = found.names
     far = np.median(found.distances, axis=1)
-    places = sorted(np.flatnonzero(found.odd), key=lambda place: -far[place])
+    places = sorted(np.flatnonzero(found.odd).tolist(), key=lambda place: -far[place])
     return [
         {"id": ids[place], "times": far[place] / np.median(far), "labels": _labels_of(found, place)}
         for place in places
@@ -163,20 +167,7 @@ def _emulation(found: Exploration) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(one: Any) -> dict[str, Any]:
-    """A label with its scores, and whether something is better than what needs no running of RNNs."""
-    return {
-        "name": one.name,
-        "score": one.score,
-        "known": one.known,
-        "of": one.of,
-        "better": {source: _outcome(gain) for source, gain in one.gain.items()},
-    }
-
-
-def _outcome(gain: Interval) -> str:
-    if not np.isfinite(gain.low):
-        return "open"
-    return "yes" if gain.low > 0 else "no" if gain.high < 0 else "open"
-
-
+def _row(one: Predicted) -> dict[str, Any]:
+    """A label with its scores, and which are better than what needs no running of RNNs."""
+    better = [source for source, gain in one.gain.items() if gain.low > 0]
+    return {"name": one.name, "score": one.score, "known": one.known, "of": one.of, "better": better}

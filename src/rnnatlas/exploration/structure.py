@@ -23,7 +23,7 @@ PERMUTATIONS = 999
 
 
 def odd_ones(distances: Float[np.ndarray, "rnn rnn"]) -> Bool[np.ndarray, " rnn"]:
-    """Which RNNs are unlike nearly all others: fewer than a tenth, and than three, are as near as is usual."""
+    """Which RNNs are unlike nearly all others: fewer than a tenth, or three, are as near as usual."""
     count = len(distances)
     if count < FEWEST:
         return np.zeros(count, bool)
@@ -68,11 +68,11 @@ def groups(
 ) -> Groups | None:
     """Groups by Ward's method, and groups within them; None where chance finds as good ones.
 
-    Chance is the same search in points of one normal distribution with the same variances (as SigClust's null,
-    Liu et al. 2008), and should do as well in one time of twenty. There are as many groups as make the
+    Chance is the same search in points of one normal distribution with the same variances (as SigClust's
+    null, Liu et al. 2008), and should do as well in one time of twenty. There are as many groups as make the
     silhouette exceed that of chance by the most of its standard deviations: the silhouette alone prefers two
-    groups whatever there is. Each group is searched again by itself, since a few RNNs far away hide what parts
-    the others.
+    groups whatever there is. Each group is searched again by itself, since a few RNNs far away hide what
+    parts the others.
     """
     kept = np.flatnonzero(~odd)
     own = stream(seed, "explore", "groups")
