@@ -13,6 +13,7 @@ EXAMPLES = {
     "BlackBox": ra.BlackBox,
     "Mixed": ra.Mixed,
     "Population": ra.Population,
+    "Zoo.from_modules": ra.Zoo.from_modules,
     "Zoo.open": ra.Zoo.open,
     "embed": ra.embed,
     "load": ra.load,

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,7 +51,7 @@ def call(*tokens):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Holds what examples name: zoo, run, atlas, model.pt, checkpoints and runs."""
+    """Holds what examples name: zoo, run, atlas, model.pt, checkpoints, runs, trials.npz and runs.csv."""
     folder = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -62,6 +63,8 @@ def prepared(tmp_path_factory):
     for name in ("model.pt", "checkpoints/a.pt", "runs/a/model.pt", "runs/b/model.pt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         torch.save(module.state_dict(), folder / name)
+    np.savez(folder / "trials.npz", inputs=np.random.default_rng(0).normal(size=(8, 5, 4)))
+    (folder / "runs.csv").write_text("file,lesion\na.pt,left\n")
     return folder
 
 

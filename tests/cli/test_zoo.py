@@ -241,7 +241,7 @@ def test_an_imported_zoo_trains_no_encoder(tmp_path, capsys):
     flags = ["--encoder", "statistics", "--out", tmp_path / "run"]
     status, _, err = call(capsys, "train", tmp_path / "zoo", *flags)
     assert status == 1
-    assert "was imported; train on one that was built (rnnatlas zoo build TASK)" in err
+    assert "was imported without inputs; import it again with --inputs FILE" in err
     assert err.count("\n") == 1
     (shard,) = (tmp_path / "zoo").rglob("*.parquet")
     shard.unlink()

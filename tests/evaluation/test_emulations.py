@@ -152,7 +152,7 @@ def test_imported_rnns_have_nothing_to_emulate(zoo, model, monkeypatch):
     rows = zoo.snapshots()
     monkeypatch.setitem(zoo.card, "task", None)
     monkeypatch.delitem(zoo.__dict__, "task", raising=False)
-    with pytest.raises(ZooFormatError, match="was imported; train on one that was built"):
+    with pytest.raises(ZooFormatError, match="was imported without inputs; import it again"):
         losses(model, zoo, rows)
     zoo.__dict__.pop("task")
 

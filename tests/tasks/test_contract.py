@@ -8,12 +8,14 @@ import torch
 from rnnatlas import tasks
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.seeds import stream
+from rnnatlas.tasks.trials import Trials, noise, save
 
 SMALL = {
     "formal-languages": {"tokens": 3, "length": 21, "largest_n": 5, "performance_samples": 50},
     "tiled-mnist": {"metric_images": 50},
     "tiled-digits": {"metric_images": 50},
     "integrator": {"time": 12, "response": 4, "earliest": 3},
+    "recorded": {"inputs": 3, "outputs": 2, "source": "given", "trials": 40, "time": 9, "masked": True},
 }
 
 
@@ -21,7 +23,13 @@ SMALL = {
 def task(request):
     if request.param == "tiled-mnist":
         request.getfixturevalue("mnist_cache")
-    return tasks.registry[request.param].from_settings(SMALL[request.param])
+    made = tasks.registry[request.param].from_settings(SMALL[request.param])
+    if request.param == "recorded":  # whose zoo has what it reads
+        file = request.getfixturevalue("tmp_path") / "inputs.npz"
+        drawn = noise(40, 9, 5, seed=0).inputs
+        save(file, Trials(drawn[..., :3], np.arange(9) >= np.arange(40)[:, None] % 8, drawn[..., 3:]))
+        made.attach(lambda name: file)
+    return made
 
 
 @pytest.fixture

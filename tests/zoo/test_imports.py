@@ -13,7 +13,7 @@ from rnnatlas.errors import CheckpointError, OutputExists, UnknownName
 from rnnatlas.importers import contents, torch_state_dict
 from rnnatlas.importers.base import find
 from rnnatlas.rnn import Population, RNNSpec
-from rnnatlas.zoo import imports
+from rnnatlas.zoo import keep
 from rnnatlas.zoo.imports import assumed, checkpoints, import_checkpoints, passed_over
 from rnnatlas.zoo.store import Zoo
 
@@ -378,7 +378,7 @@ def test_a_failed_import_leaves_nothing(folder, tmp_path, monkeypatch):
         raise OSError(28, "no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(imports, "write_card", fail)
+        patch.setattr(keep, "write_card", fail)
         with pytest.raises(OSError, match="no space"):
             import_checkpoints([folder], tmp_path / "out" / "zoo")
     assert list((tmp_path / "out").iterdir()) == []

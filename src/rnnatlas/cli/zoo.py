@@ -163,7 +163,8 @@ def import_(
     health = zip(zoo.table["id"].to_pylist(), zoo.table["health"].to_pylist(), strict=True)
     if diverged := [id for id, state in health if state == DIVERGED]:
         named = f"{', '.join(diverged[:5])}{', …' if len(diverged) > 5 else ''}"
-        common.say(f"marked as diverged, since not all is finite: {len(diverged)} ({named})")
+        what = "weights" if zoo.task is None else "weights or outputs"
+        common.say(f"marked as diverged, since {what} are not finite: {len(diverged)} ({named})")
     made = zoo.card["settings"]
     for sentence in filter(None, [made.get("series"), *made.get("remarks", [])]):
         common.say(sentence)

@@ -84,6 +84,11 @@ class Model(TrainedRun):
         Raises:
             RunFormatError: The run has no predictors yet.
         """
+        if not self.predictors and (self.path / PREDICTORS).is_file():
+            raise RunFormatError(
+                f"the run {self.path} has no property to predict, since nothing but weights and outputs is "
+                "known of its zoo; import it again with --labels"
+            )
         if not self.predictors:
             raise RunFormatError(
                 f"the run {self.path} has no property predictors yet; "

@@ -84,7 +84,10 @@ def predictions(
             made["supervised"] = whole(np.arange(len(target))), whole.predictor.calibration
         for reads, (outputs, calibration) in made.items():
             parts.append(_rows(prop, reads, outputs, target, calibration, about, own_roles))
-    return pa.concat_tables(parts, promote_options="default"), fitted
+    nothing = about.slice(0, 0)  # where RNNs have no properties, such as imported ones without labels
+    for name in ("property", "predictor"):
+        nothing = nothing.append_column(name, pa.array([], pa.string()))
+    return pa.concat_tables([*parts, nothing], promote_options="default"), fitted
 
 
 def asked_for(settings: SupervisedSettings, zoo: Zoo, snapshots: pa.Table) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.encoders.base import EMBED, TOGETHER
 from rnnatlas.evaluation.features import RNNs, set_scales, started
 from rnnatlas.evaluation.roles import Roles
-from rnnatlas.properties import LABEL, registry
-from rnnatlas.properties.base import Property
+from rnnatlas.properties import registry
+from rnnatlas.properties.base import LABEL, Property
 from rnnatlas.properties.calibration import calibrate
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, descend
 from rnnatlas.settings import above_zero, at_least_one, settings

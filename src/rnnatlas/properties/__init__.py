@@ -21,16 +21,13 @@ registry = Registry(
     group="rnnatlas.properties",
 )
 
-LABEL = "labels."
-"""What names of properties start with that are labels of imported networks (`labels`)."""
-
 
 def kind(name: str, of_classes: bool = False) -> Any:
     """The class of a property, also of one that is a label: of classes, or of a number."""
+    from rnnatlas.properties.labels import LABEL, LabelClass, LabelNumber
+
     if not name.startswith(LABEL):
         return registry[name]
-    from rnnatlas.properties.labels import LabelClass, LabelNumber
-
     return LabelClass if of_classes else LabelNumber
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from rnnatlas.tasks.base import Task
 
+LABEL = "labels."
+"""What names of properties start with that are labels of imported networks (`labels`)."""
 LOSS = (0.0, float("inf"))
 """Bounds of a loss."""
 

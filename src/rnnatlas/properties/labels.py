@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rnnatlas.properties import LABEL
-from rnnatlas.properties.base import LOSS, Classes, Property, Score, one_hot
+from rnnatlas.properties.base import LABEL, LOSS, Classes, Property, Score, one_hot
 from rnnatlas.tasks.base import Task
 
 
@@ -69,7 +68,7 @@ class LabelNumber(Property):
     }
 
     @classmethod
-    def of(cls, label: str, values: list[float]) -> "LabelNumber | None":
+    def of(cls, label: str, values: Sequence[float | int]) -> "LabelNumber | None":
         """The label with these values; None where they are all alike."""
         scale = float(np.std(values)) if values else 0.0
         known = scale > 0 and math.isfinite(scale)

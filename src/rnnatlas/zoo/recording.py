@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from rnnatlas.errors import DataError
+from rnnatlas.errors import DataError, SettingsError
 from rnnatlas.rnn import Interface, Population, RNNSpec, Tokens, Values, sample
 from rnnatlas.seeds import stream
 from rnnatlas.settings import at_least_one, settings
@@ -50,6 +50,8 @@ class RecordSettings:
 
     def __post_init__(self) -> None:
         at_least_one(self, "rollouts")
+        if self.signal not in (None, "tokens", "values"):
+            raise SettingsError(f"signal should be tokens or values, found {self.signal!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +146,10 @@ def record(rows: Sequence[Row], given: Any, labels: Labels | None, own: RecordSe
     assert known is not None, "given, sampled or drawn"
     task = Recorded(_settings(interface, source, known, own))
     task.trials = known
-    instances = [_instance(row, groups[place]) for row, place in zip(chosen, kept, strict=True)]
+    names = {row.run: row.id for row in reversed(rows)}
+    instances = [
+        {"network": names[row.run], "group": groups[place]} for row, place in zip(chosen, kept, strict=True)
+    ]
     keys = [task.key(instance) for instance in instances]
     splits = assign(keys, own.seed, grouped=bool(own.group))
     return Recording(
@@ -176,10 +181,6 @@ def _settings(interface: Interface, source: str, known: Trials, own: RecordSetti
         group=own.group,
         seed=own.seed,
     )
-
-
-def _instance(row: Row, group: str | None) -> Instance:
-    return {"network": f"network-{row.run:05d}", "group": group}
 
 
 # --- which RNNs can be run ------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rnnatlas.errors import RNNSpecMismatch, UnknownName, ZooFormatError
 from rnnatlas.rnn import Mixed, Population, RNNSpec
 from rnnatlas.tables import rows_where
 from rnnatlas.tasks.base import Rollouts, Task
-from rnnatlas.zoo.format import BULK, DIVERGED, Folder, Shard, column_shape, read_card
+from rnnatlas.zoo.format import BULK, DIVERGED, RECORDED, Folder, Shard, column_shape, read_card
 from rnnatlas.zoo.splits import SPLITS
 
 Rows = pa.Table | Sequence[int] | np.ndarray
@@ -72,7 +72,7 @@ class Zoo:
             if len(names) < expected["shards"]:
                 raise ZooFormatError(
                     f"zoo {path} should hold {expected['shards']} shards of {spec}, found {len(names)}; "
-                    + ("finish it with `rnnatlas zoo build --resume`" if card["task"] else "import it again")
+                    + ("finish it with `rnnatlas zoo build --resume`" if _built(card) else "import it again")
                     + ", or copy it whole"
                 )
             shards += [Shard(folder, name, spec) for name in names]
@@ -267,6 +267,10 @@ class Zoo:
                 f"{int((~finite).sum())} of the snapshots asked for have weights that are not finite (NaN or "
                 f"infinite), the first is {bad}; leave them out, as snapshots() does with those that diverged"
             )
+
+
+def _built(card: Mapping[str, Any]) -> bool:
+    return card["task"] is not None and card["task"]["name"] != RECORDED
 
 
 class _Column:
