@@ -158,7 +158,7 @@ def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) ->
     """The first part of `explore`, of a zoo with trials; trains nothing and writes nothing."""
     began = time.perf_counter()
     assert zoo.task is not None, "explore imports RNNs with trials"
-    rows, left_out = zoo.snapshots(), list(left_out)
+    rows, left_out = zoo.snapshots().sort_by([("run", "ascending"), ("step", "ascending")]), list(left_out)
     if (diverged := len(zoo) - rows.num_rows) > 0:
         left_out.append(f"{diverged} RNNs whose weights or outputs are not finite")
     if rows.num_rows > MOST:
