@@ -8,7 +8,7 @@ import re
 import stat
 import subprocess
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
@@ -53,6 +53,7 @@ class Outer:
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
     schedule: tuple[tuple[int, float], ...] = ((0, 0.1),)
     inner: Inner = Inner()
+    other: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def every_settings():
@@ -67,8 +68,13 @@ def every_settings():
 
 class TestSettings:
     def test_survive_plain_values(self):
-        made = build(Outer, {"steps": 5, "inner": {"width": 7}, "schedule": [[0, 1.0], [9, 0.5]]})
-        assert made == Outer(steps=5, inner=Inner(width=7), schedule=((0, 1.0), (9, 0.5)))
+        made = build(
+            Outer,
+            {"steps": 5, "inner": {"width": 7}, "schedule": [[0, 1.0], [9, 0.5]], "other": {"a": [True]}},
+        )
+        assert made == Outer(
+            steps=5, inner=Inner(width=7), schedule=((0, 1.0), (9, 0.5)), other={"a": [True]}
+        )
         assert build(Outer, as_dict(made)) == made
 
     @pytest.mark.parametrize(
@@ -164,7 +170,10 @@ class TestSettings:
         assert {"demo", "small", "paper"} <= set(presets())
         with pytest.raises(UnknownName, match="small"):
             preset("smal", "formal-languages")
-        with pytest.raises(UnknownName, match="no settings for task"):
+        with pytest.raises(
+            UnknownName,
+            match=r"^preset 'demo' has no settings for chess; known are formal-languages, .*tiled-digits$",
+        ):
             preset("demo", "chess")
 
 

@@ -276,15 +276,21 @@ def presets() -> list[str]:
 
 
 def preset(name: str, task: str) -> dict[str, Any]:
-    """What a preset sets for one task: the sections `zoo`, `train` and others as plain mappings.
+    """What a preset sets for one task: the sections `zoo`, `emulation` and others as plain mappings.
 
     Raises:
-        UnknownName: There is no such preset, or it says nothing of the task.
+        UnknownName: There is no such preset, or it says nothing of the task (names the presets that do).
     """
     if name not in presets():
         raise UnknownName(f"no preset is called {name!r}; {nearest(name, presets())}")
-    text = importlib.resources.files("rnnatlas.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    tasks = yaml.safe_load(text)
+    tasks = _preset(name)
     if task not in tasks:
-        raise UnknownName(f"preset {name!r} has no settings for task {task!r}; {nearest(task, tasks)}")
+        having = [other for other in presets() if task in _preset(other)]
+        hint = f"presets that have: {', '.join(having)}" if having else nearest(task, tasks)
+        raise UnknownName(f"preset {name!r} has no settings for {task}; {hint}")
     return tasks[task]
+
+
+def _preset(name: str) -> dict[str, Any]:
+    text = importlib.resources.files("rnnatlas.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
