@@ -98,6 +98,10 @@ class Training(lightning.LightningModule):
         for step in range(self.done, min(end, self.settings.steps)):
             yield self._train.draw(self.settings.rnns, self.settings.rollouts, self._seed, step, rank, world)
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, *_: Any) -> Batch:
+        """Positions stay on the CPU, which reads them: a GPU would have to be waited for."""
+        return {name: tensor if name.startswith(AT) else tensor.to(device) for name, tensor in batch.items()}
+
     # --- one step ------------------------------------------------------------------------------
 
     def loss(self, batch: Batch) -> Tensor:

@@ -91,7 +91,7 @@ class Supervised(nn.Module):
         return self.predictor(self._embed(rows))
 
     def _embed(self, rows: Int[np.ndarray, " row"]) -> Float[Tensor, "row embed"]:
-        chosen = torch.from_numpy(rows).to(self._rnns.device)
+        chosen = torch.from_numpy(rows)
         return torch.cat([self.encoder(self._rnns.select(some)).cpu() for some in chosen.split(TOGETHER)])
 
 
