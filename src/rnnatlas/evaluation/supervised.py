@@ -104,7 +104,7 @@ def fit(
     settings: SupervisedSettings,
     inputs: Float[Tensor, "sample input"],
     head: PredictorSettings | None = None,
-    tell: Callable[[int], None] = lambda steps: None,
+    advance: Callable[[int], None] = lambda steps: None,
 ) -> Supervised:
     """Trains the kind of encoder that a run has, from where it started, together with a predictor.
 
@@ -117,7 +117,7 @@ def fit(
         settings: How to train.
         inputs: Some of the inputs that training RNNs read in their rollouts.
         head: How the predictor is built and trained; the defaults without it.
-        tell: Called with the number of steps just made, and in the end with those that stopping saved.
+        advance: Called with the number of steps just made, and in the end with those that stopping saved.
     """
     head = head or PredictorSettings()
     gpus = [run.device] if run.device.type == "cuda" else []
@@ -149,7 +149,7 @@ def fit(
             every=settings.every,
             patience=settings.patience,
             clip=lambda: clip_grad_norm_(whole.encoder.parameters(), emulation.clip),
-            tell=tell,
+            advance=advance,
         )
     whole.eval().requires_grad_(False)
     kept = np.flatnonzero(roles.calibration)
