@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from rnnatlas import encoders
-from rnnatlas.benchmarks.base import on_backend, shown, spread
+from rnnatlas.benchmarks.base import on_backend, quartiles, shown
 from rnnatlas.benchmarks.encoders import Sizes, stepper
 from rnnatlas.benchmarks.report import about
 from rnnatlas.benchmarks.zoo_training import Alone
@@ -31,7 +31,7 @@ STEPS = 20
 
 
 def turns(contenders: dict[str, Callable[[], Any]]) -> dict[str, dict[str, float]]:
-    """The spread of seconds a call."""
+    """Median and quartiles of seconds a call."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for call in contenders.values():
         for _ in range(5):  # compiles, captures
@@ -47,7 +47,7 @@ def turns(contenders: dict[str, Callable[[], Any]]) -> dict[str, dict[str, float
                     torch.cuda.synchronize()
             torch.cuda.synchronize()
             times[name].append((time.perf_counter() - start) / calls)
-    return {name: spread(values) for name, values in times.items()}
+    return {name: quartiles(values) for name, values in times.items()}
 
 
 def passes() -> Iterator[dict[str, Any]]:
@@ -102,7 +102,7 @@ def zoo_training() -> Iterator[dict[str, Any]]:
                         next(training)
                         torch.cuda.synchronize()
                         times.append((time.perf_counter() - start) / STEPS)
-                    seconds = spread(times)
+                    seconds = quartiles(times)
             yield {
                 "rnns": f"{rnns} × {settings.spec(task)}",
                 "how": name,
@@ -136,10 +136,10 @@ def main() -> None:
         figures[part] = []
         for row in rows():
             figures[part].append(row)
-            told = {key: value for key, value in row.items() if key not in ("seconds", "steps_a_second")}
+            named = {key: value for key, value in row.items() if key not in ("seconds", "steps_a_second")}
             rate = f"  {row['steps_a_second']:,.0f} RNN-steps/s" if "steps_a_second" in row else ""
             print(
-                f"{part:13} {', '.join(told.values()):48} {shown(row['seconds'], 1e3)} ms{rate}", flush=True
+                f"{part:13} {', '.join(named.values()):48} {shown(row['seconds'], 1e3)} ms{rate}", flush=True
             )
             if given.json:
                 Path(given.json).write_text(json.dumps(figures, indent=2) + "\n")

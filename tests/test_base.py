@@ -2,12 +2,13 @@
 
 import dataclasses
 import errno
+import itertools
 import os
 import re
 import stat
 import subprocess
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
@@ -52,6 +53,7 @@ class Outer:
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
     schedule: tuple[tuple[int, float], ...] = ((0, 0.1),)
     inner: Inner = Inner()
+    other: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def every_settings():
@@ -66,8 +68,13 @@ def every_settings():
 
 class TestSettings:
     def test_survive_plain_values(self):
-        made = build(Outer, {"steps": 5, "inner": {"width": 7}, "schedule": [[0, 1.0], [9, 0.5]]})
-        assert made == Outer(steps=5, inner=Inner(width=7), schedule=((0, 1.0), (9, 0.5)))
+        made = build(
+            Outer,
+            {"steps": 5, "inner": {"width": 7}, "schedule": [[0, 1.0], [9, 0.5]], "other": {"a": [True]}},
+        )
+        assert made == Outer(
+            steps=5, inner=Inner(width=7), schedule=((0, 1.0), (9, 0.5)), other={"a": [True]}
+        )
         assert build(Outer, as_dict(made)) == made
 
     @pytest.mark.parametrize(
@@ -78,16 +85,22 @@ class TestSettings:
             ({"inner": {"width": 0}}, "^settings.inner: width should be 1 or more, found 0$"),
             ({"steps": "many"}, "^settings.steps should be a whole number, found 'many'$"),
             ({"steps": 2.5}, "^settings.steps should be a whole number, found 2.5$"),
-            ({"steps": True}, "^settings.steps should be a number, found true$"),
+            ({"steps": True}, "^settings.steps should be a whole number, found true$"),
             (
                 {"steps": 2**63},
                 "^settings: steps should be finite, and below 2.63 .*found 9223372036854775808$",
             ),
             ({"loud": 3}, "^settings.loud should be true or false, found 3$"),
             ({"cell": "rnn"}, "^settings.cell should be 'lstm' or 'gru', found 'rnn'$"),
-            ({"inner": 3}, "^settings.inner should be settings by name, found 3$"),
-            ({"schedule": 3}, "^settings.schedule should be a list, found 3$"),
-            ({"schedule": [[0, 1, 2]]}, r"^settings.schedule.0 should be a list of 2, found \[0, 1, 2\]$"),
+            ({"inner": 3}, r"^settings.inner should be settings by name \(width\), found 3$"),
+            (
+                {"schedule": "1e300"},
+                r"^settings.schedule should be a list of lists of 2 \(a whole number, a number\), found '1e3",
+            ),
+            (
+                {"schedule": [[0, 1, 2]]},
+                r"^settings.schedule.0 should be a list of 2 \(a whole number, a number\), found \[0",
+            ),
             ({"schedule": [[0, float("nan")]]}, "^settings: schedule should be finite"),
             ({"rates": {"flat": "fast"}}, "^settings.rates.flat should be a number, found 'fast'$"),
             ({"rates": {"flat": float("inf")}}, "^settings: rates should be finite"),
@@ -96,6 +109,26 @@ class TestSettings:
     def test_refuse_what_is_wrong(self, values, sentence):
         with pytest.raises(SettingsError, match=sentence):
             build(Outer, values)
+
+    @pytest.mark.parametrize(("name", "kind"), list(every_settings()))
+    def test_take_a_value_or_say_in_one_sentence_what_they_expected(self, name, kind):
+        odd = [None, True, "x", -1, 2.5, "1e300", 2**63, 10**400, {}, {"low": 2}]
+        lists = [[], [None], ["x"], [0], [[]], [[0, 1]], [[2, 1], [0, 1]], [{}], [{"cell": []}]]
+        for field, value in itertools.product(dataclasses.fields(kind), [*odd, *lists]):
+            try:
+                made = build(kind, {field.name: value}, name)
+            except SettingsError as error:
+                sentence = str(error)
+                assert name in sentence
+                assert re.search(r"found|these settings make|did you mean|known are \S", sentence), sentence
+                assert "\n" not in sentence
+            else:
+                assert build(kind, as_dict(made), name) == made
+
+    def test_numbers_may_be_text_as_yaml_takes_some(self):
+        made = build(Outer, {"steps": "1e3", "rates": {"flat": "1e-4"}, "schedule": [["0", 1]]})
+        assert made == Outer(steps=1000, rates={"flat": 1e-4}, schedule=((0, 1.0),))
+        assert [type(value) for value in (made.steps, *made.schedule[0])] == [int, int, float]
 
     def test_are_finite_however_they_are_made(self):
         for name, kind in every_settings():
@@ -137,7 +170,10 @@ class TestSettings:
         assert {"demo", "small", "paper"} <= set(presets())
         with pytest.raises(UnknownName, match="small"):
             preset("smal", "formal-languages")
-        with pytest.raises(UnknownName, match="no settings for task"):
+        with pytest.raises(
+            UnknownName,
+            match=r"^preset 'demo' has no settings for chess; known are formal-languages, .*tiled-digits$",
+        ):
             preset("demo", "chess")
 
 

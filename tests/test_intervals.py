@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rnnatlas.intervals import Interval, _interval, apart, bootstrap, correlation, difference, ratio
+from rnnatlas.intervals import Interval, _interval, bootstrap, correlation, difference, overlap, ratio
 
 
 def _crossed(random, seeds: int, runs: int, snapshots: int, spread_seeds: float, spread_runs: float = 1.0):
@@ -106,7 +106,7 @@ def test_paired_difference_removes_what_runs_share():
     assert paired.mean == pytest.approx(-0.2, abs=0.02)
     assert paired.high < 0
     assert paired.high - paired.low < 0.1
-    assert not apart(bootstrap(better, clusters), bootstrap(values, clusters))
+    assert overlap(bootstrap(better, clusters), bootstrap(values, clusters))
 
 
 def test_what_seeds_do_to_both_sides_does_not_count():
@@ -189,14 +189,14 @@ def test_one_run_has_no_interval():
 
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
-    [((0, 1), (2, 3), True), ((2, 3), (0, 1), True), ((0, 1), (1, 2), False), ((0, 3), (1, 2), False)],
+    [((0, 1), (2, 3), False), ((2, 3), (0, 1), False), ((0, 1), (1, 2), True), ((0, 3), (1, 2), True)],
 )
-def test_apart(a, b, expected):
+def test_overlap(a, b, expected):
     assert (
-        apart(Interval(0.0, float(a[0]), float(a[1]), 5), Interval(0.0, float(b[0]), float(b[1]), 5))
+        overlap(Interval(0.0, float(a[0]), float(a[1]), 5), Interval(0.0, float(b[0]), float(b[1]), 5))
         is expected
     )
 
 
-def test_undefined_is_apart_from_nothing():
-    assert not apart(Interval(float("nan"), float("nan"), float("nan"), 0), Interval(0.0, 0.0, 0.0, 5))
+def test_undefined_overlaps_with_everything():
+    assert overlap(Interval(float("nan"), float("nan"), float("nan"), 0), Interval(0.0, 0.0, 0.0, 5))

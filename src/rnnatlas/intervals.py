@@ -1,9 +1,9 @@
-"""How sure a mean is: bootstrap intervals that respect what belongs together.
+"""How certain a mean is: bootstrap intervals that respect what belongs together.
 
 Snapshots of one run are not independent, so whole runs are resampled, and whole tasks where these were held
-out (`properties.roles.clusters`). Where several seeds trained the same encoder, Student's t says how sure the
-mean over seeds is, because two or three of them are too few to resample; the two half-widths are put together
-as a root of squares.
+out (`properties.roles.clusters`). Where several seeds trained the same encoder, Student's t says how certain
+the mean over seeds is, because two or three of them are too few to resample; the two half-widths are put
+together as a root of squares.
 """
 
 import dataclasses
@@ -47,9 +47,9 @@ def _text(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def apart(a: Interval, b: Interval) -> bool:
-    """Whether two intervals have no value in common; false where either is undefined."""
-    return a.high < b.low or b.high < a.low
+def overlap(a: Interval, b: Interval) -> bool:
+    """Whether two intervals have a value in common; true where either is undefined."""
+    return not (a.high < b.low or b.high < a.low)
 
 
 def bootstrap(

@@ -7,9 +7,10 @@ outside is laid over the defaults with `build`, which refuses unknown keys and i
 import dataclasses
 import importlib.resources
 import math
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -17,19 +18,6 @@ from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName, reason
 from rnnatlas.registry import nearest
 
 T = TypeVar("T")
-
-EXPECTED = {
-    "int": "a whole number",
-    "finite": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "text",
-    "tuple": "a list",
-    "dict": "settings by name",
-    "dataclass": "settings by name",
-    "missing": "given",
-}
-"""What a setting should be, by the first word of pydantic's name of the error."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -46,7 +34,6 @@ def settings(cls: type[T]) -> type[T]:
                 raise SettingsError(f"{field.name} should be finite, and below 2^63 if whole, found {value}")
 
     cls.__post_init__ = check  # type: ignore[attr-defined]
-    cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
@@ -78,54 +65,122 @@ def build(cls: type[T], values: Any, what: str = "settings") -> T:
     Raises:
         SettingsError: Unknown key (with the nearest known one), a value of the wrong kind, or no mapping.
     """
-    import pydantic
-
     if not isinstance(values, Mapping):
         raise SettingsError(
-            f"{what} should hold settings by name, such as {what}.NAME=VALUE, found {values!r}"
+            f"{what} should hold settings by name, such as {what}.NAME=VALUE, found {_shown(values)}"
         )
+    hints = get_type_hints(cls)
+    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise SettingsError(f"unknown setting {what}.{name}; {nearest(str(name), known)}")
+    for name, field in known.items():
+        if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise SettingsError(f"{what}.{name} should be {_expected(hints[name])}, found nothing")
+    made = {name: _value(hints[name], value, f"{what}.{name}") for name, value in values.items()}
     try:
-        made = pydantic.TypeAdapter(cls).validate_python(dict(values))
-    except pydantic.ValidationError as error:
-        # of what a setting may be, the component knows best what was meant
-        first = min(error.errors(), key=lambda one: not isinstance(_raised(one), RNNAtlasError))
-        raise SettingsError(_sentence(cls, what, first)) from None
-    _check_numbers(values, made, what)
-    return made
+        return cls(**made)
+    except RNNAtlasError as error:
+        raise SettingsError(f"{what}: {error}") from None
 
 
-def _sentence(cls: type, what: str, error: Mapping[str, Any]) -> str:
-    """The first thing that pydantic found wrong, in our words."""
-    place, kind, context = ".".join([what, *map(str, error["loc"])]), error["type"], error.get("ctx", {})
-    if isinstance(_raised(error), RNNAtlasError):  # raised by the component itself, a sentence already
-        return f"{place}: {_raised(error)}"
-    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        parent = _class_at(cls, error["loc"][:-1])
-        known = [field.name for field in dataclasses.fields(parent)] if parent else []
-        return f"unknown setting {place}; {nearest(str(error['loc'][-1]), known)}"
-    if kind == "too_long":
-        expected = f"a list of {context['max_length']}"
-    else:
-        expected = context.get("expected") or EXPECTED.get(kind.partition("_")[0], "another kind of value")
-    return f"{place} should be {expected}, found {error['input']!r}"
+def _value(hint: Any, given: Any, place: str) -> Any:
+    """A plain value as its type hint says.
+
+    Raises:
+        SettingsError: It is something else.
+    """
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, types.UnionType):
+        return _one_of(hint, given, place)
+    if dataclasses.is_dataclass(hint) and isinstance(given, Mapping):
+        return build(hint, given, place)  # type: ignore[type-var]
+    if kind is dict and isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
+        return {name: _value(parts[1], value, f"{place}.{name}") for name, value in given.items()}
+    if kind is tuple and isinstance(given, (tuple, list)):
+        inside = parts[:1] * len(given) if parts[-1] is ... else parts
+        if len(inside) == len(given):
+            both = enumerate(zip(inside, given, strict=True))
+            return tuple(_value(part, value, f"{place}.{number}") for number, (part, value) in both)
+    if hint is Any or (kind is Literal and given in parts):
+        return given
+    if isinstance(hint, type) and isinstance(given, hint) and isinstance(given, bool) <= (hint is bool):
+        return given
+    if hint in (int, float) and type(given) in (int, float, str):
+        number = _number(given)
+        if number is not None and (hint is float or number == int(number)):
+            return hint(number)
+    if hint is Path and isinstance(given, str):
+        return Path(given)
+    raise SettingsError(f"{place} should be {_expected(hint)}, found {_shown(given)}")
 
 
-def _check_numbers(given: Any, made: Any, place: str) -> None:
-    """Refuses true and false where a number should be, which pydantic takes for 1 and 0."""
-    if isinstance(given, bool) and type(made) in (int, float):
-        raise SettingsError(f"{place} should be a number, found {str(given).lower()}")
-    if isinstance(given, Mapping):
-        for name, value in given.items():
-            inside = made[name] if isinstance(made, Mapping) else getattr(made, name)
-            _check_numbers(value, inside, f"{place}.{name}")
-    elif isinstance(given, (list, tuple)) and isinstance(made, (list, tuple)):
-        for number, (value, inside) in enumerate(zip(given, made, strict=True)):
-            _check_numbers(value, inside, f"{place}.{number}")
+def _one_of(hint: Any, given: Any, place: str) -> Any:
+    """A value that may be of several kinds; a fault within a list or a mapping is that of its own kind."""
+    wrong = []
+    for one in sorted(get_args(hint), key=lambda one: one is not type(given)):
+        try:
+            return _value(one, given, place)
+        except SettingsError as error:
+            listed, named = get_origin(one) is tuple, dataclasses.is_dataclass(one) or get_origin(one) is dict
+            if (listed and isinstance(given, (tuple, list))) or (named and isinstance(given, Mapping)):
+                wrong.append(error)
+    if len(wrong) == 1:
+        raise wrong[0]
+    raise SettingsError(f"{place} should be {_expected(hint)}, found {_shown(given)}")
 
 
-def _raised(error: Any) -> Any:
-    """What a component raised itself, where that is behind an error of pydantic's."""
-    return error.get("ctx", {}).get("error")
+def _number(given: Any) -> int | float | None:
+    """A finite number, or text that is one: YAML takes 1e-4 for text."""
+    for kind in (int, float):
+        try:
+            number = kind(given) if isinstance(given, str) else given
+            return number if math.isfinite(number) else None
+        except (ValueError, OverflowError):
+            continue
+    return None
+
+
+KINDS = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "true or false"),
+    str: ("text", "texts"),
+    types.NoneType: ("null", "null"),
+    Path: ("a path", "paths"),
+}
+"""What a value of a type is called, and several of them."""
+
+
+def _expected(hint: Any, several: bool = False) -> str:
+    """What a type hint says, in plain words."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, types.UnionType):
+        return _or([_expected(part, several) for part in parts])
+    if kind is Literal:
+        return _or(list(map(repr, parts)))
+    if kind is tuple and parts[-1] is ...:
+        return f"{'lists' if several else 'a list'} of {_expected(parts[0], several=True)}"
+    if kind is tuple:
+        start = "lists" if several else "a list"
+        return f"{start} of {len(parts)} ({', '.join(map(_expected, parts))})"
+    if dataclasses.is_dataclass(hint):
+        names = [field.name for field in dataclasses.fields(hint)]
+        return f"settings by name ({', '.join(names)})" if len(names) < 5 else "settings by name"
+    if kind is dict:
+        return "settings by name"
+    return KINDS[hint][several] if hint in KINDS else str(hint)
+
+
+def _or(words: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _shown(value: Any) -> str:
+    """What was found, on one line that is not too long."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    text = words.get(repr(value), repr(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def at_least_one(settings: Any, *names: str) -> None:
@@ -149,15 +204,6 @@ def above_zero(settings: Any, *names: str) -> None:
     for name in names:
         if not 0 < getattr(settings, name) < math.inf:
             raise SettingsError(f"{name} should be finite and above 0, found {getattr(settings, name)}")
-
-
-def _class_at(cls: Any, location: Sequence[int | str]) -> Any:
-    for name in location:
-        types = {field.name: field.type for field in dataclasses.fields(cls)}
-        cls = types.get(str(name))
-        if not dataclasses.is_dataclass(cls):
-            return None
-    return cls
 
 
 def check_sections(values: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -230,15 +276,21 @@ def presets() -> list[str]:
 
 
 def preset(name: str, task: str) -> dict[str, Any]:
-    """What a preset sets for one task: the sections `zoo`, `train` and others as plain mappings.
+    """What a preset sets for one task: the sections `zoo`, `emulation` and others as plain mappings.
 
     Raises:
-        UnknownName: There is no such preset, or it says nothing of the task.
+        UnknownName: There is no such preset, or it says nothing of the task (names the presets that do).
     """
     if name not in presets():
         raise UnknownName(f"no preset is called {name!r}; {nearest(name, presets())}")
-    text = importlib.resources.files("rnnatlas.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    tasks = yaml.safe_load(text)
+    tasks = _preset(name)
     if task not in tasks:
-        raise UnknownName(f"preset {name!r} has no settings for task {task!r}; {nearest(task, tasks)}")
+        having = [other for other in presets() if task in _preset(other)]
+        hint = f"presets that have: {', '.join(having)}" if having else nearest(task, tasks)
+        raise UnknownName(f"preset {name!r} has no settings for {task}; {hint}")
     return tasks[task]
+
+
+def _preset(name: str) -> dict[str, Any]:
+    text = importlib.resources.files("rnnatlas.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)

@@ -37,13 +37,13 @@ def small(monkeypatch):
     monkeypatch.setattr(base, "TURN", 0.0)
 
 
-def spreads(value):
-    """All spreads anywhere in figures."""
+def all_quartiles(value):
+    """All medians and quartiles anywhere in figures."""
     if isinstance(value, dict):
         if "median" in value:
             yield value
         for item in value.values():
-            yield from spreads(item)
+            yield from all_quartiles(item)
 
 
 def test_a_benchmark_whose_process_is_killed_says_so():
@@ -66,15 +66,15 @@ def test_what_is_timed_as_training_is_training():
 @pytest.mark.parametrize("name", benchmarks.registry)
 def test_benchmark_gives_its_columns_and_a_table(name):
     assert isinstance(TINY[name], benchmarks.registry[name])
-    told = []
-    rows = TINY[name].measure(lambda share, doing: told.append(share))
+    shown = []
+    rows = TINY[name].measure(lambda share, doing: shown.append(share))
     assert all(COLUMNS[name] <= set(row) for row in rows)
-    for spread in (found for row in rows for found in spreads(row)):
-        assert 0 <= spread["low"] <= spread["median"] <= spread["high"]
-        assert spread["count"] >= 2
-    assert told == sorted(told)
-    assert told[0] == 0
-    assert told[-1] < 1
+    for figures in (own for row in rows for own in all_quartiles(row)):
+        assert 0 <= figures["low"] <= figures["median"] <= figures["high"]
+        assert figures["count"] >= 2
+    assert shown == sorted(shown)
+    assert shown[0] == 0
+    assert shown[-1] < 1
     table = TINY[name].table(rows)
     assert {tuple(row) for row in table} == {tuple(table[0])}
     assert all(isinstance(cell, str) for row in table for cell in row.values())
@@ -121,7 +121,7 @@ def test_turns_go_on_until_the_slowest_has_had_its_least():
         calls[name] += 1
 
     found = base.take_turns({name: lambda name=name: call(name) for name in calls}, seconds=0.0, least=4)
-    assert {name: spread["count"] for name, spread in found.items()} == {"a": 4, "b": 4}
+    assert {name: own["count"] for name, own in found.items()} == {"a": 4, "b": 4}
     assert min(calls.values()) >= 4
 
 

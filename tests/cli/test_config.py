@@ -1,5 +1,6 @@
 """What --print-config prints, --config reads, and both mean the same."""
 
+import importlib.resources
 import re
 
 import pytest
@@ -10,6 +11,8 @@ from rnnatlas import benchmarks
 from rnnatlas.atlas import layouts
 from rnnatlas.cli import COMMANDS, main
 from rnnatlas.emulation import divergences
+from rnnatlas.reproduce.settings import ZOOS
+from rnnatlas.settings import presets
 
 EXAMPLES = {
     "demo": ("", "--out d --zoo digits --seed 4 --workers 2 --device cpu --set zoo.hidden=9"),
@@ -58,7 +61,10 @@ def test_all_commands_are_tried():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("zoo: nonsense", "--zoo should be languages, mnist, digits or both, found 'nonsense'"),
+        (
+            "zoo: nonsense",
+            "--zoo should be languages, mixed, mnist, digits, integrator or both, found 'nonsense'",
+        ),
         ("map: 3", "rnnatlas reproduce has no option --map (in "),
     ],
 )
@@ -69,6 +75,25 @@ def test_a_file_with_what_the_command_does_not_take_is_refused(text, message, tm
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("zoo", ZOOS)
+@pytest.mark.parametrize("chosen", presets())
+def test_every_zoo_can_be_asked_for_and_a_preset_without_it_names_those_with_it(chosen, zoo, capsys):
+    flags = ["--preset", chosen, "--zoo", zoo, "--out=out", "--print-config"]
+    status, out, err = call(capsys, "reproduce", *flags)
+    having = [name for name in presets() if f"\n{ZOOS[zoo]}:" in f"\n{preset_text(name)}"]
+    if chosen in having:
+        assert (status, yaml.safe_load(out)["zoo"], err) == (0, zoo, "")
+    else:
+        expected = (
+            f"preset {chosen!r} has no settings for {ZOOS[zoo]}; presets that have: {', '.join(having)}"
+        )
+        assert (status, out, err) == (2, "", f"error: {expected}\n")
+
+
+def preset_text(name):
+    return importlib.resources.files("rnnatlas.presets").joinpath(f"{name}.yaml").read_text()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 
 from rnnatlas import seeds
 from rnnatlas.emulation.data import AT, WEIGHTS, Snapshots, population_of
+from rnnatlas.emulation.fit import Training
 from rnnatlas.rnn import Mixed, Population, RNNSpec, groups
 from rnnatlas.tasks.formal_languages import FormalLanguages
 
@@ -72,6 +73,15 @@ def test_a_batch_may_hold_one_of_several_architectures(mixed):
     assert len(rnns.specs) == 1
     assert torch.equal(single(rnns, 0), single(mixed.population, 4))
     assert torch.equal(single(rnns, 1), single(mixed.population, 4))
+
+
+def test_a_batch_on_a_gpu_is_made_without_waiting_for_it(mixed):
+    """Of a tensor on "meta" nothing can be read."""
+    batch = Training.transfer_batch_to_device(None, mixed.draw(7, 3, 0, 0), torch.device("meta"), 0)
+    assert {name[:2] for name, tensor in batch.items() if tensor.is_cpu} == {AT[:2]}
+    rnns = population_of(batch, TASK)
+    assert rnns.device.type == "meta"
+    assert len(rnns) == 7
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

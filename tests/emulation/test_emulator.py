@@ -6,7 +6,7 @@ from rnnatlas.emulation.emulation import Emulation
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders.base import EMBED
 from rnnatlas.executors.base import limited
-from rnnatlas.rnn import Interface, Tokens, Values, sample
+from rnnatlas.rnn import Interface, Tokens, Values, backend, sample
 from rnnatlas.rnn.backends import kernels
 
 TOKENS = Interface(Tokens(6), Tokens(6))
@@ -103,6 +103,16 @@ def test_on_one_thread_the_compiled_backend_gives_what_torchs_lstm_gives(emulato
     found = torch.autograd.grad(outputs.square().sum(), leaves)
     for one, other in zip(found, torch.autograd.grad(expected.square().sum(), leaves), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_where_the_compiled_backend_is_not_asked_for_it_is_torchs(emulator, monkeypatch):
+    monkeypatch.setenv("RNNATLAS_BACKEND", "eager")
+    assert not kernels.available()
+    with limited(1):
+        outputs, _ = emulator._hidden(torch.randn(6, 4, 12, requires_grad=True), None)
+    assert "_RunBackward" not in {node.name() for node in _nodes(outputs.grad_fn)}
+    monkeypatch.delenv("RNNATLAS_BACKEND")
+    assert kernels.available() == backend().startswith("native")
 
 
 def _nodes(node):

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info
 from rnnatlas import executors
 from rnnatlas.errors import RNNAtlasError, SettingsError
 from rnnatlas.executors.base import Job
-from rnnatlas.executors.claims import FOLDER, INTERVAL, claimed, file_of, tidy, told
+from rnnatlas.executors.claims import FOLDER, INTERVAL, claimed, file_of, tidy, updates_done
 from rnnatlas.executors.local import Local
 
 WORKERS = [1, pytest.param(2, marks=pytest.mark.slow)]
@@ -169,10 +169,10 @@ def test_what_killed_processes_left_does_no_harm(tmp_path):
     left = file_of(tmp_path, "one")
     left.parent.mkdir()
     left.write_text("999")
-    assert told(left) == 999
+    assert updates_done(left) == 999
     with claimed(left, wait=False) as beat:
         assert beat is not None
-        assert told(left) == 0
+        assert updates_done(left) == 0
     left.write_text("999")
     Local(1).run([one], tmp_path)
     assert one.done
@@ -183,15 +183,15 @@ def test_the_file_of_a_job_tells_how_far_it_is_and_is_one_process_s(tmp_path):
     path = file_of(tmp_path, "data/part 1")
     with claimed(path, wait=False) as beat:
         beat(3)  # too soon after the start to be written
-        assert told(path) == 0
+        assert updates_done(path) == 0
         time.sleep(INTERVAL + 0.05)
         beat(4)
-        assert told(path) == 7
+        assert updates_done(path) == 7
         with claimed(path, wait=False) as another:
             assert another is None
         tidy([path])
-        assert told(path) == 7
-    assert told(path) == 0
+        assert updates_done(path) == 7
+    assert updates_done(path) == 0
     tidy([path])
     assert not (tmp_path / FOLDER).exists()
 

@@ -271,6 +271,8 @@ def test_what_is_trained_end_to_end_is_looked_for_among_what_is_evaluated(tmp_pa
         ("demo", "tiled-digits", "rnnatlas demo --zoo digits --seed 3"),
         ("small", "formal-languages", "rnnatlas reproduce --preset small --out 'my own' --seed 3"),
         ("small", "tiled-digits", "rnnatlas reproduce --preset small --out 'my own' --zoo digits --seed 3"),
+        ("demo", "mixed", "rnnatlas demo --zoo mixed --seed 3"),
+        ("demo", "integrator", "rnnatlas demo --zoo integrator --seed 3"),
         ("paper", "tiled-mnist", "rnnatlas reproduce --preset paper --out 'my own' --zoo mnist --seed 3"),
     ],
 )
@@ -289,7 +291,9 @@ def test_the_command_shown_can_be_typed(tmp_path, capsys, preset, task, expected
 def test_settings_are_those_of_the_task():
     assert resolve("paper", {}, "tiled-mnist")["task"]["tile"] == 4
     assert "tile" not in resolve("small", {})["task"]
-    with pytest.raises(LookupError, match="no settings for task 'tiled-mnist'"):
+    with pytest.raises(
+        LookupError, match=r"^preset 'demo' has no settings for tiled-mnist; presets that have: paper, small$"
+    ):
         resolve("demo", {}, "tiled-mnist")
 
 
@@ -303,6 +307,8 @@ def test_other_folders_and_unknown_settings_are_refused(tmp_path):
         {"zoo": {"rnus": 3}},
         {"experiment": {"seeds": 0}},
         {"encoders": {"nosuch": {}}},
+        {"encoders": {"statistics": False}},
+        {"emulation": 5},
     ):
         with pytest.raises((SettingsError, LookupError)):
             resolve("demo", wrong)

@@ -111,6 +111,36 @@ def test_mixed_systems_and_black_boxes_can_be_members():
     assert "BlackBox" in repr(whole)
 
 
+def test_nothing_is_read_from_the_device_of_a_mixed_system():
+    """Reading stops a GPU until all before it is done; of a tensor on "meta" nothing can be read."""
+    far = mixed().to("meta")
+    whole = Mixed([([6, 2, 0, 3, 4, 1], far), ([5], population_of(LSTM, 1).to("meta"))])
+    chosen = whole.select([5, 0, 6]).to("meta")
+    for system, sizes in ((far, [2, 1, 3]), (whole, [3, 1, 3]), (chosen, [2, 1])):
+        assert [len(index) for index, _ in system.groups] == sizes
+        assert {index.device.type for index, _ in system.groups} == {"meta"}
+
+
+def test_positions_may_be_counted_from_the_end():
+    backwards = [[place - 6 for place in places] for places in PLACES]
+    system = Mixed(list(zip(backwards, some(), strict=True)))
+    close(run(system, inputs_for())[0], run(mixed(), inputs_for())[0])
+    close(run(system.select([-1, -6]), inputs_for(2))[0], run(mixed().select([5, 0]), inputs_for(2))[0])
+
+
+def test_populations_of_one_architecture_become_one_group():
+    parts = [population_of(LSTM, 2), population_of(GRU, 1), population_of(LSTM, 3, seed=20)]
+    places = ([4, 0], [2], [5, 1, 3])
+    system = Mixed(list(zip(places, parts, strict=True)))
+    assert [(len(group), group.specs) for _, group in system.groups] == [(5, (LSTM,)), (1, (GRU,))]
+    outputs, state = run(system, inputs_for())
+    for own, part in zip(places, parts, strict=True):
+        close(outputs[own], run(part, inputs_for()[own])[0])
+    assert len(state) == 2
+    again = Mixed([([1, 0], system.select([0, 5])), ([2], population_of(LSTM, 1))])
+    assert [len(group) for _, group in again.groups] == [3]
+
+
 def test_modules_of_any_architectures_keep_their_order():
     with torch.random.fork_rng():
         torch.manual_seed(0)

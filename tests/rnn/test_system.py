@@ -12,6 +12,7 @@ from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders.base import EMBED
 from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn import BlackBox, Interface, Mixed, Population, RNNSpec, System, Tokens, Values, run, step
+from rnnatlas.rnn.system import positions
 
 NUMBERS = Interface(Values(3), Values(2))
 
@@ -112,13 +113,25 @@ def test_shared_inputs_are_own_inputs_that_are_alike(kind):
 @MANY
 @pytest.mark.parametrize(
     "index",
-    [[2, 0], [1, 1, 3, 1], [-1], slice(1, 3), slice(None, None, 2), torch.tensor([3, 2, 1, 0]), [3]],
+    [
+        [2, 0],
+        [1, 1, 3, 1],
+        [-1],
+        slice(1, 3),
+        slice(None, None, 2),
+        slice(None, None, -1),
+        torch.tensor([3, 2, 1, 0]),
+        [3],
+    ],
     ids=str,
 )
 def test_selecting_then_running_is_running_then_selecting(kind, index):
     system = SYSTEMS[kind]()
     inputs = inputs_for(system)
     chosen = system.select(index)
+    index = (
+        list(range(len(system))[index]) if isinstance(index, slice) else index
+    )  # torch takes no steps back
     expected = run(system, inputs)[0][index]
     assert len(chosen) == len(expected)
     close(run(chosen, inputs[index])[0], expected)
@@ -131,6 +144,45 @@ def test_a_mask_selects_what_it_marks(kind):
     mask = torch.tensor([False, True, True, False])
     inputs = inputs_for(system)
     close(run(system.select(mask), inputs[mask])[0], run(system, inputs)[0][mask])
+
+
+@MANY
+@pytest.mark.parametrize(
+    "index",
+    [[4], [-5], [True, False], torch.ones(5, dtype=torch.bool), [0, 99], torch.tensor([-1, 4])],
+    ids=str,
+)
+def test_positions_of_no_rnn_are_refused(kind, index):
+    message = r"positions of 4 RNNs should be whole numbers below 4, or a mask of 4, found \["
+    with pytest.raises(RNNSpecMismatch, match=message):
+        SYSTEMS[kind]().select(index)
+
+
+@pytest.mark.parametrize("index", [[0.5], torch.tensor([1.0]), np.array([0.0, 1.0])], ids=str)
+def test_positions_that_are_not_whole_are_refused(index):
+    """Past the checks of annotations, which users do not have."""
+    with pytest.raises(RNNSpecMismatch, match="positions of 4 RNNs should be whole numbers below 4"):
+        inspect.unwrap(positions)(index, 4)
+
+
+@MANY
+@pytest.mark.parametrize("index", [[], torch.zeros(4, dtype=torch.bool), slice(2, 2)], ids=str)
+def test_none_may_be_selected(kind, index):
+    assert len(SYSTEMS[kind]().select(index)) == 0
+
+
+@pytest.mark.parametrize("kind", ["population", "mixed", "emulation"])
+def test_what_is_changed_in_a_copy_stays_as_it_was(kind):
+    """Moving a system leaves the system as it is; where nothing moves, it may be the same."""
+    system = SYSTEMS[kind]()
+    inputs = inputs_for(system)
+    outputs, _ = run(system, inputs)
+    exact = system.to(dtype=torch.float64)
+    assert (system.dtype, exact.dtype) == (torch.float32, torch.float64)
+    assert torch.equal(run(system, inputs)[0], outputs)
+    assert run(exact.to(dtype=torch.float32), inputs)[0].dtype is torch.float32
+    assert len(system.to("meta")) == len(system)
+    assert torch.equal(run(system, inputs)[0], outputs)
 
 
 def test_a_black_box_is_one_rnn():

@@ -197,12 +197,24 @@ def test_architectures_are_as_frequent_as_one_another():
     ("values", "message"),
     [
         ({"cell": ["lstm", "gur"]}, "cell 'gur' is unknown; did you mean 'gru'"),
-        ({"hidden": []}, "hidden should be 1 or more, found"),
+        ({"hidden": []}, "^settings: hidden should name at least one, found an empty list$"),
+        ({"cell": []}, "^settings: cell should name at least one, found an empty list$"),
+        ({"architectures": [{"layers": []}]}, r"^settings.architectures.0: layers should name at least one"),
+        (
+            {"hidden": {"min": 1, "max": 10**6}},
+            "^unknown setting settings.hidden.min; known are high, low$",
+        ),
+        (
+            {"hidden": "many"},
+            r"^settings.hidden should be a whole number, settings by name \(low, high\) or a list of whole "
+            "numbers, found 'many'$",
+        ),
+        ({"hidden": [4, "x"]}, "^settings.hidden.1 should be a whole number, found 'x'$"),
         ({"hidden": [4, 0]}, "hidden should be 1 or more"),
         ({"layers": {"low": 3, "high": 2}}, "1 <= low <= high, found 3 to 2"),
         ({"layers": {"low": 0, "high": 2}}, "1 <= low <= high, found 0 to 2"),
         ({"architectures": [{"cell": "lstn"}]}, "cell 'lstn' is unknown; did you mean 'lstm'"),
-        ({"architectures": [{"hiden": 3}]}, "unknown setting .*hiden"),
+        ({"architectures": [{"hiden": 3}]}, "unknown setting .*architectures.0.hiden; did you mean 'hidden'"),
     ],
 )
 def test_settings_refuse_what_is_no_architecture(values, message):

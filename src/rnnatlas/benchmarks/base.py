@@ -13,8 +13,8 @@ import torch
 Row = dict[str, Any]
 """One row of figures for JSON: what was measured, and spreads by name."""
 
-Tell = Callable[[float, str], None]
-"""Told the share that is done and what comes next."""
+Show = Callable[[float, str], None]
+"""Called with the share that is done and what comes next."""
 
 TURN = 0.01
 """Seconds that a turn lasts at least, so that what ran before it has left the caches for most of it."""
@@ -33,7 +33,7 @@ class Benchmark(ABC):
     """What is measured and what the columns of the table say, in a few sentences."""
 
     @abstractmethod
-    def measure(self, tell: Tell) -> list[Row]:
+    def measure(self, show: Show) -> list[Row]:
         """Takes the figures."""
 
     @staticmethod
@@ -45,7 +45,7 @@ class Benchmark(ABC):
 def take_turns(
     contenders: Mapping[str, Callable[[], Any]], seconds: float, least: int = 3
 ) -> dict[str, dict[str, float]]:
-    """The spread of seconds a call, for each of some contenders that take turns.
+    """Median and quartiles of seconds a call, for each of some contenders that take turns.
 
     So that whatever else the machine does meets all of them alike. With one thread it is the processor's time
     that counts, which other processes take no part of.
@@ -66,7 +66,7 @@ def take_turns(
                 contenders[name]()
             times[name].append((clock() - start) / calls[name])
             used[name] += time.perf_counter() - wall
-    return {name: spread(values) for name, values in times.items()}
+    return {name: quartiles(values) for name, values in times.items()}
 
 
 def _calls_a_turn(contender: Callable[[], Any]) -> int:
@@ -91,7 +91,7 @@ def on_backend(name: str) -> Iterator[None]:
             os.environ["RNNATLAS_BACKEND"] = before
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def quartiles(values: Sequence[float]) -> dict[str, float]:
     """Median and quartiles, and of how many values."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": median, "low": low, "high": high, "count": len(values)}
@@ -104,7 +104,7 @@ def matrix_product() -> tuple[Callable[[], Any], float]:
 
 
 def shown(figures: Mapping[str, float], factor: float = 1.0) -> str:
-    """A spread for people: the median and, in parentheses, the quartiles."""
+    """Figures for people: the median and, in parentheses, the quartiles."""
     low, median, high = (digits(figures[key] * factor) for key in ("low", "median", "high"))
     return f"{median} ({low}–{high})"
 

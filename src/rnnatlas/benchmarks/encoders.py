@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from rnnatlas import encoders, seeds
-from rnnatlas.benchmarks.base import Benchmark, Row, Tell, digits, on_backend, shown, take_turns
+from rnnatlas.benchmarks.base import Benchmark, Row, Show, digits, on_backend, shown, take_turns
 from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import EmulationSettings, RunSettings, TaskSettings, make_parts
@@ -52,7 +52,7 @@ class Encoders(Benchmark):
         "paper's."
     )
 
-    def measure(self, tell: Tell) -> list[Row]:
+    def measure(self, show: Show) -> list[Row]:
         """See `Benchmark.measure`."""
         rows: list[Row] = []
         with torch.random.fork_rng(devices=[]):
@@ -62,11 +62,11 @@ class Encoders(Benchmark):
                 steps = _steps(models, sizes)
                 embedders = {encoder: sizes.embedder(model.encoder) for encoder, model in models.items()}
                 with limited(1):
-                    tell(number / len(self.presets), f"training steps, {name}")
+                    show(number / len(self.presets), f"training steps, {name}")
                     training = take_turns(steps, self.seconds)
-                    tell((number + 0.4) / len(self.presets), f"embedding, {name}")
+                    show((number + 0.4) / len(self.presets), f"embedding, {name}")
                     embedding = take_turns(embedders, self.seconds)
-                tell((number + 0.6) / len(self.presets), f"training steps on all cores, {name}")
+                show((number + 0.6) / len(self.presets), f"training steps on all cores, {name}")
                 together = take_turns(steps, self.seconds)
                 for what, seconds in training.items():
                     row = {"preset": name, "rnns": str(sizes.spec), "what": what, "step_seconds": seconds}

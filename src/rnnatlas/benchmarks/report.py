@@ -19,14 +19,14 @@ from rnnatlas.rnn import backend
 
 
 def report(
-    benchmarks: dict[str, Benchmark], command: str, tell: Callable[[str, float, str], None]
+    benchmarks: dict[str, Benchmark], command: str, show: Callable[[str, float, str], None]
 ) -> dict[str, Any]:
     """Takes the figures of benchmarks, one after the other.
 
     Args:
         benchmarks: By their names.
         command: What was called, for the record.
-        tell: Told which benchmark runs, the share of it that is done, and what comes next.
+        show: Called with the benchmark that runs, the share of it that is done, and what comes next.
 
     Returns:
         Plain values for JSON: the machine, the versions, and each benchmark's rows.
@@ -34,7 +34,7 @@ def report(
     document = {"command": command, **about(), "benchmarks": {}}
     for name, benchmark in benchmarks.items():
         load, start = _load(), time.perf_counter()
-        rows = benchmark.measure(lambda share, doing, name=name: tell(name, share, doing))
+        rows = benchmark.measure(lambda share, doing, name=name: show(name, share, doing))
         document["benchmarks"][name] = {
             "claim": registry.description(name),
             "note": benchmark.note,

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnatlas.benchmarks.base import Benchmark, Row, Tell, matrix_product, shown, take_turns
+from rnnatlas.benchmarks.base import Benchmark, Row, Show, matrix_product, shown, take_turns
 from rnnatlas.executors.base import limited
 from rnnatlas.rnn import Population, RNNSpec, run
 from rnnatlas.rnn.backends import eager
@@ -81,12 +81,12 @@ class Running(Benchmark):
         "products a second, over the upper quartile of a 1024 × 1024 product in the same turns."
     )
 
-    def measure(self, tell: Tell) -> list[Row]:
+    def measure(self, show: Show) -> list[Row]:
         """See `Benchmark.measure`."""
         rows = []
         with limited(1):
             for number, case in enumerate(self.cases):
-                tell(number / len(self.cases), f"{case.rnns} × {case.spec}")
+                show(number / len(self.cases), f"{case.rnns} × {case.spec}")
                 both = contenders(case)
                 rows += [measure_pass(case, name, both[name], self.seconds) for name in both]
         return rows

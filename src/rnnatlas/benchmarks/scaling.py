@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from rnnatlas.benchmarks.base import Benchmark, Row, Tell, shown
+from rnnatlas.benchmarks.base import Benchmark, Row, Show, shown
 from rnnatlas.benchmarks.running import Case, contenders, measure_pass, ratio
 from rnnatlas.executors.base import limited
 
@@ -37,7 +37,7 @@ class Scaling(Benchmark):
         "one RNN at a time. Share of peak: as in the benchmark run."
     )
 
-    def measure(self, tell: Tell) -> list[Row]:
+    def measure(self, show: Show) -> list[Row]:
         """See `Benchmark.measure`."""
         cases = [
             (size, dataclasses.replace(self.base, **{size: value}))
@@ -47,7 +47,7 @@ class Scaling(Benchmark):
         rows = []
         with limited(1):
             for number, (size, case) in enumerate(cases):
-                tell(number / len(cases), f"{size} {getattr(case, size)}")
+                show(number / len(cases), f"{size} {getattr(case, size)}")
                 functions = contenders(case)["forward, backward"]
                 functions = {name: functions[name] for name in ("run", "torch.nn")}
                 row = measure_pass(case, "forward, backward", functions, self.seconds)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from rnnatlas.benchmarks.base import Benchmark, Row, Tell, matrix_product, shown, spread
+from rnnatlas.benchmarks.base import Benchmark, Row, Show, matrix_product, quartiles, shown
 from rnnatlas.benchmarks.running import operations_each
 from rnnatlas.errors import RNNAtlasError
 from rnnatlas.executors.base import limited
@@ -101,7 +101,7 @@ class ZooTraining(Benchmark):
         "run meanwhile make threads wait for each other, so one process with several suffers most."
     )
 
-    def measure(self, tell: Tell) -> list[Row]:
+    def measure(self, show: Show) -> list[Row]:
         """See `Benchmark.measure`."""
         found: dict[tuple[str, str], list[tuple[float, float]]] = {}
         with _a_process_a_core(self.settings, self.workers) as serve:
@@ -109,7 +109,7 @@ class ZooTraining(Benchmark):
             turns = [(name, way) for way in WAYS for name in here]
             for number in range(self.rounds * len(turns)):
                 name, way = turns[number % len(turns)]
-                tell(number / self.rounds / len(turns), f"{name}, {way}")
+                show(number / self.rounds / len(turns), f"{name}, {way}")
                 one = WAYS[way] == "threads"
                 rates = rate(*here[name], self.seconds) if one else serve(name, self.seconds)
                 found.setdefault((name, way), []).append(rates)
@@ -120,8 +120,8 @@ class ZooTraining(Benchmark):
         return {
             "contender": name,
             "way": way,
-            "per_second": spread(wall),
-            "per_core_second": spread(processor),
+            "per_second": quartiles(wall),
+            "per_core_second": quartiles(processor),
             "operations": operations(name, self.settings),
         }
 

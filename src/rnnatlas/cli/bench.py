@@ -28,8 +28,8 @@ def bench(*name: str, json: bool = False, common: Common | None = None) -> None:
     common = common or Common()
     benchmarks = {each: registry[each]() for each in name or registry}
     command = shlex.join(["rnnatlas", "bench", *name, *["--json"] * json])
-    with _bar(len(benchmarks), common.progress) as tell:
-        document = report(benchmarks, command, tell)
+    with _bar(len(benchmarks), common.progress) as show:
+        document = report(benchmarks, command, show)
     if json:
         print_json(document)
         return
@@ -43,7 +43,7 @@ def bench(*name: str, json: bool = False, common: Common | None = None) -> None:
 
 @contextmanager
 def _bar(count: int, shown: bool) -> Iterator[Callable[[str, float, str], None]]:
-    """A bar over all benchmarks, drawn when it is told something: a thread of its own would be timed too."""
+    """A bar over all benchmarks, drawn when something is new: a thread of its own would be timed too."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -52,11 +52,11 @@ def _bar(count: int, shown: bool) -> Iterator[Callable[[str, float, str], None]]
         task = bar.add_task("", total=count)
         started: list[str] = []
 
-        def tell(benchmark: str, share: float, doing: str) -> None:
+        def show(benchmark: str, share: float, doing: str) -> None:
             if benchmark not in started:
                 started.append(benchmark)
             done = len(started) - 1 + share
             bar.update(task, completed=done, description=f"{benchmark}: {doing}", refresh=True)
 
-        yield tell
+        yield show
         bar.update(task, completed=count, refresh=True)

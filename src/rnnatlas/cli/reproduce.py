@@ -11,8 +11,8 @@ from rnnatlas.cli.common import Common, Seed
 def reproduce(
     *,
     out: Path,
-    preset: Literal["small", "paper"] = "small",
-    zoo: Literal["languages", "mnist", "digits", "both"] = "languages",
+    preset: Literal["demo", "small", "paper"] = "small",
+    zoo: Literal["languages", "mixed", "mnist", "digits", "integrator", "both"] = "languages",
     data: Annotated[Path | None, Parameter(negative=())] = None,
     seed: Seed = 0,
     workers: int | None = None,
@@ -20,7 +20,7 @@ def reproduce(
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: Common | None = None,
 ) -> None:
-    """The paper's comparison of encoders on one of its zoos or both, as tables, figures and a report.
+    """The paper's comparison of encoders on a zoo, as tables, figures and a report.
 
     Builds the zoo, trains every encoder and its controls with several seeds, evaluates them on RNNs that
     were held out, and writes all of it into report.html. What was found is compared with what was
@@ -32,9 +32,9 @@ def reproduce(
 
     Args:
         out: The experiment's folder.
-        preset: small (some hours on two cores) or paper (for a GPU).
-        zoo: languages, mnist, or both, each in a folder of its own within --out; or digits, small ones in the
-            place of mnist, with --preset small.
+        preset: demo (minutes on two cores), small (some hours) or paper (for a GPU).
+        zoo: languages, mnist, or both, each in a folder of its own within --out; digits, small ones in the
+            place of mnist; mixed or integrator, as in `rnnatlas demo`. Most presets have settings for some.
         data: The training images of MNIST, a folder of IDX files or an .npz file with x_train and y_train, to
             be checked and kept in the cache; without it the cache is read, and what it lacks is downloaded.
         seed: Decides everything random.

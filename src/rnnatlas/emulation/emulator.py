@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnnatlas.encoders.base import EMBED, chrono_initialise, mean_and_sd
-from rnnatlas.rnn import Interface, Population, State, Tokens, backend
+from rnnatlas.rnn import Interface, Population, State, Tokens
+from rnnatlas.rnn.backends import kernels
 from rnnatlas.settings import at_least_one, settings
 
 GROUPS = 3
@@ -116,7 +117,7 @@ class Emulator(nn.Module):
         self, projected: Float[Tensor, "time sequence width"], state: State | None
     ) -> tuple[Tensor, State]:
         """Hidden states; on one thread of a CPU the compiled backend is faster than torch's own loop."""
-        compiled = not projected.is_cuda and torch.get_num_threads() == 1 and backend().startswith("native")
+        compiled = not projected.is_cuda and torch.get_num_threads() == 1 and kernels.available()
         if not compiled:
             start = None if state is None else tuple(part.squeeze(1) for part in state)
             outputs, end = self.lstm(projected, start)

@@ -31,7 +31,7 @@ from rnnatlas.emulation.data import AT, WEIGHTS, Batch, Snapshots, population_of
 from rnnatlas.emulation.divergence import last_counted, masked_mean
 from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import EmulationSettings
-from rnnatlas.emulation.progress import Progress, Telling
+from rnnatlas.emulation.progress import EachStep, Progress
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.errors import RunFormatError, TrainingDiverged
 
@@ -97,6 +97,10 @@ class Training(lightning.LightningModule):
         rank, world = self.trainer.global_rank, self.trainer.world_size
         for step in range(self.done, min(end, self.settings.steps)):
             yield self._train.draw(self.settings.rnns, self.settings.rollouts, self._seed, step, rank, world)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, *_: Any) -> Batch:
+        """Positions stay on the CPU, which reads them: a GPU would have to be waited for."""
+        return {name: tensor if name.startswith(AT) else tensor.to(device) for name, tensor in batch.items()}
 
     # --- one step ------------------------------------------------------------------------------
 
@@ -326,7 +330,7 @@ def fit(
             max_steps=training.settings.steps - training.done,
             num_sanity_val_steps=0,
             logger=logger,
-            callbacks=[Telling(progress) if callable(progress) else Progress()] if progress else [],
+            callbacks=[EachStep(progress) if callable(progress) else Progress()] if progress else [],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

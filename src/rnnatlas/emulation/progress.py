@@ -60,11 +60,11 @@ class Progress(lightning.Callback):
             self._bar = None
 
 
-class Telling(lightning.Callback):
-    """Tells a function of each step."""
+class EachStep(lightning.Callback):
+    """Calls a function after each step, with 1."""
 
-    def __init__(self, tell: Callable[[int], None]):
-        self._tell = tell
+    def __init__(self, advance: Callable[[int], None]):
+        self._advance = advance
 
     def on_train_batch_end(self, *_: Any) -> None:  # noqa: D102
-        self._tell(1)
+        self._advance(1)

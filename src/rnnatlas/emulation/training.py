@@ -63,7 +63,7 @@ def resolve(
         below = merge(below, {"emulation": {"learning_rate": rates[encoder]}})
     values = merge({"encoders": {encoder: {}}}, below, changes)
     built = {
-        name: as_dict(build(encoders.registry[name].Settings, own or {}, f"encoders.{name}"))
+        name: as_dict(build(encoders.registry[name].Settings, {} if own is None else own, f"encoders.{name}"))
         for name, own in values["encoders"].items()
     }
     given = "learning_rate" in changes.get("emulation", {})

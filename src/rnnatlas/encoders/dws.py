@@ -72,7 +72,7 @@ class DWS(Encoder):
         return cast(nn.Linear, self.mlp[-1])
 
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
-        """The MLP's answer to the means over each tensor after the last layer."""
+        """The MLP's outputs for the means over each tensor after the last layer."""
         raw = features(population)
         state: Features = {}
         for part, mean, sd in zip(self.parts, self.mean, self.sd, strict=True):

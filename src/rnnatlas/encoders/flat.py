@@ -52,5 +52,5 @@ class Flat(RowEncoder):
         return cast(nn.Linear, self.mlp[-1])
 
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
-        """The MLP's answer to the standardised weights."""
+        """The MLP's outputs for the standardised weights."""
         return self.mlp(torch.cat([matrix.flatten(1) for matrix in self.rows(population)], 1))

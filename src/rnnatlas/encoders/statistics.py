@@ -65,7 +65,7 @@ class Statistics(Encoder):
         return cast(nn.Linear, self.mlp[-1])
 
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
-        """The MLP's answer to the standardised statistics."""
+        """The MLP's outputs for the standardised statistics."""
         return self.mlp((statistics(population) - self.mean) / self.sd)
 
     @torch.no_grad()

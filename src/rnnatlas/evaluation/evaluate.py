@@ -88,8 +88,8 @@ def evaluate(
     spent = _cost(run, zoo, splits[0].slice(0, TOGETHER))  # of processor time
     run.to(device)
     lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS) for table in splits])
-    with _telling(progress, updates(supervised, run) * len(trained) if supervised else 0) as tell:
-        predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, tell)
+    with _progress_bar(progress, updates(supervised, run) * len(trained) if supervised else 0) as advance:
+        predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, advance)
     together = pa.concat_tables(splits)
     emulated = None
     if is_judged(together):
@@ -147,7 +147,7 @@ def _held_out(run: TrainedRun, zoo: Zoo) -> tuple[pa.Table, list[pa.Table]]:
 
 
 @contextlib.contextmanager
-def _telling(progress: bool | Callable[[int], None], steps: int) -> Iterator[Callable[[int], None]]:
+def _progress_bar(progress: bool | Callable[[int], None], steps: int) -> Iterator[Callable[[int], None]]:
     """What to call with the number of steps just made, of so many."""
     if callable(progress):
         yield progress

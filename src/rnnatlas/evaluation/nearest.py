@@ -64,7 +64,7 @@ def predict(
 ) -> Float[Tensor, "rnn target"]:
     """What the nearest training RNNs have on average, as a predictor's outputs.
 
-    Of 1, 2, 4 … neighbours as many count as gave the stopping RNNs the lowest loss. Shares of classes
+    Of 1, 2, 4 … neighbours as many count as gave the stopping RNNs the lowest loss. Probabilities of classes
     are smoothed by one more neighbour that is the average training RNN, so no value is impossible.
 
     Args:

@@ -34,7 +34,7 @@ def predictions(
     snapshots: pa.Table,
     settings: PredictorSettings | None = None,
     end_to_end: SupervisedSettings | None = None,
-    tell: Callable[[int], None] = lambda steps: None,
+    advance: Callable[[int], None] = lambda steps: None,
 ) -> tuple[pa.Table, Fitted]:
     """Trains a predictor of every property on every kind of features; see `roles.assign` for on what.
 
@@ -44,7 +44,7 @@ def predictions(
         snapshots: As `Zoo.snapshots` gives them.
         settings: How predictors are trained; the defaults without it.
         end_to_end: How the encoder is trained together with predictors; without it, it is not.
-        tell: Called with the number of steps just made of such training.
+        advance: Called with the number of steps just made of such training.
 
     Returns:
         A row for each held-out snapshot, property and kind of features; and the predictors that read
@@ -80,7 +80,7 @@ def predictions(
                 fitted[name] = prop, predictor
         made["nearest"] = _nearest(prop, near, target, own_roles)
         if end_to_end is not None and name in trained:
-            whole = supervised.fit(run, prop, rnns, target, own_roles, end_to_end, inputs, settings, tell)
+            whole = supervised.fit(run, prop, rnns, target, own_roles, end_to_end, inputs, settings, advance)
             made["supervised"] = whole(np.arange(len(target))), whole.predictor.calibration
         for reads, (outputs, calibration) in made.items():
             parts.append(_rows(prop, reads, outputs, target, calibration, about, own_roles))

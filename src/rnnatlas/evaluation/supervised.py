@@ -92,7 +92,7 @@ class Supervised(nn.Module):
         return self.predictor(self._embed(rows))
 
     def _embed(self, rows: Int[np.ndarray, " row"]) -> Float[Tensor, "row embed"]:
-        chosen = torch.from_numpy(rows).to(self._rnns.device)
+        chosen = torch.from_numpy(rows)
         return torch.cat([self.encoder(self._rnns.select(some)).cpu() for some in chosen.split(TOGETHER)])
 
 
@@ -105,7 +105,7 @@ def fit(
     settings: SupervisedSettings,
     inputs: Float[Tensor, "sample input"],
     head: PredictorSettings | None = None,
-    tell: Callable[[int], None] = lambda steps: None,
+    advance: Callable[[int], None] = lambda steps: None,
 ) -> Supervised:
     """Trains the kind of encoder that a run has, from where it started, together with a predictor.
 
@@ -118,7 +118,7 @@ def fit(
         settings: How to train.
         inputs: Some of the inputs that training RNNs read in their rollouts.
         head: How the predictor is built and trained; the defaults without it.
-        tell: Called with the number of steps just made, and in the end with those that stopping saved.
+        advance: Called with the number of steps just made, and in the end with those that stopping saved.
     """
     head = head or PredictorSettings()
     gpus = [run.device] if run.device.type == "cuda" else []
@@ -150,7 +150,7 @@ def fit(
             every=settings.every,
             patience=settings.patience,
             clip=lambda: clip_grad_norm_(whole.encoder.parameters(), emulation.clip),
-            tell=tell,
+            advance=advance,
         )
     whole.eval().requires_grad_(False)
     kept = np.flatnonzero(roles.calibration)

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from rnnatlas.errors import SettingsError
-from rnnatlas.executors.claims import Beat, claimed, file_of, tidy, told
+from rnnatlas.executors.claims import Beat, claimed, file_of, tidy, updates_done
 from rnnatlas.executors.progress import bar
 
 
@@ -87,7 +87,7 @@ class Executor(ABC):
         finished: set[str] = set()
 
         def made() -> int:
-            return sum(job.updates if job.name in finished else told(files[job.name]) for job in left)
+            return sum(job.updates if job.name in finished else updates_done(files[job.name]) for job in left)
 
         if not left:
             return

@@ -88,8 +88,8 @@ def _writer(file: TextIO) -> Beat:
     return beat
 
 
-def told(path: Path) -> int:
-    """Updates that a job's file tells of; 0 where there is none."""
+def updates_done(path: Path) -> int:
+    """Updates that are done by a job's file; 0 where there is none."""
     try:
         return int(path.read_text() or 0)
     except (OSError, ValueError):  # nobody is at it, or it is just being written

@@ -182,7 +182,7 @@ def descend(
     every: int,
     patience: int,
     clip: Callable[[], object] = lambda: None,
-    tell: Callable[[int], None] = lambda steps: None,
+    advance: Callable[[int], None] = lambda steps: None,
 ) -> None:
     """Trains a module and leaves it as it was at the lowest loss of RNNs held out.
 
@@ -196,7 +196,7 @@ def descend(
         every: Steps between two looks at RNNs held out.
         patience: Steps without a better loss after which training ends.
         clip: Called between gradients and step.
-        tell: Called with the number of steps just made, and in the end with those that stopping saved.
+        advance: Called with the number of steps just made, and in the end with those that stopping saved.
     """
     best, best_step, kept = math.inf, 0, {}
     for step in range(steps + 1):
@@ -207,14 +207,14 @@ def descend(
             if found < best:
                 best, best_step, kept = found, step, copy.deepcopy(module.state_dict())
             if step == steps or step - best_step >= patience:
-                tell(steps - step)
+                advance(steps - step)
                 break
             module.train()
         optimiser.zero_grad(set_to_none=True)
         loss(batch()).mean().backward()
         clip()
         optimiser.step()
-        tell(1)
+        advance(1)
     if kept:
         module.load_state_dict(kept)
 

@@ -10,7 +10,7 @@ from typing import Literal
 from rnnatlas import encoders
 from rnnatlas.evaluation.features import TRIVIAL
 from rnnatlas.evaluation.figures import Figure, find, loss_name
-from rnnatlas.intervals import Interval, apart
+from rnnatlas.intervals import Interval, overlap
 
 SPLITS = {
     "new-runs": "new runs of known {noun}s",
@@ -68,7 +68,7 @@ class Finding:
 
 def compare(a: Interval, b: Interval, lower_is_better: bool = True) -> Outcome:
     """Whether a is better than b; open where their intervals overlap."""
-    if not apart(a, b):
+    if overlap(a, b):
         return "open"
     return "yes" if (a.high < b.low) == lower_is_better else "no"
 
@@ -254,7 +254,7 @@ def ranking(intervals: Mapping[str, Interval], what: str, lower_is_better: bool 
     order = sorted(intervals, key=lambda key: intervals[key].mean, reverse=not lower_is_better)
     ranked, overlapping = [], []
     for place, first in enumerate(order):
-        worse = [other for other in order[place + 1 :] if apart(intervals[first], intervals[other])]
+        worse = [other for other in order[place + 1 :] if not overlap(intervals[first], intervals[other])]
         if worse:
             ranked.append(f"{name(first)} is better than {listed([name(other) for other in worse], ', ')}")
         pairs = [other for other in order[place + 1 :] if other not in worse]

@@ -68,11 +68,11 @@ def resolve(name: str, changes: Mapping[str, Any], zoo: str = LANGUAGES) -> dict
     from rnnatlas.zoo import splits
     from rnnatlas.zoo.train import ZooSettings
 
+    check_sections(changes, SECTIONS)
     below = preset(name, zoo)
     if "learning_rate" in changes.get("emulation", {}):  # which then is meant for all
         below.get("experiment", {}).pop("learning_rates", None)
     values = merge(below, changes)
-    check_sections(values, SECTIONS)
     kinds = {name: encoders.registry[name].Settings for name in values["encoders"]}
     if not kinds:
         raise SettingsError("an experiment needs at least one encoder under encoders, found none")
@@ -94,8 +94,8 @@ def resolve(name: str, changes: Mapping[str, Any], zoo: str = LANGUAGES) -> dict
         "zoo": as_dict(zoo_settings),
         "emulation": as_dict(emulation),
         "encoders": {
-            name: as_dict(build(kind, values["encoders"][name] or {}, f"encoders.{name}"))
-            for name, kind in kinds.items()
+            name: as_dict(build(kinds[name], {} if own is None else own, f"encoders.{name}"))
+            for name, own in values["encoders"].items()
         },
         "supervised": as_dict(build(SupervisedSettings, values.get("supervised", {}), "supervised")),
     }

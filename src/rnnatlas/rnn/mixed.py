@@ -51,15 +51,16 @@ class Mixed:
                 f"positions of {count} RNNs should be 0 to {count - 1}, each once, found "
                 f"{[index.tolist()[:8] for index in places]} for {sizes} RNNs"
             )
-        self.groups: list[Group] = _merged(
+        parts = _merged(
             [
-                (positions(index, count, system.device)[inner], own)
-                for index, system in systems
-                for inner, own in groups(system)
+                (place[inner], own)
+                for place, (_, system) in zip(places, systems, strict=True)
+                for inner, own in _placed(system)
             ]
         )
-        self._places = torch.cat([index.cpu() for index, _ in self.groups]).argsort()
-        """For each RNN, where it is when the groups stand one after the other."""
+        self.groups: list[Group] = [(place.to(system.device), system) for place, system in parts]
+        self._places = torch.cat([place for place, _ in parts]).argsort()
+        """For each RNN, where it is when the groups stand one after the other; on the CPU, which reads it."""
         self._gather = self._places.to(self.device)
 
     @classmethod
@@ -156,7 +157,7 @@ class Mixed:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Mixed":
         """The same RNNs on another device or in another precision."""
-        return Mixed([(index, system.to(device, dtype)) for index, system in self.groups])
+        return Mixed([(place, system.to(device, dtype)) for place, system in _placed(self)])
 
 
 def groups(system: System) -> list[Group]:
@@ -164,6 +165,14 @@ def groups(system: System) -> list[Group]:
     if isinstance(system, Mixed):
         return system.groups
     return [(torch.arange(len(system), device=system.device), system)]
+
+
+def _placed(system: System) -> list[Group]:
+    """`groups` with positions on the CPU, so that no GPU is waited for."""
+    if not isinstance(system, Mixed):
+        return [(torch.arange(len(system)), system)]
+    own = [group for _, group in system.groups]
+    return list(zip(system._places.argsort().split([len(group) for group in own]), own, strict=True))
 
 
 def populations(system: System) -> list[tuple[Int[Tensor, " _"], Population]]:

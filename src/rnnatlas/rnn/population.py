@@ -221,7 +221,8 @@ class Population:
 
     def select(self, index: Index) -> "Population":
         """The RNNs at the positions given, in that order."""
-        chosen = index if isinstance(index, slice) else positions(index, len(self), self.device)
+        forward = isinstance(index, slice) and (index.step is None or index.step > 0)
+        chosen = index if forward else positions(index, len(self), self.device)
         return self._map(lambda weight: weight[chosen])
 
     @classmethod

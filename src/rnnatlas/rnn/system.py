@@ -153,7 +153,7 @@ def positions(index: Index, count: int, device: torch.device | str | None = None
         RNNSpecMismatch: A mask of another length, positions that are no whole numbers, or none of these RNNs.
     """
     if isinstance(index, slice):
-        return torch.arange(count, device=device)[index]
+        return torch.tensor(range(count)[index], dtype=torch.long, device=device)
     chosen = torch.as_tensor(index, device=device).reshape(-1)
     if chosen.dtype is torch.bool and len(chosen) == count:
         return chosen.nonzero().squeeze(1)

@@ -49,6 +49,9 @@ class Architecture:
     hidden: int | Range | tuple[int, ...] | None = None
     layers: int | Range | tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        _check_architecture(self)
+
 
 @settings
 class ZooSettings:
@@ -86,14 +89,7 @@ class ZooSettings:
     split: SplitSettings = SplitSettings()
 
     def __post_init__(self) -> None:
-        for architecture in self._architectures:
-            for cell in _choices(architecture["cell"]):
-                if cell not in GATES:
-                    raise SettingsError(f"cell {cell!r} is unknown; {nearest(cell, GATES)}")
-            for name in ("hidden", "layers"):
-                choices = _choices(architecture[name])
-                if not choices or min(choices) < 1:
-                    raise SettingsError(f"{name} should be 1 or more, found {architecture[name]}")
+        _check_architecture(self)
         at_least_one(self, "runs", "batch", "rollouts", "runs_per_shard")
         for name, steps in (
             ("snapshots", self.snapshots),
@@ -141,6 +137,24 @@ class ZooSettings:
         """Learning rate of the update that comes after `step` updates."""
         steps, rates = zip(*self.learning_rate, strict=True)
         return float(np.interp(step, steps, rates))
+
+
+def _check_architecture(settings: ZooSettings | Architecture) -> None:
+    """Makes sure that cells, hidden and layers are such as RNNs can have.
+
+    Raises:
+        SettingsError: They are not.
+    """
+    for name in ("cell", "hidden", "layers"):
+        value = getattr(settings, name)
+        choices = [] if value is None else _choices(value)
+        if len(choices) == 0 and value is not None:
+            raise SettingsError(f"{name} should name at least one, found an empty list")
+        for cell in choices if name == "cell" else ():
+            if cell not in GATES:
+                raise SettingsError(f"cell {cell!r} is unknown; {nearest(cell, GATES)}")
+        if name != "cell" and choices and min(choices) < 1:
+            raise SettingsError(f"{name} should be 1 or more, found {value}")
 
 
 def _choices(value: Any) -> Sequence[Any]:

@@ -9,6 +9,7 @@ import ctypes
 import dataclasses
 import functools
 import hashlib
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,11 @@ CELLS = {"lstm": 0, "gru": 1, "elman-tanh": 2, "elman-relu": 3}
 def library() -> ctypes.CDLL | str:
     """The compiled kernels, or why there are none."""
     return _LIBRARY
+
+
+def available() -> bool:
+    """Whether there are compiled kernels and RNNs may run on them."""
+    return os.environ.get("RNNATLAS_BACKEND") != "eager" and not isinstance(_LIBRARY, str)
 
 
 def _load() -> ctypes.CDLL | str:
