@@ -1,6 +1,5 @@
 """The map is one safe file that holds what readers can ask for."""
 
-import base64
 import json
 import re
 
@@ -9,8 +8,10 @@ import pyarrow as pa
 import pytest
 
 from rnnatlas.atlas import colours
+from rnnatlas.atlas.columns import colour_columns, default_column
 from rnnatlas.atlas.index import Atlas
-from rnnatlas.atlas.map import colour_columns, default_column, document, write_map
+from rnnatlas.atlas.map import document, write_map
+from rnnatlas.atlas.pages import unpacked
 from rnnatlas.errors import OutputExists, UnknownName
 from rnnatlas.tasks.tiled_mnist import TiledDigits
 
@@ -21,21 +22,36 @@ def data_of(text: str) -> dict:
     """What the page's script reads."""
     match = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     assert match
-    return json.loads(match[1])
+    return everything(json.loads(match[1]))
+
+
+def cosines(vectors):
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def everything(value):
+    """Data with what is packed in it unpacked."""
+    if isinstance(value, dict):
+        return unpacked(value) if "packed" in value else {key: everything(one) for key, one in value.items()}
+    return [everything(one) for one in value] if isinstance(value, list) else value
 
 
 def test_holds_everything_and_loads_nothing(atlas):
     text = document(atlas)
     data = data_of(text)
     assert data["ids"] == atlas.ids
-    vectors = np.frombuffer(base64.b64decode(data["embedding"]), "<f4").reshape(len(atlas), 16)
-    assert np.array_equal(vectors, atlas.embeddings)
+    (encoder,) = data["encoders"]
+    assert [layout["name"] for layout in encoder["layouts"]] == ["PCA"]
+    assert np.array_equal(encoder["layouts"][0]["x"], atlas.table["x"].to_numpy())
+    kept = encoder["embedding"].reshape(len(atlas), 16).astype(float)
+    assert np.abs(cosines(kept) - cosines(atlas.embeddings)).max() < 1e-4
     keys = {column["key"] for column in data["columns"]}
     assert {"label", "metrics.performance", "step", "split", "task.b", "task.c", "spec"} <= keys
     assert not {"id", "x", "y", "embedding", "samples"} & keys
     assert data["color"] == "label"
     own = text[: text.index("plotly.js")] + text[text.rindex('id="data"') :]
-    assert "http" not in own.replace("http-equiv", "")
+    assert "http" not in own.replace("http-equiv", "").replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "default-src 'none'" in text
 
 
