@@ -135,7 +135,8 @@ function matches(query, most) {
 /* ---- colours ---- */
 const missing = "#9aa0a6", steps = 256;
 const darkness = matchMedia("(prefers-color-scheme: dark)");
-const dark = () => darkness.matches && !document.documentElement.classList.contains("printing");
+const onPaper = () => document.documentElement.classList.contains("printing");
+const dark = () => darkness.matches && !onPaper();
 
 function mix(colors, share) {
   const at = Math.min(Math.max(share, 0), 1) * (colors.length - 1), below = Math.min(Math.floor(at), colors.length - 2);

@@ -111,12 +111,15 @@ function facet(column) {
   return element("div", {className: "facet"}, content, without ? element("p", {className: "without", textContent: `${count(without)} without`}) : null);
 }
 
+/* A column of one class, which all RNNs have, is no filter. */
+const divides = column => column.kind === "number" || column.categories.length > 1 || column.values.some(code => code > 0);
+
 function facets() {
   const scrolled = [...document.querySelectorAll(".classes")].map(list => [list.closest("[data-key]").dataset.key, list.scrollTop]);
   const legend = $("legend");
   legend.dataset.key = current.key;
   legend.replaceChildren(element("h2", {textContent: current.name}), facet(current));
-  $("filters").replaceChildren(element("h2", {textContent: "Filter by"}), ...data.columns.filter(column => column !== current).map(column => {
+  $("filters").replaceChildren(element("h2", {textContent: "Filter by"}), ...data.columns.filter(column => column !== current && divides(column)).map(column => {
     const box = element("details", {open: opened.has(column.key)}, element("summary", {textContent: column.name}));
     box.dataset.key = column.key;
     box.classList.toggle("filtered", filters.has(column.key));

@@ -149,7 +149,7 @@ function tools() {
 /* ---- paper ---- */
 function printing(on) {
   document.documentElement.classList.toggle("printing", on);
-  paint(current); facets(); fit(); draw();
+  paint(current); facets(); panel(); overlay();
 }
 
 function escape(event) {

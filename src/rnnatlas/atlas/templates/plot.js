@@ -65,7 +65,7 @@ async function startMap() {
   measure();
   $("plot").on("plotly_relayouting", () => overlay(true));
   $("plot").on("plotly_relayout", () => { overlay(); settle(); });
-  new ResizeObserver(() => { if (!document.documentElement.classList.contains("printing")) fit(); }).observe($("plot"));
+  new ResizeObserver(() => { if (!onPaper()) fit(); }).observe($("plot"));
   overlay();
 }
 
@@ -165,9 +165,22 @@ function* runPaths() {  // of every run, the snapshots that pass the filters
   if (path.length > 1) yield path;
 }
 
+/* WebGL is not printed, so on paper the canvas has the points as well. */
+function points(pen, at) {
+  for (const wanted of [0, 1]) {
+    const size = pointSize() / 2;
+    pen.globalAlpha = wanted ? .85 : .16;
+    for (let i = 0; i < n; i++) {
+      if (passing.has[i] !== wanted) continue;
+      pen.fillStyle = wanted ? color(i) : missing;
+      pen.beginPath(); pen.arc(at.x(place.x[i]), at.y(place.y[i]), size, 0, 7); pen.fill();
+    }
+  }
+  pen.globalAlpha = 1;
+}
+
 function overlay(moving = false) {
-  const canvas = $("overlay"), {clientWidth: width, clientHeight: height} = canvas, dense = devicePixelRatio || 1;
-  if (!$("plot")._fullLayout?.xaxis._length) return;
+  const canvas = $("overlay"), {width, height} = $("plot")._fullLayout, paper = onPaper(), dense = paper ? 2 : devicePixelRatio || 1;
   if (canvas.width !== Math.round(width * dense) || canvas.height !== Math.round(height * dense)) {
     canvas.width = Math.round(width * dense); canvas.height = Math.round(height * dense);
   }
@@ -175,6 +188,7 @@ function overlay(moving = false) {
   pen.setTransform(dense, 0, 0, dense, 0, 0);
   pen.clearRect(0, 0, width, height);
   pen.lineJoin = "round";
+  if (paper) points(pen, at);
   const trace = points => points.forEach((i, k) => pen[k ? "lineTo" : "moveTo"](at.x(place.x[i]), at.y(place.y[i])));
   if (allPaths && !(moving && n > 20000)) {
     pen.beginPath();
