@@ -176,6 +176,14 @@ def test_several_classes_and_ranges_choose_what_is_listed_and_exported(page, atl
     assert page.value("passing.count") == len(rows)
 
 
+def test_both_ends_of_a_range_belong_to_it(page, atlas):
+    values = sorted({round(row["loss"], 3) for row in atlas.table["metrics"].to_pylist()})
+    low, high = values[1], values[-2]
+    page.value(f"columns.get('metrics.loss').values.set([{low}, {high}])")
+    page.value(f"setFilter('metrics.loss', [{low}, {high}])")
+    assert page.value("[...passing.has].slice(0, 2)") == [1, 1]
+
+
 def test_dragging_across_a_histogram_sets_a_range(page):
     page.value("recolor(columns.get('metrics.performance'))")
     left, top, width, _ = box(page, "#legend .histogram")
@@ -296,8 +304,9 @@ def test_every_point_is_on_paper_and_paper_is_light(page, path, atlas):
     assert 0 <= left < left + width <= 700
     assert page.value("getComputedStyle($('overlay')).objectFit") == "contain"
     inked = page.value(
-        "(() => { const at = pixels(), pen = $('overlay').getContext('2d'); return Array.from(place.x, (x, i) => "
-        "pen.getImageData(2 * at.x(x), 2 * at.y(place.y[i]), 1, 1).data[3]); })()"
+        "(() => { const at = pixels(), pen = $('overlay').getContext('2d'); "
+        "const ink = i => pen.getImageData(2 * at.x(place.x[i]), 2 * at.y(place.y[i]), 1, 1).data[3]; "
+        "return Array.from({length: n}, (_, i) => ink(i)); })()"
     )
     assert len(inked) == len(atlas)
     assert min(inked) > 100

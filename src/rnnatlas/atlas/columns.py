@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rnnatlas.atlas import colours
 from rnnatlas.rnn import RNNSpec
@@ -103,8 +102,8 @@ def _column(key: str, values: pa.ChunkedArray) -> dict[str, Any] | None:
 
 def _coded(values: pa.ChunkedArray, distinct: list[Any]) -> dict[str, Any]:
     texts = [f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value) for value in distinct]
-    codes = pc.index_in(values, value_set=pa.array(distinct, values.type))
-    return {"values": codes.to_pylist(), "categories": texts}
+    codes = {value: code for code, value in enumerate(distinct)}
+    return {"values": [codes.get(value) for value in values.to_pylist()], "categories": texts}
 
 
 def _rounded(values: pa.ChunkedArray) -> list[float | None]:

@@ -57,7 +57,9 @@ def write_map(
         SettingsError: Another atlas lacks RNNs of this one, or a layout needs an extra.
     """
     out = Path(out)
-    if out.is_dir() or (out.exists() and not force):
+    if out.is_dir():
+        raise OutputExists(f"{out} should be a file, found a folder; choose another --out")
+    if out.exists() and not force:
         raise OutputExists(f"{out} exists already; choose another --out, remove it, or replace it by --force")
     write_text(out, document(atlas, color, layouts, others))
 

@@ -121,7 +121,7 @@ function matches(query, most) {
   query = plain(query);
   if (!query) return [];
   plainIds ??= data.ids.map(plain);
-  const tasks = columns.get("label"), names = tasks ? tasks.categories.map(plain) : [];
+  const tasks = columns.get("label")?.categories && columns.get("label"), names = tasks ? tasks.categories.map(plain) : [];
   const groups = [[], [], []];  // equal, beginning so, containing
   const rank = name => name === query ? 0 : name.startsWith(query) ? 1 : name.includes(query) ? 2 : 3;
   const ranks = [...names.map(rank), 3];

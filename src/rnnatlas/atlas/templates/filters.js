@@ -9,7 +9,8 @@ function pass() {
   for (const [key, chosen] of filters) {
     const {values} = columns.get(key);
     if (Array.isArray(chosen)) {
-      for (let i = 0; i < n; i++) if (!(values[i] >= chosen[0] && values[i] <= chosen[1])) has[i] = 0;
+      const [low, high] = values instanceof Float32Array ? chosen.map(Math.fround) : chosen;  // "to 0.4" has what is 0.4
+      for (let i = 0; i < n; i++) if (!(values[i] >= low && values[i] <= high)) has[i] = 0;
     } else {
       for (let i = 0; i < n; i++) if (!chosen.has(values[i])) has[i] = 0;
     }

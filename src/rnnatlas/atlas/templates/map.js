@@ -116,6 +116,7 @@ function pointing() {
       const i = pick(x, y, event.pointerType === "touch" ? 22 : 14);
       if (event.shiftKey && i !== null && selected !== null && pinned === null) pinned = selected;
       select(i);
+      if (event.pointerType === "touch" && i !== null) tip(i, event);  // the panel may be out of view
     } else if (drawn.length > 2) encircle(drawn);
     overlay();
   }, true);
@@ -126,7 +127,7 @@ function encircle(polygon) {
   lassoed = new Uint8Array(n);
   for (let i = 0; i < n; i++) lassoed[i] = inside(polygon, where.x(place.x[i]), where.y(place.y[i])) ? 1 : 0;
   pressed("lasso", false);
-  selected = null;
+  select(null);
   return refilter();
 }
 
