@@ -1,17 +1,20 @@
 """The map is one safe file that holds what readers can ask for."""
 
-import base64
 import json
 import re
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
 from rnnatlas.atlas import colours
+from rnnatlas.atlas.columns import colour_columns, default_column
 from rnnatlas.atlas.index import Atlas
-from rnnatlas.atlas.map import colour_columns, default_column, document, write_map
-from rnnatlas.errors import OutputExists, UnknownName
+from rnnatlas.atlas.map import _packed_column, document, write_map
+from rnnatlas.atlas.pages import packed, unpacked
+from rnnatlas.cli import main
+from rnnatlas.errors import OutputExists, SettingsError, UnknownName
 from rnnatlas.tasks.tiled_mnist import TiledDigits
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -21,21 +24,36 @@ def data_of(text: str) -> dict:
     """What the page's script reads."""
     match = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     assert match
-    return json.loads(match[1])
+    return everything(json.loads(match[1]))
+
+
+def cosines(vectors):
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def everything(value):
+    """Data with what is packed in it unpacked."""
+    if isinstance(value, dict):
+        return unpacked(value) if "packed" in value else {key: everything(one) for key, one in value.items()}
+    return [everything(one) for one in value] if isinstance(value, list) else value
 
 
 def test_holds_everything_and_loads_nothing(atlas):
     text = document(atlas)
     data = data_of(text)
     assert data["ids"] == atlas.ids
-    vectors = np.frombuffer(base64.b64decode(data["embedding"]), "<f4").reshape(len(atlas), 16)
-    assert np.array_equal(vectors, atlas.embeddings)
+    (encoder,) = data["encoders"]
+    assert [layout["name"] for layout in encoder["layouts"]] == ["PCA"]
+    assert np.array_equal(encoder["layouts"][0]["x"], atlas.table["x"].to_numpy())
+    kept = encoder["embedding"].reshape(len(atlas), 16).astype(float)
+    assert np.abs(cosines(kept) - cosines(atlas.embeddings)).max() < 1e-4
     keys = {column["key"] for column in data["columns"]}
     assert {"label", "metrics.performance", "step", "split", "task.b", "task.c", "spec"} <= keys
     assert not {"id", "x", "y", "embedding", "samples"} & keys
     assert data["color"] == "label"
     own = text[: text.index("plotly.js")] + text[text.rindex('id="data"') :]
-    assert "http" not in own.replace("http-equiv", "")
+    assert "http" not in own.replace("http-equiv", "").replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "default-src 'none'" in text
 
 
@@ -133,6 +151,67 @@ def test_nothing_is_overwritten(atlas, tmp_path):
     with pytest.raises(OutputExists, match="exists already"):
         write_map(atlas, tmp_path / "map.html")
     assert (tmp_path / "map.html").read_text() == "mine"
+
+
+def test_force_replaces_a_file_but_not_a_folder(atlas, tmp_path, capsys):
+    atlas.save(tmp_path / "atlas")
+    out = tmp_path / "map.html"
+    out.write_text("mine")
+    command = ["map", str(tmp_path / "atlas"), "--out", str(out)]
+    for extra, status in ([], 1), (["--force"], 0):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, *extra])
+        assert (ended.value.code or 0) == status
+        assert (out.read_text() == "mine") == bool(status)
+    assert "--force" in capsys.readouterr().err
+    with pytest.raises(OutputExists, match="found a folder"):
+        write_map(atlas, tmp_path / "atlas", force=True)
+    assert Atlas.open(tmp_path / "atlas").ids == atlas.ids
+
+
+def test_further_layouts_and_encoders(atlas):
+    order = np.random.default_rng(0).permutation(len(atlas))
+    other = Atlas({**atlas.card, "layout": "tsne"}, atlas.table.take(pa.array(order)))
+    data = data_of(document(atlas, layouts=["tsne"], others=[other]))
+    first, second = data["encoders"]
+    assert [first["name"], second["name"]] == ["interactive", "interactive (2)"]
+    assert [layout["name"] for layout in first["layouts"]] == ["t-SNE", "PCA"]
+    assert np.array_equal(first["embedding"], second["embedding"])
+    assert np.array_equal(first["layouts"][1]["y"], second["layouts"][0]["y"])
+
+
+def test_an_atlas_of_other_rnns_is_refused(atlas):
+    other = Atlas(atlas.card, atlas.table.slice(1))
+    with pytest.raises(SettingsError, match=f"without 1 of them, such as '{atlas.ids[0]}'"):
+        document(atlas, others=[other])
+
+
+def test_runs_of_one_number_in_two_zoos_are_two(atlas):
+    sources = pa.array(["a", "b"] * (len(atlas) // 2))
+    table = atlas.table.set_column(atlas.table.column_names.index("source"), "source", sources)
+    runs = data_of(document(Atlas(atlas.card, table)))["runs"]
+    assert len(set(runs["run"])) == 2 * len(set(atlas.table["run"].to_pylist()))
+    assert runs["step"].tolist() == atlas.table["step"].to_pylist()
+    single = atlas.table.filter(pa.compute.equal(atlas.table["step"], 0))
+    assert data_of(document(Atlas(atlas.card, single)))["runs"] is None
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "i2", "i4", "u1", "u2", "u4"])
+def test_packed_arrays_and_texts_come_back(kind):
+    numbers = np.random.default_rng(0).integers(0, 100, 7).astype(kind)
+    assert np.array_equal(unpacked(packed(numbers)), numbers)
+    assert unpacked(packed(numbers)).dtype == numbers.dtype
+    assert unpacked(packed(["ⁿ", None, [HOSTILE]])) == ["ⁿ", None, [HOSTILE]]
+
+
+def test_numbers_keep_five_digits_whole_numbers_all():
+    numbers = [123456.789, -0.000123456, 0.0, 1e30, None, float("inf")]
+    table = pa.table({"loss": numbers * 3, "steps": [2**24 + 1 + i for i in range(18)]})
+    steps, loss = colour_columns(table)
+    assert loss["values"][:6] == [123460.0, -0.00012346, 0.0, 1e30, None, None]
+    assert steps["values"] == table["steps"].to_pylist()
+    data = everything(_packed_column(steps))
+    assert data["values"].tolist() == steps["values"]
 
 
 @pytest.mark.parametrize("count", [1, 8, 9, 40])

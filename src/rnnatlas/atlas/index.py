@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,19 +163,30 @@ class Atlas:
         return chosen.append_column("similarity", pa.array(similarity, pa.float64()))
 
     # --- looking -------------------------------------------------------------------------------
-    def map(self, out: Path | str, color: str | None = None, layout: str | None = None) -> None:
+    def map(
+        self,
+        out: Path | str,
+        color: str | None = None,
+        layout: str | Sequence[str] | None = None,
+        others: Sequence["Atlas"] = (),
+        force: bool = False,
+    ) -> None:
         """Writes the map as one HTML file.
 
         Args:
             out: The file.
             color: Column that colours the points at first; the task where known.
-            layout: Places by this layout instead of the atlas's own.
+            layout: One or several, besides the atlas's own and PCA; readers can switch, the first is shown.
+            others: Atlases of the same RNNs by other encoders, which readers can choose too.
+            force: Replace a file that is there.
 
         Raises:
             OutputExists: The file is there already.
             UnknownName: No such column or layout.
+            SettingsError: Another atlas lacks RNNs of this one, or a layout needs an extra.
         """
-        write_map(self if layout is None else self.placed(layout), out, color)
+        layouts = [layout] if isinstance(layout, str) else layout or ()
+        write_map(self, out, color, layouts, others, force)
 
     def to_pandas(self) -> Any:
         """All entries as a pandas data frame, structs spread out into columns such as `metrics.performance`.

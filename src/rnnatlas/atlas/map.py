@@ -1,7 +1,5 @@
 """One HTML file that shows an atlas: no server, nothing loaded from elsewhere."""
 
-import base64
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,18 +8,15 @@ import numpy as np
 import pyarrow as pa
 
 from rnnatlas.atlas import colours
-from rnnatlas.errors import OutputExists, UnknownName
+from rnnatlas.atlas.columns import colour_columns, default_column
+from rnnatlas.atlas.layouts import place
+from rnnatlas.atlas.pages import packed, render
+from rnnatlas.errors import OutputExists, SettingsError, UnknownName
 from rnnatlas.files import write_text
 from rnnatlas.registry import nearest
-from rnnatlas.rnn import RNNSpec
-from rnnatlas.tables import flat
 
-FEW = 12
-"""Whole numbers with at most so many values are shown as ordered classes, not on a colour bar."""
-
-NAMES = {"label": "task", "spec": "architecture"}
-HIDDEN = {"id", "x", "y", "embedding", "samples", "run", "seed"}
 SAMPLES = 5
+LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP", "pacmap": "PaCMAP"}
 
 
 @runtime_checkable
@@ -38,65 +33,166 @@ class Entries(Protocol):
     def embeddings(self) -> np.ndarray: ...  # noqa: D102
 
 
-def write_map(atlas: Entries, out: Path | str, color: str | None = None) -> None:
+def write_map(
+    atlas: Entries,
+    out: Path | str,
+    color: str | None = None,
+    layouts: Sequence[str] = (),
+    others: Sequence[Entries] = (),
+    force: bool = False,
+) -> None:
     """Writes the map as one HTML file.
 
     Args:
         atlas: What to show.
         out: The file.
         color: Column that colours the points at first; the task where known.
+        layouts: The first places the points at first; readers can choose the others, the atlas's own and PCA.
+        others: Atlases of the same RNNs by other encoders, which readers can choose.
+        force: Replace a file that is there.
 
     Raises:
         OutputExists: The file is there already.
-        UnknownName: No such column.
+        UnknownName: No such column or layout.
+        SettingsError: Another atlas lacks RNNs of this one, or a layout needs an extra.
     """
     out = Path(out)
-    if out.exists():
-        raise OutputExists(f"{out} exists already; choose another --out, or remove it first")
-    write_text(out, document(atlas, color))
+    if out.is_dir():
+        raise OutputExists(f"{out} should be a file, found a folder; choose another --out")
+    if out.exists() and not force:
+        raise OutputExists(f"{out} exists already; choose another --out, remove it, or replace it by --force")
+    write_text(out, document(atlas, color, layouts, others))
 
 
-def document(atlas: Entries, color: str | None = None) -> str:
+def document(
+    atlas: Entries,
+    color: str | None = None,
+    layouts: Sequence[str] = (),
+    others: Sequence[Entries] = (),
+) -> str:
     """The map as HTML text.
 
     Raises:
-        UnknownName: No column is called so, or it cannot colour points.
+        UnknownName: No layout or column is called so, or the column cannot colour points.
+        SettingsError: Another atlas lacks RNNs of this one, or a layout needs an extra.
     """
     from plotly.offline import get_plotlyjs
 
-    from rnnatlas.atlas.pages import render
+    data = _data(atlas, color, layouts, others)
+    return render("rnnatlas.atlas", "map.html", data=data, plotly=get_plotlyjs())
 
-    return render("rnnatlas.atlas", "map.html", data=_data(atlas, color), plotly=get_plotlyjs())
 
-
-def _data(atlas: Entries, color: str | None) -> dict[str, Any]:
+def _data(
+    atlas: Entries, color: str | None, layouts: Sequence[str], others: Sequence[Entries]
+) -> dict[str, Any]:
     table = atlas.table
     columns = colour_columns(table)
     keys = [column["key"] for column in columns]
-    chosen = _chosen(color, columns)
-    layout = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP", "pacmap": "PaCMAP"}.get(
-        atlas.card.get("layout", ""), "a layout"
-    )
-    encoder = atlas.card.get("encoder", "an encoder")
+    samples = table["samples"].to_pylist() if "samples" in table.column_names else [None] * len(table)
     return {
-        "title": f"Atlas of {atlas.table.num_rows:,} RNNs",
-        "subtitle": f"Embedded by the {encoder} encoder, placed by {layout}",
-        "note": f"Places come from {layout} and keep neighbourhoods only roughly; the list of nearest RNNs "
-        "is computed from the embeddings themselves.",
-        "ids": atlas.ids,
-        "labels": table["label"].to_pylist()
-        if "label" in table.column_names
-        else [None] * atlas.table.num_rows,
-        "x": _rounded(table["x"]),
-        "y": _rounded(table["y"]),
-        "embedding": base64.b64encode(atlas.embeddings.astype("<f4").tobytes()).decode("ascii"),
-        "samples": [(strings or [])[:SAMPLES] for strings in table["samples"].to_pylist()],
-        "columns": columns,
-        "color": chosen,
+        "title": f"Atlas of {len(table):,} RNNs",
+        "ids": packed(atlas.ids),
+        "samples": packed([(strings or [])[:SAMPLES] for strings in samples]),
+        "writes": any(samples),
+        "runs": _runs(table),
+        "columns": [_packed_column(column) for column in columns],
+        "encoders": _encoders(atlas, layouts, others),
+        "color": _chosen(color, columns),
         "hover": [key for key in keys if key in _HOVER],
-        "facts": [key for key in keys if key not in ("label",) and not key.startswith("task.")],
+        "facts": [key for key in keys if key != "label" and not key.startswith("task.")],
         "brief": [key for key in keys if key in _BRIEF],
-        "scales": {"sequential": colours.SEQUENTIAL, "dark": colours.DARK, "cyclic": colours.CYCLIC},
+        "scales": {
+            "sequential": colours.SEQUENTIAL,
+            "sequential dark": colours.DARK,
+            "cyclic": colours.CYCLIC,
+            "cyclic dark": colours.CYCLIC_DARK,
+        },
+    }
+
+
+def _encoders(atlas: Entries, layouts: Sequence[str], others: Sequence[Entries]) -> list[dict[str, Any]]:
+    """Embeddings and places of each encoder; the rows are those of the first atlas."""
+    found = []
+    for one in (atlas, *others):
+        rows = _rows(atlas, one)
+        own = one.card.get("layout", "")
+        wanted = list(dict.fromkeys([*layouts, own, "pca"]))
+        places = {}
+        for layout in wanted:
+            if layout == own:
+                places[layout] = np.stack([one.table[axis].to_numpy() for axis in "xy"], axis=1)
+            else:
+                places[layout] = place(layout, one.embeddings, one.card.get("layout_seed", 0))
+        name = one.card.get("encoder", "an encoder")
+        count = sum(other["name"].partition(" (")[0] == name for other in found)
+        found.append(
+            {
+                "name": f"{name} ({count + 1})" if count else name,
+                "embedding": packed(_whole_numbers(one.embeddings[rows])),
+                "layouts": [
+                    {
+                        "name": LAYOUTS.get(layout, layout or "the atlas's own"),
+                        "x": packed(where[rows, 0].astype(np.float32)),
+                        "y": packed(where[rows, 1].astype(np.float32)),
+                    }
+                    for layout, where in places.items()
+                ],
+            }
+        )
+    return found
+
+
+def _rows(atlas: Entries, other: Entries) -> np.ndarray:
+    """Where the RNNs of one atlas stand in another."""
+    if other is atlas:
+        return np.arange(len(atlas.ids))
+    places = {id: row for row, id in enumerate(other.ids)}
+    lacking = [id for id in atlas.ids if id not in places]
+    if lacking:
+        raise SettingsError(
+            f"every atlas of one map should hold the RNNs of the first, found one without {len(lacking)} of "
+            f"them, such as {lacking[0]!r}; embed the same RNNs by each encoder"
+        )
+    return np.array([places[id] for id in atlas.ids])
+
+
+def _whole_numbers(vectors: np.ndarray) -> np.ndarray:
+    """Directions of embeddings as 16-bit numbers: half the size, cosines right to four decimals."""
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    return np.round(vectors / np.where(largest > 0, largest, 1) * 32767).astype(np.int16).reshape(-1)
+
+
+def _runs(table: pa.Table) -> dict[str, Any] | None:
+    """A number for each run of each source, and the step of each snapshot, to join them by; −1 is none."""
+    if not {"run", "step"} <= set(table.column_names):
+        return None
+    sources = table["source"].to_pylist() if "source" in table.column_names else [None] * len(table)
+    codes: dict[Any, int] = {}
+    runs = [
+        -1 if run is None or step is None else codes.setdefault((source, run), len(codes))
+        for source, run, step in zip(
+            sources, table["run"].to_pylist(), table["step"].to_pylist(), strict=True
+        )
+    ]
+    if len(codes) == sum(run >= 0 for run in runs):  # no run has two snapshots
+        return None
+    steps = [step or 0 for step in table["step"].to_pylist()]
+    return {"run": packed(np.array(runs, np.int32)), "step": packed(np.array(steps, np.float64))}
+
+
+def _packed_column(column: Mapping[str, Any]) -> dict[str, Any]:
+    """With typed arrays for lists; NaN is a missing number, the code after the last a missing class."""
+    if column["kind"] == "number":
+        numbers = np.array(column["values"], np.float64)  # None becomes NaN
+        exact = np.abs(numbers[np.isfinite(numbers)]).max(initial=0) >= 2**24 and column["whole"]
+        return {**column, "values": packed(numbers if exact else numbers.astype(np.float32))}
+    count = len(column["categories"])
+    kind = np.uint8 if count < 2**8 else np.uint16 if count < 2**16 else np.uint32
+    codes = [count if code is None else code for code in column["values"]]
+    return {
+        **column,
+        "values": packed(np.array(codes, kind)),
+        "categories": packed(column["categories"]),
     }
 
 
@@ -115,124 +211,3 @@ def _chosen(color: str | None, columns: list[dict[str, Any]]) -> str:
     if color not in known:
         raise UnknownName(f"no column {color!r} to colour by; {nearest(color, [*short, *names])}")
     return known[color]
-
-
-def default_column(columns: Sequence[Mapping[str, Any]]) -> str:
-    """The task where known, as a number where it is an angle; else how well RNNs do, or their age."""
-    angles = [column["key"] for column in columns if column["cyclic"] and column["key"].startswith("task.")]
-    names = [column["key"] for column in columns]
-    liked = [*angles, "label", "metrics.performance", "step"]
-    return next((key for key in liked if key in names), names[0])
-
-
-def colour_columns(table: pa.Table) -> list[dict[str, Any]]:
-    """The columns that can colour a map, with their values as numbers or codes of categories."""
-    tasks = table["task"].to_pylist() if "task" in table.column_names else None
-    spread = flat(table)
-    columns = []
-    for name in sorted(spread.column_names, key=_rank):
-        if name in HIDDEN or name.rpartition(".")[0] in HIDDEN:
-            continue
-        column = _column(name, spread[name])
-        if column is None:
-            continue
-        if name == "spec":
-            column["categories"] = [str(RNNSpec.from_slug(slug)) for slug in column["categories"]]
-        if name == "label" and tasks is not None:
-            _colour_tasks(column, spread[name].to_pylist(), tasks)
-        columns.append(column)
-    return columns
-
-
-def _rank(name: str) -> tuple[int, int]:
-    order = (
-        "label",
-        "metrics.performance",
-        "step",
-        "split",
-        "task.",
-        "metrics.",
-        "predicted.",
-        "spec",
-        "source",
-    )
-    places = [place for place, start in enumerate(order) if name.startswith(start)]
-    return (places[0] if places else len(order), 0)
-
-
-def _name(key: str) -> str:
-    first, dot, last = key.partition(".")
-    if not dot:
-        return NAMES.get(key, key)
-    return {"metrics": last, "task": f"task: {last}", "predicted": f"predicted {last}"}.get(
-        first, key
-    ).replace("_", " ")
-
-
-def _column(key: str, values: pa.ChunkedArray) -> dict[str, Any] | None:
-    kind = values.type
-    known = values.drop_null()
-    if len(known) == 0:
-        return None
-    shared = {"key": key, "name": _name(key), "cyclic": key.rpartition(".")[2] in ("angle", "direction")}
-    distinct = known.unique().to_pylist()
-    whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
-    if whole and len(distinct) <= FEW:
-        distinct.sort()
-        return {**shared, "kind": "ordered", **_coded(values, distinct)}
-    if whole or pa.types.is_floating(kind):
-        return {**shared, "kind": "number", "values": _rounded(values)}
-    if pa.types.is_string(kind):
-        distinct.sort()
-        return {
-            **shared,
-            "kind": "category",
-            **_coded(values, distinct),
-            "colors": colours.categorical(len(distinct)),
-        }
-    return None
-
-
-def _coded(values: pa.ChunkedArray, distinct: list[Any]) -> dict[str, Any]:
-    codes = {value: code for code, value in enumerate(distinct)}
-    texts = [f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value) for value in distinct]
-    return {"values": [codes.get(value) for value in values.to_pylist()], "categories": texts}
-
-
-def _rounded(values: pa.ChunkedArray) -> list[float | None]:
-    return [
-        None
-        if value is None or not math.isfinite(value)
-        else float(np.format_float_positional(value, 5, fractional=False))
-        for value in values.to_pylist()
-    ]
-
-
-def _colour_tasks(
-    column: dict[str, Any], labels: list[str | None], tasks: list[dict[str, Any] | None]
-) -> None:
-    """Lists tasks made of numbers in the order of the numbers, in colours that are alike where they are."""
-    numbers = {
-        label: _numbers(task)
-        for label, task in zip(labels, tasks, strict=True)
-        if label is not None and task is not None
-    }
-    if set(numbers) != set(column["categories"]) or not all(
-        isinstance(value, (int, float)) for point in numbers.values() for value in point
-    ):
-        return
-    listed = sorted(numbers, key=lambda label: numbers[label])
-    places = {column["categories"].index(label): place for place, label in enumerate(listed)}
-    column["values"] = [None if code is None else places[code] for code in column["values"]]
-    column["categories"] = listed
-    points = [numbers[label] for label in listed]
-    if any(task is not None and "angle" in task for task in tasks):
-        column["colors"] = [colours.oklch(0.64, 0.125, math.radians(degrees)) for (degrees,) in points]
-    else:
-        column["colors"] = colours.by_numbers(points)
-
-
-def _numbers(task: dict[str, Any]) -> tuple[Any, ...]:
-    """What a task is made of; of one with an angle, the whole degrees alone, which its label says as well."""
-    angle = task.get("angle")
-    return tuple(task.values()) if angle is None else (round(angle) % 360,)

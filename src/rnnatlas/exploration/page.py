@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from rnnatlas._version import __version__
-from rnnatlas.atlas.map import colour_columns
+from rnnatlas.atlas.columns import colour_columns
 from rnnatlas.exploration.found import DISTANCES, MAP, REPORT, TABLE, Exploration
 from rnnatlas.exploration.learned import SOURCES, Predicted
 from rnnatlas.files import write_text

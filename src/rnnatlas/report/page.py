@@ -10,7 +10,7 @@ import torch
 
 from rnnatlas._version import __version__
 from rnnatlas.atlas import colours
-from rnnatlas.atlas.map import colour_columns, default_column
+from rnnatlas.atlas.columns import colour_columns, default_column
 from rnnatlas.evaluation.features import DEFINITIONS
 from rnnatlas.evaluation.figures import EMULATED, PARTS, loss_name
 from rnnatlas.files import write_text

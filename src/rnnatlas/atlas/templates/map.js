@@ -1,286 +1,178 @@
-"use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const n = data.ids.length;
-const columns = new Map(data.columns.map(column => [column.key, column]));
-const neighbours = 8;
-const writes = data.samples.some(strings => strings.length);
-const $ = id => document.getElementById(id);
-const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/* What the reader does: choosing, searching, pointing. */
+function subtitle() { $("subtitle").textContent = `Embedded by the ${encoder.name} encoder, placed by ${place.name}`; }
 
-/* Texts reach the page through textContent only, so nothing in an id or a string is read as HTML. */
-function element(tag, options = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [key, value] of Object.entries(options)) {
-    if (key === "style") Object.assign(made.style, value); else made[key] = value;
-  }
-  made.append(...children);
-  return made;
+async function recolor(column = current) {
+  paint(column);
+  $("cyclic-label").hidden = !column.cyclic;
+  facets(); panel();
+  return draw();
 }
 
-/* ---- embeddings: little-endian float32, rows scaled to unit length here ---- */
-const bytes = Uint8Array.from(atob(data.embedding), character => character.charCodeAt(0));
-const vectors = new Float32Array(bytes.buffer);
-const size = n ? vectors.length / n : 0;
-for (let i = 0; i < n; i++) {
-  let norm = 0;
-  for (let k = 0; k < size; k++) norm += vectors[i * size + k] ** 2;
-  norm = Math.sqrt(norm) || 1;
-  for (let k = 0; k < size; k++) vectors[i * size + k] /= norm;
+function offer(select, names, change) {
+  select.replaceChildren(...names.map((name, i) => element("option", {value: i, textContent: name})));
+  select.onchange = () => change(Number(select.value));
 }
 
-function nearest(query) {
-  const scores = new Float32Array(n);
-  for (let i = 0; i < n; i++) {
-    let cosine = 0;
-    for (let k = 0; k < size; k++) cosine += vectors[i * size + k] * vectors[query * size + k];
-    scores[i] = cosine;
-  }
-  return [...scores.keys()].filter(i => i !== query)
-    .sort((a, b) => scores[b] - scores[a] || a - b).slice(0, neighbours).map(i => [i, scores[i]]);
+async function move(toEncoder, toLayout) {
+  encoder = data.encoders[toEncoder];
+  place = encoder.layouts[toLayout];
+  lassoed = null;  // it was drawn around other places
+  offer($("layout"), encoder.layouts.map(one => one.name), chosen => move(toEncoder, chosen));
+  $("layout").value = toLayout;
+  subtitle(); pass(); facets(); chips();
+  select(selected);
+  await draw();
+  return everything();
 }
 
-/* ---- colours ---- */
-const missing = "#9aa0a6";
-let current = columns.get(data.color);
-let off = new Set();
-let selected = null;
-
-const dark = matchMedia("(prefers-color-scheme: dark)");
-
-function scale(column) {
-  if ($("cyclic").checked && column.kind === "number") return data.scales.cyclic;
-  return dark.matches ? data.scales.dark : data.scales.sequential;
+function chooseColumns() {
+  offer($("color"), data.columns.map(column => column.name), chosen => { $("cyclic").checked = data.columns[chosen].cyclic; recolor(data.columns[chosen]); });
+  $("color").value = data.columns.indexOf(current);
+  $("cyclic").onchange = () => recolor();
+  offer($("encoder"), data.encoders.map(one => one.name), chosen => {
+    const same = data.encoders[chosen].layouts.findIndex(one => one.name === place.name);
+    move(chosen, Math.max(same, 0));
+  });
+  $("encoder-label").hidden = data.encoders.length < 2;
+  offer($("layout"), encoder.layouts.map(one => one.name), chosen => move(0, chosen));
+  $("layout-label").hidden = data.encoders.every(one => one.layouts.length < 2);
 }
 
-function range(column) {
-  if (column.cyclic) return [0, 360];
-  let low = Infinity, high = -Infinity;
-  for (const value of column.values) if (value !== null) { low = Math.min(low, value); high = Math.max(high, value); }
-  return low < high ? [low, high] : low === Infinity ? [0, 1] : [low, low + 1];
-}
-
-function mix(colors, share) {
-  const place = Math.min(Math.max(share, 0), 1) * (colors.length - 1);
-  const below = Math.min(Math.floor(place), colors.length - 2);
-  const rgb = color => [1, 3, 5].map(i => parseInt(color.slice(i, i + 2), 16));
-  const [a, b] = [rgb(colors[below]), rgb(colors[below + 1])];
-  return `rgb(${a.map((value, i) => Math.round(value + (b[i] - value) * (place - below))).join(",")})`;
-}
-
-function palette(column) {
-  return column.kind === "category" ? column.colors : column.categories.map((_, code, all) => mix(scale(column), code / Math.max(all.length - 1, 1)));
-}
-
-function colorsOf(column) {
-  if (column.kind !== "number") {
-    const own = palette(column);
-    return column.values.map(code => code === null ? missing : own[code]);
-  }
-  const [low, high] = range(column), colors = scale(column);
-  return column.values.map(value => value === null ? missing : mix(colors, (value - low) / (high - low)));
-}
-
-let colors = colorsOf(current);
-const format = value => typeof value !== "number" ? value : Number.isInteger(value) ? value.toLocaleString("en") : value.toPrecision(3);
-const text = (column, i) => column.values[i] === null ? null : column.kind === "number" ? format(column.values[i]) : column.categories[column.values[i]];
-const title = i => data.labels[i] ?? data.ids[i];
-
-/* ---- the map ---- */
-const base = n > 4000 ? 5 : n > 1000 ? 6.5 : n > 300 ? 8 : 10;
-const empty = extra => ({type: "scattergl", mode: "markers", x: [], y: [], hoverinfo: "skip", ...extra});
-
-function layout() {
-  const axis = {visible: false, zeroline: false, showgrid: false};
-  return {
-    margin: {l: 8, r: 8, t: 8, b: 8}, paper_bgcolor: style("--paper"), plot_bgcolor: style("--paper"),
-    xaxis: axis, yaxis: {...axis, scaleanchor: "x"}, showlegend: false, dragmode: "pan", hovermode: "closest", hoverdistance: 14,
-  };
-}
-
-function traces() {
-  const points = {
-    type: "scattergl", mode: "markers", x: data.x, y: data.y, hoverinfo: "none",
-    marker: {color: colors, size: base, opacity: n > 4000 ? .75 : .88, line: {width: n > 4000 ? 0 : .6, color: style("--paper")}},
-  };
-  return [
-    points,
-    empty({mode: "lines", line: {color: style("--quiet"), width: 1.2}}),
-    empty({hoverinfo: "none", marker: {size: base + 3, line: {width: 1.2, color: style("--ring")}}}),
-    empty({marker: {size: base + 8, line: {width: 2.4, color: style("--ring")}}}),
-  ];
-}
-
-const shown = i => current.kind === "number" || off.size === 0 || !off.has(current.values[i]);
-
-function opacities() {
-  const strong = n > 4000 ? .75 : .88, weak = selected === null ? strong : .3;
-  if (off.size === 0) return weak;
-  return data.ids.map((_, i) => shown(i) ? weak : .05);
-}
-
-function repaint() {
-  const close = selected === null ? [] : nearest(selected).map(([i]) => i);
-  const lines = {x: [], y: []};
-  for (const i of close) { lines.x.push(data.x[selected], data.x[i], null); lines.y.push(data.y[selected], data.y[i], null); }
-  const chosen = selected === null ? [] : [selected];
-  const at = list => ({x: list.map(i => data.x[i]), y: list.map(i => data.y[i])});
-  Plotly.restyle("map", {"marker.color": [colors], "marker.opacity": [opacities()], "marker.line.color": style("--paper")}, [0]);
-  Plotly.restyle("map", {x: [lines.x, at(close).x, at(chosen).x], y: [lines.y, at(close).y, at(chosen).y]}, [1, 2, 3]);
-  Plotly.restyle("map", {"marker.color": [close.map(i => colors[i]), chosen.map(i => colors[i])], "marker.line.color": style("--ring")}, [2, 3]);
-  repaint.close = close;
-}
-
-/* ---- legend ---- */
-function legend() {
-  const box = $("legend");
-  const without = current.values.filter(value => value === null).length;
-  box.replaceChildren(element("h2", {textContent: current.name}));
-  if (current.kind === "number") {
-    const [low, high] = range(current);
-    box.append(element("div", {className: "scale"},
-      element("div", {className: "bar", style: {background: `linear-gradient(to right, ${scale(current).join(",")})`}}),
-      element("div", {className: "ends"}, element("span", {textContent: format(low)}), element("span", {textContent: format(high)}))));
-  } else {
-    const counts = new Array(current.categories.length).fill(0);
-    for (const code of current.values) if (code !== null) counts[code]++;
-    const own = palette(current);
-    current.categories.forEach((category, code) => {
-      const button = element("button", {type: "button", title: "Show this one alone; once more for all"},
-        element("i", {style: {background: own[code]}}), element("span", {textContent: category}), element("em", {textContent: counts[code]}));
-      button.classList.toggle("off", off.has(code));
-      button.onclick = () => {
-        const alone = !off.has(code) && off.size === current.categories.length - 1;
-        off = alone ? new Set() : new Set([...current.categories.keys()].filter(other => other !== code));
-        legend(); repaint();
-      };
-      box.append(button);
-    });
-  }
-  if (without) box.append(element("p", {className: "without", textContent: `${without.toLocaleString("en")} without`}));
-}
-
-/* ---- what one RNN is ---- */
-function facts(i, keys) {
-  const list = element("dl");
-  for (const key of keys) {
-    const column = columns.get(key), value = column && text(column, i);
-    if (value !== null && value !== undefined) list.append(element("dt", {textContent: column.name}), element("dd", {textContent: value}));
-  }
-  return list;
-}
-
-function panel() {
-  const box = $("panel");
-  if (selected === null) {
-    box.replaceChildren(
-      element("h2", {textContent: `${n.toLocaleString("en")} RNNs`}),
-      element("p", {className: "hint", textContent: "Each point is one RNN, placed by its embedding. Click one to see which RNNs are nearest to it" + (writes ? " and what they write." : ".")}),
-      element("p", {className: "hint", textContent: data.note}));
-    return;
-  }
-  const i = selected;
-  box.replaceChildren(element("h2", {textContent: title(i)}), element("p", {className: "id", textContent: data.ids[i]}), facts(i, data.facts));
-  if (data.samples[i].length) {
-    box.append(element("h3", {textContent: "Writes"}), element("ul", {className: "strings"}, ...data.samples[i].map(string => element("li", {}, element("code", {textContent: string})))));
-  }
-  box.append(element("h3", {textContent: "Nearest by cosine of the embeddings"}));
-  const list = element("ol", {className: "neighbours"});
-  for (const [j, cosine] of nearest(i)) {
-    const brief = data.brief.map(key => columns.get(key)).map(column => { const value = text(column, j); return value === null || column.kind === "category" ? value : `${column.name} ${value}`; }).filter(Boolean).join(" · ");
-    const row = element("li", {tabIndex: 0},
-      element("div", {className: "row"}, element("i", {style: {background: colors[j]}}), element("span", {textContent: title(j)}), element("em", {textContent: cosine.toFixed(3)})),
-      element("div", {className: "what", textContent: brief ? `${data.ids[j]} · ${brief}` : data.ids[j]}));
-    if (data.samples[j].length) row.append(element("code", {textContent: data.samples[j].slice(0, 2).join("  ")}));
-    row.onclick = () => select(j);
-    row.onkeydown = event => { if (event.key === "Enter") select(j); };
-    list.append(row);
-  }
-  box.append(list);
-  box.scrollTop = 0;
-}
-
-function select(i) {
-  selected = i;
-  $("tip").hidden = true;
-  panel(); repaint();
-  // A page within a frame may not change its address; the map works without.
-  try { history.replaceState(null, "", i === null ? location.pathname + location.search : `#${encodeURIComponent(data.ids[i])}`); } catch { }
-}
-
-function tip(i, event) {
-  const box = $("tip");
-  box.replaceChildren(element("b", {textContent: title(i)}), element("p", {className: "id", textContent: data.ids[i]}), facts(i, data.hover));
-  box.hidden = false;
-  const {width, height} = box.getBoundingClientRect();
-  box.style.left = `${Math.min(event.clientX + 14, innerWidth - width - 8)}px`;
-  box.style.top = `${event.clientY + 14 + height > innerHeight ? event.clientY - height - 14 : event.clientY + 14}px`;
-}
-
-/* ---- search ---- */
-function matches(query) {
-  query = query.trim().toLowerCase();
-  if (!query) return [];
-  const found = [];
-  for (const exact of [true, false]) {
-    for (let i = 0; i < n && found.length < 8; i++) {
-      const [id, label] = [data.ids[i].toLowerCase(), (data.labels[i] ?? "").toLowerCase()];
-      const is = id === query || label === query;
-      if (exact ? is : !is && (id.includes(query) || label.includes(query))) found.push(i);
-    }
-  }
-  return found;
-}
+/* ---- search: Enter goes to the first hit, once more to the next ---- */
+let hits = [], hit = -1;
+const offered = 50;
 
 function suggest() {
-  const found = matches($("find").value), list = $("found");
-  const items = found.map((i, place) => {
-    const item = element("li", {className: place ? "" : "first"}, element("b", {textContent: data.ids[i]}), element("span", {textContent: data.labels[i] ?? ""}));
-    item.onmousedown = event => { event.preventDefault(); choose(i); };
+  hits = matches($("find").value, offered + 1); hit = -1;
+  const items = hits.slice(0, offered).map((i, at) => {
+    const item = element("button", {type: "button", tabIndex: -1}, element("b", {textContent: data.ids[i]}), element("span", {textContent: label(i) ?? ""}));
+    item.onmousedown = event => { event.preventDefault(); go(at); $("found").hidden = true; };
     return item;
   });
-  list.replaceChildren(...items.length ? items : [element("li", {className: "none", textContent: "No such RNN here"})]);
-  list.hidden = !$("find").value.trim();
+  if (!hits.length) items.push(element("p", {textContent: "No such RNN here"}));
+  if (hits.length > offered) items.push(element("p", {textContent: "and more; write more of it"}));
+  hits.length = Math.min(hits.length, offered);
+  $("found").replaceChildren(...items);
+  $("found").hidden = !$("find").value.trim();
 }
 
-function choose(i) { $("find").value = data.ids[i]; $("found").hidden = true; select(i); }
-
-/* ---- wiring ---- */
-for (const column of data.columns) $("color").append(element("option", {value: column.key, textContent: column.name}));
-$("color").value = current.key;
-function recolor() {
-  $("cyclic-label").hidden = current.kind !== "number";
-  colors = colorsOf(current); legend(); repaint(); panel();
+function go(to) {
+  if (!hits.length) return;
+  hit = (to + hits.length) % hits.length;
+  [...$("found").children].forEach((item, at) => item.classList.toggle("this", at === hit));
+  $("found").children[hit].scrollIntoView({block: "nearest"});
+  select(hits[hit]);
+  show(hits[hit]);
 }
-$("color").onchange = event => { current = columns.get(event.target.value); off = new Set(); $("cyclic").checked = current.cyclic; recolor(); };
-$("cyclic").onchange = recolor;
-$("find").oninput = suggest;
-$("find").onblur = () => { $("found").hidden = true; };
-$("find").onkeydown = event => {
-  const found = matches($("find").value);
-  if (event.key === "Enter" && found.length) choose(found[0]);
-  if (event.key === "Escape") { $("find").value = ""; $("found").hidden = true; }
-};
-addEventListener("keydown", event => { if (event.key === "Escape" && event.target !== $("find") && selected !== null) select(null); });
-dark.addEventListener("change", () => {
-  Plotly.relayout("map", {paper_bgcolor: style("--paper"), plot_bgcolor: style("--paper")});
-  Plotly.restyle("map", {"line.color": style("--quiet")}, [1]);
-  recolor();
-});
 
-$("cyclic").checked = current.cyclic;
-colors = colorsOf(current);
-Plotly.newPlot("map", traces(), layout(), {responsive: true, scrollZoom: true, displaylogo: false, displayModeBar: false, doubleClick: "reset"}).then(plot => {
-  plot.on("plotly_hover", event => {
-    const point = event.points[0];
-    tip(point.curveNumber === 2 ? repaint.close[point.pointNumber] : point.pointNumber, event.event);
+function show(i) {  // moves the map where the RNN is not in view
+  const at = pixels(), [x, y] = [at.x(place.x[i]), at.y(place.y[i])], {clientWidth: width, clientHeight: height} = $("plot");
+  if (x > 0 && y > 0 && x < width && y < height) return;
+  const change = {};
+  for (const [name, to] of [["xaxis", place.x[i]], ["yaxis", place.y[i]]]) {
+    const [low, high] = $("plot")._fullLayout[name].range;
+    change[`${name}.range`] = [to - (high - low) / 2, to + (high - low) / 2];
+  }
+  Plotly.relayout("plot", change);
+}
+
+function searching() {
+  const box = $("find");
+  box.oninput = suggest;
+  box.onfocus = () => { $("found").hidden = !hits.length; };
+  box.onblur = () => { $("found").hidden = true; };
+  box.onkeydown = event => {
+    const by = {Enter: event.shiftKey ? -1 : 1, ArrowDown: 1, ArrowUp: -1}[event.key];
+    if (by) { event.preventDefault(); go(hit + by); }
+    if (event.key === "Escape") { event.stopPropagation(); box.value = ""; suggest(); }
+  };
+}
+
+/* ---- the pointer on the map ---- */
+function pointing() {
+  const map = $("map"), canvas = $("overlay");
+  const at = event => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
+  const onMap = event => !event.target.closest("#tools, #chips");
+  let down = null, hovering = null;
+  const lassoing = () => $("lasso").getAttribute("aria-pressed") === "true";
+  map.addEventListener("pointermove", event => {
+    if (down) { if (lassoing()) { loop.push(at(event)); overlay(); } $("tip").hidden = true; return; }
+    if (event.pointerType === "touch") return;
+    cancelAnimationFrame(hovering);
+    hovering = requestAnimationFrame(() => { const i = onMap(event) ? pick(...at(event)) : null; if (i === null) $("tip").hidden = true; else tip(i, event); });
   });
-  plot.on("plotly_unhover", () => { $("tip").hidden = true; });
-  plot.on("plotly_click", event => {
-    const point = event.points[0];
-    select(point.curveNumber === 2 ? repaint.close[point.pointNumber] : point.pointNumber);
-  });
-  const linked = data.ids.indexOf(decodeURIComponent(location.hash.slice(1)));
-  recolor();
-  if (linked >= 0) select(linked);
+  map.addEventListener("pointerleave", () => { cancelAnimationFrame(hovering); $("tip").hidden = true; });
+  map.addEventListener("pointerdown", event => {
+    if (event.button || !onMap(event)) return;
+    down = at(event);
+    if (lassoing()) { loop = [down]; canvas.setPointerCapture(event.pointerId); }
+  }, true);
+  addEventListener("pointercancel", () => { down = null; loop = []; overlay(); }, true);
+  addEventListener("pointerup", event => {
+    if (!down) return;
+    const [x, y] = at(event), still = Math.hypot(x - down[0], y - down[1]) < 5, drawn = loop;
+    down = null; loop = [];
+    if (still && drawn.length < 12) {
+      const i = pick(x, y, event.pointerType === "touch" ? 22 : 14);
+      if (event.shiftKey && i !== null && selected !== null && pinned === null) pinned = selected;
+      select(i);
+      if (event.pointerType === "touch" && i !== null) tip(i, event);  // the panel may be out of view
+    } else if (drawn.length > 2) encircle(drawn);
+    overlay();
+  }, true);
+}
+
+function encircle(polygon) {
+  const where = pixels();
+  lassoed = new Uint8Array(n);
+  for (let i = 0; i < n; i++) lassoed[i] = inside(polygon, where.x(place.x[i]), where.y(place.y[i])) ? 1 : 0;
+  pressed("lasso", false);
+  select(null);
+  return refilter();
+}
+
+function pressed(id, on) {
+  $(id).setAttribute("aria-pressed", on);
+  if (id === "lasso") $("map").classList.toggle("lassoing", on);
+}
+
+function tools() {
+  $("lasso").onclick = () => pressed("lasso", $("lasso").getAttribute("aria-pressed") !== "true");
+  $("paths").hidden = !data.runs;
+  $("paths").onclick = () => { allPaths = !allPaths; pressed("paths", allPaths); overlay(); };
+  $("closer").onclick = () => zoom(1.6);
+  $("farther").onclick = () => zoom(1 / 1.6);
+  $("reset").onclick = everything;
+  $("svg").onclick = () => save("map.svg", "image/svg+xml", svg().text);
+  $("png").onclick = async () => save("map.png", "image/png", await png());
+}
+
+/* ---- paper ---- */
+function printing(on) {
+  document.documentElement.classList.toggle("printing", on);
+  paint(current); facets(); panel(); overlay();
+}
+
+function escape(event) {
+  if (event.key !== "Escape") return;
+  if ($("map").classList.contains("lassoing")) pressed("lasso", false);
+  else if (pinned !== null) pin(null);
+  else if (selected !== null) select(null);
+}
+
+load().then(async () => {
+  const first = columns.get(data.color);
+  $("cyclic").checked = first.cyclic;
+  $("cyclic-label").hidden = !first.cyclic;
+  paint(first); pass(); chooseColumns(); subtitle(); facets(); chips(); panel();
+  await startMap();
+  searching(); pointing(); tools();
+  const linked = () => { const i = row(decodeURIComponent(location.hash.slice(1))); if (i !== undefined) { select(i); show(i); } };
+  linked();
+  addEventListener("hashchange", linked);
+  addEventListener("keydown", escape);
+  addEventListener("beforeprint", () => printing(true));
+  addEventListener("afterprint", () => printing(false));
+  darkness.addEventListener("change", () => recolor());
   document.body.dataset.ready = "yes";
 });
