@@ -31,7 +31,7 @@ ENDS = {
     "20_lstmcell_stack_with_head_flag": (READ, "'linear' lies behind 'lstm2'"),
     "25_sample_factory": (READ, "--head 'model.action_parameterization.distribution_linear'"),
     "28_stacked_population": (SAID, "stacked"),
-    "29_learned_initial_state": (SAID, "'lstm_init_h'"),
+    "29_learned_initial_state": (READ, "learned initial state: 'lstm_init_h'"),
     "30_layernorm_lstm_cell": (SAID, "'cell.ln_ih.weight'"),
     "31_layernorm_jit_nobias": (SAID, "'layers.0.cell.layernorm_i.weight'"),
     "33_peephole": (SAID, "'lstmpeephole.weight_ch_i'"),

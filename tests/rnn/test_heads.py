@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from rnnatlas.errors import CheckpointError
-from rnnatlas.rnn import find_rnn, find_rnns, heads
-from rnnatlas.rnn.heads import head_for, named_heads
+from rnnatlas.rnn import Population, find_rnn, find_rnns, heads, run
+from rnnatlas.rnn.heads import head_for, listed, named_heads
 
 
 def net(**parts):
@@ -116,6 +116,54 @@ def test_an_initial_state_beside_an_rnn_is_noted(name):
         assert notes == f"initial state left out, taken as zero: {name!r}"
     _, notes = chosen({**net(rnn=nn.LSTM(2, 5)), f"{name}.weight": torch.zeros(5, 9)})
     assert f"initial state left out, taken as zero: {name!r}" in notes
+
+
+STATES = [
+    (nn.LSTM(2, 5), ("h0", "c0"), (5,)),
+    (nn.LSTM(2, 5), ("lstm_init_h", "lstm_init_c"), (1, 1, 5)),
+    (nn.LSTM(2, 5, num_layers=2, bidirectional=True), ("init_hidden", "init_cell"), (4, 1, 5)),
+    (nn.GRU(2, 5, num_layers=3), ("initial_state",), (3, 5)),
+    (nn.RNN(2, 5, bidirectional=True), ("hidden_state_init",), (1, 2, 5)),
+]
+
+
+@pytest.mark.parametrize(("rnn", "names", "shape"), STATES, ids=lambda part: str(part))
+@pytest.mark.parametrize("own", [False, True])
+def test_a_learned_initial_state_is_used_where_names_and_shapes_are_certain(rnn, names, shape, own):
+    state = {f"{'rnn.' * own}{name}": torch.randn(shape) for name in names}
+    tensors = net(rnn=rnn, fc=nn.Linear(5 * (1 + rnn.bidirectional), 3)) | state
+    found = find_rnn(tensors)
+    assert found.spec.initial_state
+    assert f"learned initial state: {listed(state)}" in found.notes
+    population = Population(found.spec, {name: weight[None] for name, weight in found.weights.items()})
+    x = torch.randn(4, 7, 2)
+    outputs, _ = run(population, x)
+    start = [value.reshape(-1, 1, 5).expand(-1, 4, -1).contiguous() for value in state.values()]
+    rnn.batch_first = True
+    hidden, _ = rnn(x, tuple(start) if len(start) == 2 else start[0])
+    head = torch.nn.functional.linear(hidden, tensors["fc.weight"], tensors["fc.bias"])
+    torch.testing.assert_close(outputs[0], head)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        net(a=nn.GRU(2, 5), b=nn.GRU(2, 5)) | {"h0": torch.ones(5)},  # of which?
+        net(rnn=nn.GRU(2, 5, num_layers=2)) | {"h0": torch.ones(1, 5)},  # of which layer?
+        net(rnn=nn.GRU(2, 5)) | {"h0": torch.ones(1, 5), "init_hidden": torch.ones(1, 5)},
+        net(rnn=nn.GRU(2, 5)) | {"c0": torch.ones(1, 5)},
+        net(rnn=nn.LSTM(2, 5)) | {"h0": torch.ones(1, 5)},
+        net(rnn=nn.LSTM(2, 5)) | {"init_state": torch.ones(2, 5)},
+        net(rnn=nn.GRU(2, 5)) | {"h0": torch.ones(1, 5, dtype=torch.int64)},
+        net(rnn=nn.GRU(2, 5)) | {"h0": torch.ones(1).expand(1, 5)},
+    ],
+)
+def test_an_initial_state_that_is_not_certain_is_noted(tensors):
+    rnns, _ = find_rnns(tensors)
+    assert rnns
+    for rnn in rnns:
+        assert not rnn.spec.initial_state
+        assert "initial state left out, taken as zero" in " ".join(rnn.notes)
 
 
 def test_what_is_left_out_is_listed_in_short():

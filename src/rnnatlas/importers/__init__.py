@@ -7,7 +7,7 @@ registry = Registry(
     {
         "torch": (
             "rnnatlas.importers.torch_state_dict:TorchStateDict",
-            "torch state_dict or module (.pt .pth .bin .ckpt …), also nested; nothing in it is executed",
+            "torch state_dict, module or program (.pt .pth .ckpt .pt2 …), also nested; none of it is run",
         ),
         "safetensors": (
             "rnnatlas.importers.safetensors:Safetensors",

@@ -1,4 +1,4 @@
-"""What `torch.save` writes: state_dicts, alone or somewhere inside a larger checkpoint, and whole modules."""
+"""What torch writes: state_dicts, alone or somewhere inside a larger checkpoint, whole modules, programs."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -7,6 +7,7 @@ from rnnatlas.importers import kinds
 from rnnatlas.importers.base import Importer
 from rnnatlas.importers.contents import Contents, contents
 from rnnatlas.importers.distributed import distributed_contents
+from rnnatlas.importers.exported import exported_contents
 from rnnatlas.importers.torch_files import mapped, members, not_torch, read, read_path
 from rnnatlas.rnn import FoundRNN
 from rnnatlas.rnn.heads import Head
@@ -22,6 +23,7 @@ class TorchStateDict(Importer):
         kinds.PICKLE,
         kinds.POLICY_ZIP,
         kinds.DCP,
+        kinds.EXPORTED,
     )
 
     def find(
@@ -40,6 +42,8 @@ def torch_contents(path: Path) -> Contents:
     kind = kinds.kind_of(path)
     if kind == kinds.DCP:
         return distributed_contents(path)
+    if kind == kinds.EXPORTED:
+        return exported_contents(path)
     if kind != kinds.POLICY_ZIP:
         return contents(read_path(path))
     policy = members(mapped(path)).get("policy.pth")

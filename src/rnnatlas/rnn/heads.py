@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import Tensor
@@ -95,6 +95,7 @@ class Heads:
         self._reading: dict[tuple[str, int], list[Layer]] = defaultdict(list)
         self._loose: dict[str, list[str]] = defaultdict(list)
         self._initials: dict[str, list[str]] = defaultdict(list)
+        self._inside = Counter(module for prefix in readers for module in around(prefix))
         for place, (name, tensor) in enumerate(tensors.items()):
             if not modules or tensor.is_nested:
                 continue
@@ -107,8 +108,11 @@ class Heads:
                 self._reading[module, found.reads or 0].append(found)
                 if _INITIAL.fullmatch(layer.rpartition(".")[2]):
                     self._initials[module].append(layer)
-            elif kind not in _PARTS and tensor.ndim and module not in readers:
-                (self._initials if _INITIAL.fullmatch(kind) else self._loose)[module].append(name)
+            elif kind not in _PARTS and tensor.ndim:
+                if _INITIAL.fullmatch(kind):
+                    self._initials[module].append(name)
+                elif module not in readers:
+                    self._loose[module].append(name)
         self._siblings: dict[tuple[str, int], list[str]] = defaultdict(list)
         for prefix, reader in readers.items():
             self._siblings[_parent(prefix), reader.input].append(prefix)
@@ -125,7 +129,7 @@ class Heads:
             CheckpointError: The one that was named is not there, or fits no RNN.
         """
         named = self._named.get(prefix, self._named.get(None))
-        notes = (*self._next(prefix), *self._initial(prefix))
+        notes = self._next(prefix)
         if named is None:
             choice = self._guess(prefix, where)
         else:
@@ -286,15 +290,18 @@ class Heads:
                 return [f"{shown(other.rstrip('.'))} may read what it gives out, as parts of one network"]
         return []
 
-    def _initial(self, prefix: str) -> list[str]:
-        """What to say where a learned initial state seems to lie beside an RNN."""
+    def initial(self, prefix: str) -> tuple[list[str], bool]:
+        """What seems to be an RNN's learned initial state; whether it is of tensors and of no other RNN."""
         width = self._readers[prefix].width
         found: list[str] = []
+        alone = True
         for module in around(prefix):
             for name in self._initials.get(module, [])[:MOST]:
                 tensor = self._tensors.get(name)  # none of a layer that gives it out
-                found += [name] if tensor is None or tensor.shape[-1] in (width, width // 2) else []
-        return [f"initial state left out, taken as zero: {listed(found)}"] if found else []
+                if tensor is None or tensor.shape[-1] in (width, width // 2):
+                    found.append(name)
+                    alone &= self._inside[module] == 1 and tensor is not None
+        return found, alone
 
     def _left_out(self, prefix: str, choice: Choice) -> list[str]:
         """What to say of the layers behind an RNN that are not read."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
 from rnnatlas.rnn.heads import Head, Heads, Reader, around, listed, parse_heads, shown
+from rnnatlas.rnn.initial import initial_state
 from rnnatlas.rnn.rewrites import STACKED, unstacked, whole
 from rnnatlas.rnn.spec import RNNSpec
 
@@ -25,7 +26,7 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 ASSUMED_TANH = "nonlinearity assumed tanh; a state_dict does not tell: --cell elman-relu"
 """Note of an RNN with one gate whose cell nobody named."""
-ASSUMED_GRU = "three gates, assumed to be a GRU's; a state_dict does not tell"
+ASSUMED_GRU = "three gates, assumed to be a GRU's; a state_dict does not tell (--cell lstm leaves it out)"
 """Note of an RNN with three gates under names that are not those of torch.nn.GRU, whose cell nobody named."""
 LEAKY = "a leaky RNN, h ← (1 − α)·h + α·tanh(…), is read with --cell leaky-tanh or leaky-relu"
 ONE_BIAS = "one bias a gate instead of two, gates taken to be in torch's order"
@@ -209,11 +210,15 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
         head_bias=not head or f"{head}bias" in tensors,
         initial_state="h0_l0" in own,
     )
+    initial, about = _initial(file, prefix, spec)
+    spec = dataclasses.replace(spec, initial_state=spec.initial_state or bool(initial))
     as_torch = {} if suffix else _as_torch(tensors, prefix, own, spec)
     spec = dataclasses.replace(spec, bias=spec.bias or f"{prefix}bias_ih" in as_torch)
     stored = {name: _stored(name, prefix, head, suffix) for name in spec.shapes}
+    stored |= {name: original for name, (original, _) in initial.items()}
     for name, shape in spec.shapes.items():
-        _check(as_torch if stored[name] in as_torch else tensors, stored[name], shape, where)
+        if name not in initial:
+            _check(as_torch if stored[name] in as_torch else tensors, stored[name], shape, where)
     used = {*stored.values(), *([f"{prefix}bias"] if f"{prefix}bias_ih" in as_torch else [])}
     unused = [name for name in names if name not in used and not _is_layer(tensors, prefix, name)]
     if unused:
@@ -223,7 +228,10 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
             f"it can only be read without{leaky}"
         )
     weights = {
-        name: (as_torch if stored[name] in as_torch else tensors)[stored[name]] for name in spec.shapes
+        name: initial[name][1]
+        if name in initial
+        else (as_torch if stored[name] in as_torch else tensors)[stored[name]]
+        for name in spec.shapes
     }
     notes = list(dict.fromkeys(file.made[name] for name in stored.values() if name in file.made))
     notes += [STACKED] if file.stacked else []
@@ -231,7 +239,19 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
     notes += _assumed(spec, cell, suffix)
     notes += [f"{choice.question}; it is read without a head"] if choice.question else []
     found = FoundRNN(prefix, head or None, spec, weights, question=choice.question)
-    return _with_notes(found, stored, [*notes, *choice.notes])
+    return _with_notes(found, stored, [*notes, *about, *choice.notes])
+
+
+def _initial(file: _File, prefix: str, spec: RNNSpec) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
+    """The learned initial state beside an RNN, as `initial_state` gives it, and what to say of it."""
+    names, alone = file.heads.initial(prefix)
+    if not names or spec.initial_state:
+        return {}, []
+    plain = alone and not any(name in file.odd or _oddity(file.tensors[name]) for name in names)
+    found = initial_state(file.tensors, names, spec) if plain else None
+    if found is None:
+        return {}, [f"initial state left out, taken as zero: {listed(names)}"]
+    return found, [f"learned initial state: {listed(names)}"]
 
 
 def _assumed(spec: RNNSpec, cell: str | None, suffix: str) -> list[str]:
