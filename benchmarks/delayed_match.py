@@ -61,7 +61,7 @@ def train(network: Network, kind: str, seed: int) -> float:
     activity, noise, decay = TYPES[kind]
     stream, generator = np.random.default_rng([seed, 1]), torch.Generator().manual_seed(seed)
     if isinstance(network.rnn, nn.RNN):
-        nn.init.orthogonal_(network.rnn.weight_hh_l0)
+        nn.init.orthogonal_(network.rnn.get_parameter("weight_hh_l0"))
     descent = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=decay / RATE)
     for step in range(1, MOST + 1):
         inputs, match, respond = trials(BATCH, stream)
@@ -79,7 +79,7 @@ def train(network: Network, kind: str, seed: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Train networks on delayed match to sample.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--networks", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
