@@ -102,6 +102,17 @@ def test_what_encoders_learned_without_inputs_says_so(folder, capsys):
     assert "sequences that RNNs sampled from themselves" in metrics[0]["definition"]
 
 
+def test_too_few_networks_train_no_encoder(folder, capsys):
+    few = [f"nets/net_{i}.pt" for i in range(4)]
+    _, said = call(capsys, "zoo", "import", *few, "--inputs=trials.npz", "--out=zoo")
+    assert "all 4 networks are for training, since it takes 5 to hold some out" in said
+    with pytest.raises(SystemExit):
+        main(["train", "zoo", "--encoder=noninteractive", "--out=run", *flags()])
+    assert (
+        "the split 'validation', found none in zoo; build or import a larger zoo" in capsys.readouterr().err
+    )
+
+
 def test_the_guide_runs_as_it_stands(folder, capsys):
     guide = (Path(__file__).parents[2] / "docs" / "own-rnns.md").read_text()
     [block] = re.findall(r"```\n(.*?)```", guide, re.DOTALL)
