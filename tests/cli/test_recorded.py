@@ -83,6 +83,7 @@ def test_numbers_with_labels_go_through_every_command(folder, capsys):
 def test_tokens_without_labels_go_through_every_command(folder, capsys):
     _, said = call(capsys, *shlex.split("zoo import words --inputs words.csv --out zoo"))
     assert "RNNs read one of 4 tokens a step, 6 steps a trial, and give out logits of 4 classes" in said
+    assert "validation" in call(capsys, "zoo", "show", "zoo")[0]
     call(capsys, "train", "zoo", "--encoder=noninteractive", "--out=run", *flags())
     figures = json.loads(call(capsys, "evaluate", "run", "--json")[0])
     assert {one["name"] for one in figures} >= {"emulation loss, total-variation"}
