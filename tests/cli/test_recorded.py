@@ -83,6 +83,7 @@ def test_numbers_with_labels_go_through_every_command(folder, capsys):
 def test_tokens_without_labels_go_through_every_command(folder, capsys):
     _, said = call(capsys, *shlex.split("zoo import words --inputs words.csv --out zoo"))
     assert "RNNs read one of 4 tokens a step, 6 steps a trial, and give out logits of 4 classes" in said
+    assert "validation" in call(capsys, "zoo", "show", "zoo")[0]
     call(capsys, "train", "zoo", "--encoder=noninteractive", "--out=run", *flags())
     figures = json.loads(call(capsys, "evaluate", "run", "--json")[0])
     assert {one["name"] for one in figures} >= {"emulation loss, total-variation"}
@@ -100,6 +101,17 @@ def test_what_encoders_learned_without_inputs_says_so(folder, capsys):
     call(capsys, "train", "zoo", "--encoder=noninteractive", "--out=run", *flags())
     metrics = json.loads((folder / "run" / "metrics.json").read_text())
     assert "sequences that RNNs sampled from themselves" in metrics[0]["definition"]
+
+
+def test_too_few_networks_train_no_encoder(folder, capsys):
+    few = [f"nets/net_{i}.pt" for i in range(4)]
+    _, said = call(capsys, "zoo", "import", *few, "--inputs=trials.npz", "--out=zoo")
+    assert "all 4 networks are for training, since it takes 5 to hold some out" in said
+    with pytest.raises(SystemExit):
+        main(["train", "zoo", "--encoder=noninteractive", "--out=run", *flags()])
+    assert (
+        "the split 'validation', found none in zoo; build or import a larger zoo" in capsys.readouterr().err
+    )
 
 
 def test_the_guide_runs_as_it_stands(folder, capsys):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +22,7 @@ def matched(names, column="file", files=FILES, runs=(0, 1, 2, 3), **options):
         ["nets/a.pt", "nets/b.pt", "nets/deep/b.pt", "nets/deep/c.ckpt"],
         ["./nets/a.pt", "nets/b", "deep/b.pt", "c"],
         ["a", "nets\\b.pt", "deep/b", "c.ckpt"],
+        [str(Path(file).resolve()) for file in FILES],
         ["a.pt:rnn", "nets/b.pt:rnn", "deep/b.pt:rnn", "c.ckpt:rnn"],
     ],
 )
@@ -104,6 +107,12 @@ def test_tables_that_cannot_be_used_are_one_sentence(tmp_path, text, words):
     with pytest.raises(DataError, match=words) as caught:
         read(tmp_path / "a.csv")
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_table_is_one_sentence():
+    for given in (5, ["a"], object()):
+        with pytest.raises(DataError, match="labels should be a table"):
+            read(given)
 
 
 def test_labels_in_memory_are_in_order():

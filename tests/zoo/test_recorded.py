@@ -221,6 +221,8 @@ def test_snapshots_of_a_run_are_of_one_split(tmp_path):
 def test_zoos_of_other_networks_are_others(tmp_path):
     zoos = [Zoo.from_modules(networks(n), tmp_path / str(n), inputs=INPUTS) for n in (2, 3)]
     assert zoos[0].identity != zoos[1].identity
+    labelled = Zoo.from_modules(networks(3), tmp_path / "labelled", inputs=INPUTS, labels={"a": [1, 2, 3]})
+    assert labelled.identity == zoos[1].identity  # so runs trained before labels were mended go on
 
 
 def test_nothing_can_be_trained_on_it():

@@ -205,7 +205,7 @@ def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> No
 
 
 def _print_groups(groups: list[dict[str, Any]], title: str) -> None:
-    if not groups or not groups[0]["metrics"]:
+    if len(groups) < 2 and not (groups and groups[0]["metrics"]):
         return
     metrics = list(groups[0]["metrics"])
     rows = [

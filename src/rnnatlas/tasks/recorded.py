@@ -22,7 +22,7 @@ from rnnatlas.tasks.trials import Trials
 
 FILE = "inputs.npz"
 """Where a zoo keeps the trials."""
-TOGETHER = 256
+TOGETHER = 64
 """Trials that each RNN is judged by at a time, which bounds memory."""
 SHOWN = 24
 """Tokens of a trial that people see."""

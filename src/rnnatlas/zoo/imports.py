@@ -223,7 +223,8 @@ def import_checkpoints(
     rows = [_row(*one, origin, separate) for one, origin in zip(found, runs, strict=True)]
     known = None
     if labels is not None:
-        files, roots = [str(row.about["source"]) for row in rows], [str(path) for path in paths]
+        files = [str(row.about["source"]) for row in rows]
+        roots = [str(path) for path in paths if Path(path).is_dir()]
         known = of_files(read(labels), files, [row.id for row in rows], [row.run for row in rows], roots)
     asked = inputs is not None or labels is not None or bool(options)
     recording = record(rows, inputs, known, own) if asked else None

@@ -24,7 +24,7 @@ from rnnatlas.zoo.recording import Recording, RecordSettings, Row, record
 
 ROWS, RECORDED = 512, 128
 """RNNs in one shard, without rollouts and with them."""
-RUN_TOGETHER = 32
+RUN_TOGETHER = 16
 """RNNs that are run at a time."""
 ABOUT = ("source", "format", "prefix", "head", "notes", "role")
 """Columns of text about an RNN."""

@@ -57,7 +57,7 @@ def read(given: Any) -> pa.Table:
     name = str(given) if isinstance(given, (str, Path)) else "the labels"
     try:
         table = _table(given)
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
         raise DataError(
             f"labels should be a table with a header, as a .csv or .parquet file, but {name} cannot be read "
             f"({reason(error)})"
@@ -148,7 +148,7 @@ def of_files(
     """
     known: dict[str, set[int]] = defaultdict(set)
     for row, (file, id) in enumerate(zip(files, ids, strict=True)):
-        for name in {*_names(file), *_names(id)}:
+        for name in {*_names(file), *_names(id), _normal(Path(file).resolve())}:
             known[name].add(row)
     known.update(_relative(files, roots))
     column = _naming(table, known)
@@ -162,11 +162,12 @@ def of_files(
             if rows[row] is not None:
                 raise DataError(f"two rows of the labels are about {ids[row]}; leave one")
             rows[row] = number
-    for run in set(runs):  # what one checkpoint of a run was labelled as, the others are
-        own = [row for row in range(len(rows)) if runs[row] == run]
-        said = {rows[row] for row in own} - {None}
-        for row in own if len(said) == 1 else ():
-            rows[row] = next(iter(said))
+    said: dict[int, set[int]] = defaultdict(set)  # what one checkpoint of a run is labelled as, all are
+    for run, row in zip(runs, rows, strict=True):
+        said[run] |= set() if row is None else {row}
+    rows = [
+        next(iter(said[run])) if len(said[run]) == 1 else row for run, row in zip(runs, rows, strict=True)
+    ]
     remarks = [f"{len(lost)} rows of the labels are about no RNN here: {_some(lost)}"] if lost else []
     without = [id for id, row in zip(ids, rows, strict=True) if row is None]
     remarks += [f"{len(without)} RNNs have no labels: {_some(without)}"] if without else []

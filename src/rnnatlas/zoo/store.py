@@ -139,7 +139,8 @@ class Zoo:
     @property
     def identity(self) -> str:
         """Short digest of all that a zoo is made from (task, settings, seed), wherever it lies."""
-        made_from = [self.card[name] for name in ("task", "settings", "seed")]
+        own = {name: value for name, value in self.card["settings"].items() if name != "remarks"}
+        made_from = [self.card["task"], own, self.card["seed"]]
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
     # --- choosing ----------------------------------------------------------------------------
