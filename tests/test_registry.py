@@ -1,13 +1,16 @@
 """Parts of the user's own: registered, by plugin and by entry point, on an equal footing."""
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 import rnnatlas as ra
+from rnnatlas.cli import main
 from rnnatlas.errors import SettingsError, UnknownName
 from rnnatlas.properties.scalar import Performance
 from rnnatlas.registry import PLUGINS, Registry, load_plugin, register
@@ -141,6 +144,36 @@ def test_a_plugin_that_cannot_be_imported_is_one_sentence(folder, monkeypatch):
     with pytest.raises(SettingsError, match="give the name of a module"):
         load_plugin("no_such_module")
     monkeypatch.delenv(PLUGINS, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1 / 0", r"\(ZeroDivisionError: division by zero\)"),
+        ("import no_such_module", r"\(ModuleNotFoundError: No module named 'no_such_module'\)"),
+        ("this is no Python", r"\(SyntaxError: invalid syntax"),
+        ("raise ValueError('one\\ntwo')", r"\(ValueError: one\)"),
+        (
+            "from rnnatlas import register\nfrom rnnatlas.properties.scalar import Performance\n"
+            "class Mine(Performance): 'Taken.'\nregister(Mine)",
+            r"\(SettingsError: 'performance' is the name of a property of rnnatlas; choose another one\)",
+        ),
+    ],
+)
+def test_a_plugin_that_raises_is_one_sentence(text, reason, tmp_path, monkeypatch, capsys, registries):
+    (tmp_path / "raising.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv(PLUGINS, raising=False)
+    monkeypatch.delitem(sys.modules, "raising", raising=False)
+    importlib.invalidate_caches()
+    with pytest.raises(SystemExit) as ended:
+        main(["tasks", "--plugin", "raising"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert re.match(rf"error: the plugin raising cannot be imported {reason}", said), said
+    assert said.count("\n") == 1
+    assert PLUGINS not in os.environ, "child processes do not try it again"
 
 
 def test_a_name_of_this_package_cannot_be_taken(registries):

@@ -14,8 +14,12 @@ from rnnatlas.atlas.embed import embed, embed_query, predict
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import load
+from rnnatlas.rnn import Mixed, Population, RNNSpec
 from rnnatlas.rnn.recognise import ASSUMED_TANH
 from rnnatlas.zoo.imports import import_checkpoints
+
+SPEC = RNNSpec(cell="lstm", input=4, hidden=6, output=4)
+"""What `checkpoint` makes unless asked otherwise."""
 
 
 def checkpoint(path, hidden=6, cell=nn.LSTM, size=4, damage=None):
@@ -219,3 +223,38 @@ def test_embedding_does_not_depend_on_company(model, zoo):
     # whitening widens the rounding errors of RNNs that answer nearly alike
     assert torch.allclose(alone[0], together[2], atol=1e-4)
     assert load(model.path).embed(zoo.population([3])).equal(alone)
+
+
+def test_rnns_whose_outputs_grow_without_bound_are_refused_by_name(model, zoo, tmp_path):
+    """Their weights are finite, their embeddings are not."""
+    path = checkpoint(tmp_path / "grows.pt", cell=nn.RNN)
+    state = torch.load(path)
+    state["rnn.weight_hh_l0"] = torch.full((6, 6), 1e20)
+    state["rnn.bias_hh_l0"] = torch.ones(6)
+    torch.save(state, path)
+    sentence = r"the embedding of \S+grows\.pt:rnn is not finite, .* leave it out"
+    with pytest.raises(CheckpointError, match=sentence):
+        embed(model, [path], cell="elman-relu")
+    with pytest.raises(CheckpointError, match=sentence):
+        predict(model, [path], cell="elman-relu")
+    with pytest.raises(CheckpointError, match=sentence):
+        embed_query(embed(model, [zoo.path]), path, model, cell="elman-relu")
+    grows = Population.from_state_dicts([state], dataclasses.replace(SPEC, cell="elman-relu"))
+    with pytest.raises(
+        RNNSpecMismatch, match=r"finite embeddings, found others at the positions \[1\], whose"
+    ):
+        model.predict(Mixed([([0, 2], zoo.population([0, 1])), ([1], grows)]))
+
+
+def test_rnns_in_memory_that_do_not_fit_are_left_out_and_named(mechanistic):
+    def population(cell, hidden, count):
+        spec = RNNSpec(cell=cell, input=4, hidden=hidden, output=4)
+        return Population.initialise(spec, [torch.Generator().manual_seed(i) for i in range(count)])
+
+    fits, gru = population("lstm", 4, 2), population("gru", 3, 2)
+    atlas = embed(mechanistic, [gru, Mixed([([0, 2], fits), ([3, 1], gru)])])
+    assert atlas.ids == ["rnn-00002", "rnn-00004"]
+    sentence = "2 RNNs in memory: this encoder was built for LSTM 4→4→4, found GRU 4→3→4"
+    assert [own.partition(";")[0] for own in atlas.card["left_out"]] == [sentence] * 2
+    with pytest.raises(RNNSpecMismatch, match=sentence):
+        embed(mechanistic, gru)

@@ -1,13 +1,18 @@
 """Batches: RNNs of one architecture or several, each with its own rollouts."""
 
+import inspect
+from types import SimpleNamespace
+
 import pyarrow as pa
 import pytest
 import torch
+from tests.made import PROBING
 
-from rnnatlas import seeds
-from rnnatlas.emulation.data import AT, WEIGHTS, Snapshots, population_of
+from rnnatlas import encoders, seeds
+from rnnatlas.emulation.data import AT, WEIGHTS, Snapshots, accepted, population_of
 from rnnatlas.emulation.fit import Training
-from rnnatlas.rnn import Mixed, Population, RNNSpec, groups
+from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.rnn import Interface, Mixed, Population, RNNSpec, Tokens, Values, groups
 from rnnatlas.tasks.formal_languages import FormalLanguages
 
 TASK = FormalLanguages.from_settings({"tokens": 2, "length": 12, "largest_n": 4})
@@ -120,6 +125,44 @@ def test_batches_of_one_architecture_are_drawn_as_ever():
     assert torch.equal(batch["targets"], data.targets[rows.unsqueeze(1), chosen])
     assert isinstance(population_of(batch, TASK), Population)
     assert population_of(batch, TASK).interface == TASK.interface
+
+
+@pytest.mark.parametrize(
+    ("zoo_reads", "zoo_gives", "sentence"),
+    [
+        (Values(4), Tokens(4), "read tokens, but those of zoo read numbers; train one on a zoo of such RNNs"),
+        (Tokens(4), Values(4), "give out tokens, but those of zoo give out numbers"),
+        (Values(4), Values(4), "read tokens, but those of zoo read numbers"),
+        (Tokens(4), Tokens(4), None),
+    ],
+)
+def test_tokens_are_not_taken_for_numbers(zoo_reads, zoo_gives, sentence):
+    plain = inspect.unwrap(accepted)  # past the checks of annotations, as here is no whole zoo
+    kind = encoders.registry["noninteractive"]
+    encoder = kind(TASK.interface, SPECS[0], kind.Settings(**PROBING))
+    zoo = SimpleNamespace(task=SimpleNamespace(interface=Interface(zoo_reads, zoo_gives)), path="zoo")
+    table = pa.table({"spec": [SPECS[0].slug, SPECS[1].slug]})
+    if sentence is None:
+        assert plain(encoder, zoo, table) == (table, [])
+    else:
+        with pytest.raises(RNNSpecMismatch, match=f"^this encoder was trained on RNNs that {sentence}"):
+            plain(encoder, zoo, table)
+
+
+def test_snapshots_that_an_encoder_does_not_take_are_counted_and_named():
+    plain = inspect.unwrap(accepted)
+    kind = encoders.registry["statistics"]
+    encoder = kind(TASK.interface, SPECS[0], kind.Settings(width=8))
+    zoo = SimpleNamespace(task=TASK, path="zoo")
+    table = pa.table({"spec": [SPECS[number].slug for number in (1, 0, 1, 2)]})
+    kept, sentences = plain(encoder, zoo, table)
+    assert kept["spec"].to_pylist() == [SPECS[0].slug]
+    assert [sentence.partition(":")[0] for sentence in sentences] == [
+        f"2 snapshots of {SPECS[1]}",
+        f"1 snapshots of {SPECS[2]}",
+    ]
+    with pytest.raises(RNNSpecMismatch, match=r"^no snapshot is left for this encoder; 2 snapshots of GRU"):
+        plain(encoder, zoo, table.filter([True, False, True, False]))
 
 
 def test_samples_are_of_positions_that_count(mixed):

@@ -14,6 +14,7 @@ from rnnatlas.evaluation.supervised import SupervisedSettings
 from rnnatlas.properties.calibration import half_width
 from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.properties.scalar import Performance
+from rnnatlas.rnn import Mixed, Population, RNNSpec
 
 HEAD = PredictorSettings(width=16)
 
@@ -113,3 +114,22 @@ def test_shares_of_neighbours_are_smoothed_and_keep_the_own_class(zoo, given, na
     shares = prop.probabilities(outputs)
     assert torch.allclose(shares.sum(2), torch.ones(()))
     assert shares.max() < 1
+
+
+def test_neighbours_are_training_rnns_of_the_same_architecture_however_rare_it_is():
+    specs = [RNNSpec(cell=cell, input=2, hidden=3, output=2) for cell in ("lstm", "gru", "elman-tanh")]
+    places = ([0, 2, 3, 5, 6, 9], [8, 1, 4], [7])
+    members = [
+        Population.initialise(spec, [torch.Generator().manual_seed(i) for i in range(len(own))])
+        for spec, own in zip(specs, places, strict=True)
+    ]
+    train = np.isin(np.arange(10), [0, 3, 5, 9, 4])  # one GRU, and no Elman network
+    near = nearest.find(Mixed(list(zip(places, members, strict=True))), train)
+    assert near.rows.shape == (10, 5)
+    lstms, grus, elman = (near.rows[own] for own in places)
+    assert all(set(row) == {0, 3, 5, 9} for row in lstms.tolist())  # the nearest of them a second time
+    assert torch.equal(lstms[:, 4], lstms[:, 0])
+    assert (grus == 4).all()
+    assert elman.tolist() == [[0, 3, 4, 5, 9]]
+    alone = nearest.find(members[0], train[places[0]])
+    assert torch.equal(torch.tensor(places[0])[alone.rows], lstms[:, :4])

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from rnnatlas.emulation import training
 from rnnatlas.emulation.model import TrainedRun
-from rnnatlas.errors import RunFormatError
+from rnnatlas.errors import RNNSpecMismatch, RunFormatError
 from rnnatlas.evaluation.evaluate import PREDICTORS, evaluate
 from rnnatlas.properties import predictors
 from rnnatlas.properties.base import Property
@@ -73,9 +73,15 @@ class Model(TrainedRun):
 
         Raises:
             RunFormatError: The run has no predictors yet.
-            RNNSpecMismatch: The encoder does not take such RNNs.
+            RNNSpecMismatch: The encoder does not take such RNNs, or they have no finite embedding.
         """
-        return self.read(self.embed(system))
+        z = self.embed(system)
+        if broken := (~z.isfinite().all(1)).nonzero().flatten().tolist():
+            raise RNNSpecMismatch(
+                f"RNNs should have finite embeddings, found others at the positions {broken[:8]}, whose "
+                "outputs grow without bound; leave them out"
+            )
+        return self.read(z)
 
     @torch.no_grad()
     def read(self, z: Float[torch.Tensor, "rnn embed"]) -> list[dict[str, Any]]:
