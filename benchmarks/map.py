@@ -27,13 +27,13 @@ FRAMES = "await new Promise(done => requestAnimationFrame(() => requestAnimation
 ACTIONS = {
     "hover": "{ const [x, y] = where(turn); point('pointermove', x, y); }",
     "click": "{ const [x, y] = where(turn); point('pointerdown', x, y); point('pointerup', x, y); }",
-    "search": "{ $('find').value = `n+${turn % 3 + 1}cn`; suggest(); go(0); }",
+    "search": "{ $('find').value = `n+${turn % 3 + 1}cn`; suggest(); visit(0); }",
     "colour": "await recolor(data.columns[turn % 2 ? 1 : 0]);",
     "filter": "await setFilter('metrics.performance', [.1 * turn, .9]);",
     "clear": "await clearFilters();",
     "lasso": "{ const {clientWidth: w, clientHeight: h} = $('plot'); await encircle([[.2 * w, .2 * h], "
     "[.7 * w, .2 * h], [.7 * w, (.6 + .05 * turn) * h], [.2 * w, .7 * h]]); }",
-    "zoom": "await zoom(1.2);",
+    "zoom": "zoom(1.2);",
 }
 HELPERS = """
 window.where = turn => {

@@ -246,12 +246,18 @@ def test_layout_and_encoder_can_be_switched(page, atlas, other):
 
 
 def test_zoom_and_reset(page):
-    width = "$('plot')._fullLayout.xaxis.range.reduce((low, high) => high - low)"
-    before = page.value(width)
-    page.value("zoom(2).then(() => null)")
-    assert page.value(width) == pytest.approx(before / 2)
-    page.value("everything()")
-    assert page.value(width) == pytest.approx(before, rel=0.05)
+    width = "$('plot').layout.xaxis.range.reduce((low, high) => high - low)"
+    before, place = page.value(width), [round(one) for one in where(page, 11)]
+    page.call("Input.dispatchMouseEvent", type="mouseWheel", x=place[0], y=place[1], deltaX=0, deltaY=-300)
+    page.value("draw()")
+    assert page.value(width) < 0.7 * before
+    assert where(page, 11) == pytest.approx(place, abs=1)
+    x, y = place
+    drag(page, [(x + 30, y), (x + 40, y + 20), (x + 80, y + 70)])
+    assert where(page, 11) == pytest.approx((x + 50, y + 70), abs=1)
+    assert page.value("selected") is None
+    page.value("$('reset').click(); draw()")
+    assert page.value(width) == pytest.approx(before)
 
 
 def test_cyclic_is_offered_for_angles_alone(browser, tmp_path):
@@ -292,6 +298,29 @@ def test_every_point_is_in_view_on_a_phone(page, path, atlas):
     assert drawn == box
     top = page.value("$('map').getBoundingClientRect().top")
     assert all(top < where(page, i)[1] < top + box for i in range(len(atlas)))
+
+
+def test_fingers_choose_and_zoom(page, path):
+    page.open(path, 390)
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
+
+    def touch(kind, *points):
+        fingers = [{"x": x, "y": y, "id": id} for id, (x, y) in enumerate(points)]
+        page.call("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=fingers)
+
+    x, y = where(page, 20)
+    touch("Start", (x, y))
+    touch("End")
+    assert page.value(
+        "selected !== null && !$('tip').hidden && $('tip').textContent.includes(data.ids[selected])"
+    )
+    unit = page.value("view.unit")
+    touch("Start", (150, 300), (250, 300))
+    touch("Move", (100, 300), (300, 300))
+    touch("End")
+    page.call("Emulation.setTouchEmulationEnabled", enabled=False)
+    assert page.value("view.unit") == pytest.approx(unit / 2, rel=0.02)
+    assert page.value("selected !== null")
 
 
 def test_every_point_is_on_paper_and_paper_is_light(page, path, atlas):

@@ -23,7 +23,7 @@ function csv(list) {
 
 /* The map as it is seen, with its legend, as vectors. */
 function svg() {
-  const {clientWidth: width, clientHeight: height} = $("plot"), at = pixels(), size = pointSize() / 2, parts = [];
+  const {width, height} = frame(), at = pixels(), size = pointSize() / 2, parts = [];
   const safe = string => string.replace(/[&<>"]/g, sign => `&#${sign.charCodeAt(0)};`).replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "�");
   const dots = (wanted, opacity) => {
     parts.push(`<g fill-opacity="${opacity}">`);
@@ -36,7 +36,7 @@ function svg() {
   };
   const trace = points => points.map(i => `${at.x(place.x[i]).toFixed(1)},${at.y(place.y[i]).toFixed(1)}`).join(" ");
   dots(0, .16); dots(1, size < 2 ? .7 : .88);
-  if (allPaths) for (const path of runPaths()) parts.push(`<polyline points="${trace(path)}" fill="none" stroke="${style("--ink")}" stroke-opacity=".25"/>`);
+  if (allPaths) for (const path of runPaths()) parts.push(`<polyline points="${trace(path)}" fill="none" stroke="${style("--ink")}" stroke-opacity="${faintness()}"/>`);
   const {lines, rings} = marks();
   for (const line of lines) parts.push(`<polyline points="${trace(line.points)}" fill="none" stroke="${line.color}" stroke-width="${line.width}" stroke-dasharray="${(line.dash ?? []).join(" ")}"/>`);
   for (const ring of rings) parts.push(`<circle cx="${at.x(place.x[ring.i]).toFixed(1)}" cy="${at.y(place.y[ring.i]).toFixed(1)}" r="${ring.radius}" fill="${color(ring.i)}" stroke="${style("--ring")}" stroke-width="${ring.width}"/>`);

@@ -21,8 +21,8 @@ async function move(toEncoder, toLayout) {
   $("layout").value = toLayout;
   subtitle(); pass(); facets(); chips();
   select(selected);
-  await draw();
-  return everything();
+  view = home = whole();
+  return draw();
 }
 
 function chooseColumns() {
@@ -46,7 +46,7 @@ function suggest() {
   hits = matches($("find").value, offered + 1); hit = -1;
   const items = hits.slice(0, offered).map((i, at) => {
     const item = element("button", {type: "button", tabIndex: -1}, element("b", {textContent: data.ids[i]}), element("span", {textContent: label(i) ?? ""}));
-    item.onmousedown = event => { event.preventDefault(); go(at); $("found").hidden = true; };
+    item.onmousedown = event => { event.preventDefault(); visit(at); $("found").hidden = true; };
     return item;
   });
   if (!hits.length) items.push(element("p", {textContent: "No such RNN here"}));
@@ -56,24 +56,13 @@ function suggest() {
   $("found").hidden = !$("find").value.trim();
 }
 
-function go(to) {
+function visit(to) {
   if (!hits.length) return;
   hit = (to + hits.length) % hits.length;
   [...$("found").children].forEach((item, at) => item.classList.toggle("this", at === hit));
   $("found").children[hit].scrollIntoView({block: "nearest"});
   select(hits[hit]);
   show(hits[hit]);
-}
-
-function show(i) {  // moves the map where the RNN is not in view
-  const at = pixels(), [x, y] = [at.x(place.x[i]), at.y(place.y[i])], {clientWidth: width, clientHeight: height} = $("plot");
-  if (x > 0 && y > 0 && x < width && y < height) return;
-  const change = {};
-  for (const [name, to] of [["xaxis", place.x[i]], ["yaxis", place.y[i]]]) {
-    const [low, high] = $("plot")._fullLayout[name].range;
-    change[`${name}.range`] = [to - (high - low) / 2, to + (high - low) / 2];
-  }
-  Plotly.relayout("plot", change);
 }
 
 function searching() {
@@ -83,43 +72,58 @@ function searching() {
   box.onblur = () => { $("found").hidden = true; };
   box.onkeydown = event => {
     const by = {Enter: event.shiftKey ? -1 : 1, ArrowDown: 1, ArrowUp: -1}[event.key];
-    if (by) { event.preventDefault(); go(hit + by); }
+    if (by) { event.preventDefault(); visit(hit + by); }
     if (event.key === "Escape") { event.stopPropagation(); box.value = ""; suggest(); }
   };
 }
 
-/* ---- the pointer on the map ---- */
+/* ---- the pointer on the map: one pans, chooses or draws a lasso, two zoom ---- */
 function pointing() {
-  const map = $("map"), canvas = $("overlay");
-  const at = event => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
-  const onMap = event => !event.target.closest("#tools, #chips");
-  let down = null, hovering = null;
-  const lassoing = () => $("lasso").getAttribute("aria-pressed") === "true";
-  map.addEventListener("pointermove", event => {
-    if (down) { if (lassoing()) { loop.push(at(event)); overlay(); } $("tip").hidden = true; return; }
-    if (event.pointerType === "touch") return;
+  const map = $("map"), fingers = new Map();
+  const at = event => { const edge = $("overlay").getBoundingClientRect(); return [event.clientX - edge.left, event.clientY - edge.top]; };
+  const onMap = event => !event.target.closest("#tools, #chips button");
+  const lassoing = () => map.classList.contains("lassoing");
+  let start = null, hovering = null;  // where a click may have begun; null once it is more than a click
+
+  const hover = event => {
     cancelAnimationFrame(hovering);
     hovering = requestAnimationFrame(() => { const i = onMap(event) ? pick(...at(event)) : null; if (i === null) $("tip").hidden = true; else tip(i, event); });
-  });
-  map.addEventListener("pointerleave", () => { cancelAnimationFrame(hovering); $("tip").hidden = true; });
+  };
+
   map.addEventListener("pointerdown", event => {
     if (event.button || !onMap(event)) return;
-    down = at(event);
-    if (lassoing()) { loop = [down]; canvas.setPointerCapture(event.pointerId); }
-  }, true);
-  addEventListener("pointercancel", () => { down = null; loop = []; overlay(); }, true);
-  addEventListener("pointerup", event => {
-    if (!down) return;
-    const [x, y] = at(event), still = Math.hypot(x - down[0], y - down[1]) < 5, drawn = loop;
-    down = null; loop = [];
-    if (still && drawn.length < 12) {
-      const i = pick(x, y, event.pointerType === "touch" ? 22 : 14);
-      if (event.shiftKey && i !== null && selected !== null && pinned === null) pinned = selected;
-      select(i);
-      if (event.pointerType === "touch" && i !== null) tip(i, event);  // the panel may be out of view
-    } else if (drawn.length > 2) encircle(drawn);
-    overlay();
-  }, true);
+    fingers.set(event.pointerId, at(event));
+    map.setPointerCapture(event.pointerId);
+    start = fingers.size === 1 ? at(event) : null;
+    loop = lassoing() && start ? [start] : [];
+  });
+  map.addEventListener("pointermove", event => {
+    const before = fingers.get(event.pointerId), [x, y] = at(event);
+    if (!before) { if (event.pointerType !== "touch") hover(event); return; }
+    $("tip").hidden = true;
+    if (start && Math.hypot(x - start[0], y - start[1]) > 5) start = null;
+    if (loop.length) { loop.push([x, y]); overlay(true); return; }
+    if (start) return;
+    fingers.set(event.pointerId, [x, y]);
+    if (fingers.size === 1) { pan(x - before[0], y - before[1]); return; }
+    const [, other] = [...fingers].find(([id]) => id !== event.pointerId), apart = (a, b) => Math.max(Math.hypot(a[0] - b[0], a[1] - b[1]), 1);
+    pan((x - before[0]) / 2, (y - before[1]) / 2);
+    zoom(apart([x, y], other) / apart(before, other), (x + other[0]) / 2, (y + other[1]) / 2);
+  });
+  map.addEventListener("pointerup", event => {
+    if (!fingers.delete(event.pointerId)) return;
+    const path = loop, click = start;
+    loop = []; start = null;
+    if (!click) { if (path.length > 2) encircle(path); return; }
+    const i = pick(...click, event.pointerType === "touch" ? 22 : 14);
+    if (event.shiftKey && i !== null && selected !== null && pinned === null) pinned = selected;
+    select(i);
+    if (event.pointerType === "touch" && i !== null) tip(i, event);  // the panel may be out of view
+  });
+  map.addEventListener("pointercancel", event => { fingers.delete(event.pointerId); loop = []; start = null; overlay(); });
+  map.addEventListener("pointerleave", event => { if (event.pointerType === "touch") return; cancelAnimationFrame(hovering); $("tip").hidden = true; });
+  map.addEventListener("wheel", event => { event.preventDefault(); $("tip").hidden = true; zoom(Math.exp(-event.deltaY * (event.deltaMode ? .05 : .002)), ...at(event)); }, {passive: false});
+  map.addEventListener("dblclick", event => { if (onMap(event)) everything(); });
 }
 
 function encircle(polygon) {
@@ -137,7 +141,7 @@ function pressed(id, on) {
 }
 
 function tools() {
-  $("lasso").onclick = () => pressed("lasso", $("lasso").getAttribute("aria-pressed") !== "true");
+  $("lasso").onclick = () => pressed("lasso", !$("map").classList.contains("lassoing"));
   $("paths").hidden = !data.runs;
   $("paths").onclick = () => { allPaths = !allPaths; pressed("paths", allPaths); overlay(); };
   $("closer").onclick = () => zoom(1.6);

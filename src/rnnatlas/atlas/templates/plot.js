@@ -9,14 +9,57 @@ function paint(column) {
   colors = palette(column);
 }
 
+/* ---- the view: what lies in the middle of the map's box, and how many of data's units a pixel is ---- */
+let view, home, drawn;  // now; of the whole map; what Plotly has drawn
+function frame() {  // the box; on paper it stays what it was on the screen
+  if (!onPaper()) frame.last = {width: Math.max($("map").clientWidth, 50), height: Math.max($("map").clientHeight, 50)};
+  return frame.last;
+}
+
+function whole() {
+  const {width, height} = frame(), [left, right] = range({values: place.x}), [bottom, top] = range({values: place.y});
+  const unit = Math.max((right - left) / (width - 40), (top - bottom) / (height - 100));
+  return {x: (left + right) / 2, y: (bottom + top) / 2, unit};
+}
+
+function pixels() {
+  const {width, height} = frame(), {x, y, unit} = view;
+  return {
+    x: value => width / 2 + (value - x) / unit, y: value => height / 2 - (value - y) / unit,
+    toX: pixel => x + (pixel - width / 2) * unit, toY: pixel => y - (pixel - height / 2) * unit,
+  };
+}
+
+/* A move shows at once: what is drawn is shifted and scaled, and drawn anew when the view rests. */
+let resting = null;
+function go(to) {
+  view = to;
+  const {width, height} = frame(), ratio = drawn.unit / view.unit;
+  const x = width / 2 * (1 - ratio) + (drawn.x - view.x) / view.unit, y = height / 2 * (1 - ratio) - (drawn.y - view.y) / view.unit;
+  $("plot").style.transform = `translate(${x}px, ${y}px) scale(${ratio})`;
+  overlay(true);
+  clearTimeout(resting);
+  resting = setTimeout(draw, 150);
+}
+
+function pan(dx, dy) { go({...view, x: view.x - dx * view.unit, y: view.y + dy * view.unit}); }
+
+function zoom(factor, px = frame().width / 2, py = frame().height / 2) {
+  const at = pixels(), [x, y] = [at.toX(px), at.toY(py)], unit = Math.min(Math.max(view.unit / factor, home.unit / 5000), home.unit * 4);
+  go({x: x + (view.x - x) * unit / view.unit, y: y + (view.y - y) * unit / view.unit, unit});
+}
+
+function everything() { home = whole(); go(home); }
+
+function show(i) {  // moves the map where the RNN is not in view
+  const at = pixels(), [x, y] = [at.x(place.x[i]), at.y(place.y[i])], {width, height} = frame();
+  if (x < 0 || y < 0 || x > width || y > height) go({...view, x: place.x[i], y: place.y[i]});
+}
+
 /* ---- points ---- */
-const area = () => Math.max($("plot").clientWidth, 200) * Math.max($("plot").clientHeight, 200);
-let full = null;  // the width of the whole map, by which zooming makes points larger
-function pointSize() {
-  const axis = $("plot")._fullLayout?.xaxis;
-  const zoom = full && axis ? Math.max(full / (axis.range[1] - axis.range[0]), 1) : 1;
-  const size = Math.min(Math.max(.75 * Math.sqrt(area() / n), 2.2), 10);
-  return Math.min(size * Math.sqrt(zoom), Math.max(size, 10));
+function pointSize() {  // larger the closer one looks
+  const {width, height} = frame(), size = Math.min(Math.max(.75 * Math.sqrt(width * height / n), 2.2), 10);
+  return Math.min(size * Math.sqrt(Math.max(home.unit / view.unit, 1)), Math.max(size, 10));
 }
 
 function traces() {
@@ -27,8 +70,8 @@ function traces() {
     for (let i = 0; i < n; i++) if (passing.has[i] === wanted) { x[k] = place.x[i]; y[k++] = place.y[i]; }
     return {x, y};
   };
-  const shown = all ? colors && Array.from(shade, code => colors[code]) : [];
-  if (!all) for (let i = 0; i < n; i++) if (passing.has[i]) shown.push(colors[shade[i]]);
+  const shown = [];
+  for (let i = 0; i < n; i++) if (all || passing.has[i]) shown.push(colors[shade[i]]);
   const size = pointSize(), kind = {type: "scattergl", mode: "markers", hoverinfo: "skip"};
   return [
     {...kind, ...list(0), marker: {color: missing, size, opacity: .16, line: {width: 0}}},
@@ -37,69 +80,32 @@ function traces() {
 }
 
 function layout() {
-  const axis = {visible: false, zeroline: false, showgrid: false};
+  const {width, height} = frame(), at = pixels(), axis = {visible: false, zeroline: false, showgrid: false, fixedrange: true};
   return {
-    margin: {l: 8, r: 8, t: 8, b: 8}, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
-    xaxis: axis, yaxis: {...axis, scaleanchor: "x"}, dragmode: "pan", hovermode: false,
-    width: $("plot").clientWidth, height: $("plot").clientHeight,
+    width, height, margin: {l: 0, r: 0, t: 0, b: 0}, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    xaxis: {...axis, range: [at.toX(0), at.toX(width)]}, yaxis: {...axis, range: [at.toY(height), at.toY(0)]},
+    showlegend: false, hovermode: false, dragmode: false,
   };
 }
 
-const config = {scrollZoom: true, displaylogo: false, displayModeBar: false, doubleClick: "reset"};
-
-async function draw() {  // all points anew: after another colour, filter, layout or size of points
-  drawnSize = pointSize();
-  await Plotly.react("plot", traces(), $("plot").layout ?? layout(), config);
-  overlay();
-}
-
-let drawnSize = null, settling = null;
-function settle() {  // points follow the zoom once it rests
-  clearTimeout(settling);
-  settling = setTimeout(() => { if (Math.abs(Math.log(pointSize() / drawnSize)) > .2) draw(); }, 250);
+async function draw() {  // all points anew: after another view, colour, filter, layout or size
+  clearTimeout(resting);
+  const now = view;
+  await Plotly.react("plot", traces(), layout(), {staticPlot: true});
+  drawn = now;
+  if (view === now) { $("plot").style.transform = ""; overlay(); } else go(view);
 }
 
 async function startMap() {
-  await Plotly.newPlot("plot", traces(), layout(), config);
-  drawnSize = pointSize();
-  measure();
-  $("plot").on("plotly_relayouting", () => overlay(true));
-  $("plot").on("plotly_relayout", () => { overlay(); settle(); });
-  new ResizeObserver(() => { if (!onPaper()) fit(); }).observe($("plot"));
-  overlay();
-}
-
-function measure() { const axis = $("plot")._fullLayout.xaxis; full = axis.range[1] - axis.range[0]; }
-
-function fit() {
-  const {clientWidth: width, clientHeight: height} = $("plot"), last = $("plot")._fullLayout;
-  if (width && height && (last.width !== width || last.height !== height)) return Plotly.relayout("plot", {width, height});
-}
-
-function zoom(factor) {
-  const change = {};
-  for (const name of ["xaxis", "yaxis"]) {
-    const [low, high] = $("plot")._fullLayout[name].range, middle = (low + high) / 2;
-    change[`${name}.range`] = [middle + (low - middle) / factor, middle + (high - middle) / factor];
-  }
-  return Plotly.relayout("plot", change);
-}
-
-async function everything() {
-  await Plotly.relayout("plot", {"xaxis.autorange": true, "yaxis.autorange": true});
-  measure();
-}
-
-/* ---- pixels: of the map's box ---- */
-function pixels() {
-  const {xaxis, yaxis} = $("plot")._fullLayout;
-  const [left, right] = xaxis.range, [bottom, top] = yaxis.range;
-  return {
-    x: value => xaxis._offset + (value - left) / (right - left) * xaxis._length,
-    y: value => yaxis._offset + (top - value) / (top - bottom) * yaxis._length,
-    toX: pixel => left + (pixel - xaxis._offset) / xaxis._length * (right - left),
-    toY: pixel => top - (pixel - yaxis._offset) / yaxis._length * (top - bottom),
-  };
+  view = home = whole();
+  await draw();
+  new ResizeObserver(() => {
+    const {width, height} = frame(), last = $("plot").layout;
+    if (onPaper() || (last.width === width && last.height === height)) return;
+    if (view === home) view = whole();
+    home = whole();
+    draw();
+  }).observe($("map"));
 }
 
 /* Points in cells of a grid, so that the nearest to the pointer is found without looking at all. */
@@ -155,6 +161,8 @@ function marks() {
   return {lines, rings};
 }
 
+const faintness = () => Math.min(Math.max(1500 / passing.count, .02), .3);  // many lines would hide the points
+
 function* runPaths() {  // of every run, the snapshots that pass the filters
   let path = [], run = null;
   for (const i of byRun()) {
@@ -180,7 +188,7 @@ function points(pen, at) {
 }
 
 function overlay(moving = false) {
-  const canvas = $("overlay"), {width, height} = $("plot")._fullLayout, paper = onPaper(), dense = paper ? 2 : devicePixelRatio || 1;
+  const canvas = $("overlay"), {width, height} = frame(), paper = onPaper(), dense = paper ? 2 : devicePixelRatio || 1;
   if (canvas.width !== Math.round(width * dense) || canvas.height !== Math.round(height * dense)) {
     canvas.width = Math.round(width * dense); canvas.height = Math.round(height * dense);
   }
@@ -193,7 +201,7 @@ function overlay(moving = false) {
   if (allPaths && !(moving && n > 20000)) {
     pen.beginPath();
     for (const path of runPaths()) trace(path);
-    Object.assign(pen, {strokeStyle: style("--ink"), lineWidth: 1, globalAlpha: passing.count > 5000 ? .12 : .3});
+    Object.assign(pen, {strokeStyle: style("--ink"), lineWidth: 1, globalAlpha: faintness()});
     pen.stroke();
     pen.globalAlpha = 1;
   }
