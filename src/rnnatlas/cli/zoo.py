@@ -1,12 +1,17 @@
 """`rnnatlas zoo build | import | show | verify`."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from rnnatlas.cli.common import Common, Seed, at_least, print_json, print_table
+
+if TYPE_CHECKING:
+    from rnnatlas.zoo.imports import Checkpoint
+    from rnnatlas.zoo.store import Zoo
 
 
 def build(
@@ -137,8 +142,7 @@ def import_(
         head: Prefix of the output layer's names, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
     """
-    from rnnatlas.zoo.imports import assumed, import_checkpoints, passed_over
-    from rnnatlas.zoo.store import DIVERGED
+    from rnnatlas.zoo.imports import import_checkpoints, passed_over
 
     common = common or Common()
     others = passed_over(paths)  # before there is a zoo, which may lie in a folder of theirs
@@ -152,25 +156,31 @@ def import_(
         separate=separate,
         **{"group": group, "signal": signal, "rollouts": rollouts, "seed": seed},
     )
-    skipped = [checkpoint.skipped for checkpoint in incomplete if checkpoint.skipped]
-    for reason in skipped:
-        common.say(f"skipped {reason}")
+    for sentence in _remarks(zoo, incomplete):
+        common.say(sentence)
+    skipped = sum(checkpoint.skipped is not None for checkpoint in incomplete)
+    common.say(f"{len(zoo)} RNNs ({', '.join(map(str, zoo.specs))}) in {out}, {skipped} files skipped")
+    if others:
+        common.say(others)
+
+
+def _remarks(zoo: "Zoo", incomplete: Sequence["Checkpoint"]) -> Iterator[str]:
+    """What was skipped, left out, assumed and found on the way into a zoo, a sentence each."""
+    from rnnatlas.zoo.imports import assumed
+    from rnnatlas.zoo.store import DIVERGED
+
+    yield from (f"skipped {checkpoint.skipped}" for checkpoint in incomplete if checkpoint.skipped)
     for checkpoint in incomplete:
-        for reason in checkpoint.unclear:
-            common.say(f"left out: {reason}")
+        yield from (f"left out: {reason}" for reason in checkpoint.unclear)
     if remark := assumed(zoo.table["notes"].to_pylist()):
-        common.say(remark)
+        yield remark
     health = zip(zoo.table["id"].to_pylist(), zoo.table["health"].to_pylist(), strict=True)
     if diverged := [id for id, state in health if state == DIVERGED]:
         named = f"{', '.join(diverged[:5])}{', …' if len(diverged) > 5 else ''}"
         what = "weights" if zoo.task is None else "weights or outputs"
-        common.say(f"marked as diverged, since {what} are not finite: {len(diverged)} ({named})")
+        yield f"marked as diverged, since {what} are not finite: {len(diverged)} ({named})"
     made = zoo.card["settings"]
-    for sentence in filter(None, [made.get("series"), *made.get("remarks", [])]):
-        common.say(sentence)
-    common.say(f"{len(zoo)} RNNs ({', '.join(map(str, zoo.specs))}) in {out}, {len(skipped)} files skipped")
-    if others:
-        common.say(others)
+    yield from filter(None, [made.get("series"), *made.get("remarks", [])])
 
 
 def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) ->
         groups=groups(distances, odd, seed),
         explained=explain(distances, labels, seed),
         left_out=left_out,
-        remarks=_remarks(rows),
+        remarks=_remarks(zoo, rows),
         seconds=time.perf_counter() - began,
     )
 
@@ -169,12 +170,12 @@ def _labels(zoo: Zoo, rows: pa.Table) -> dict[str, list[Any]]:
     return labels | {name: values for name, values in known.items() if values not in labels.values()}
 
 
-def _remarks(rows: pa.Table) -> list[str]:
-    """Notes on what was read, with how many RNNs each is about."""
-    if "notes" not in rows.column_names:
-        return []
-    notes = [note for note in rows["notes"].to_pylist() if note]
-    return [f"{notes.count(note)} RNNs: {note}" for note in dict.fromkeys(notes)]
+def _remarks(zoo: Zoo, rows: pa.Table) -> list[str]:
+    """What to know of the zoo, and notes on what was read, with how many RNNs each is about."""
+    made = zoo.card["settings"]
+    notes = [note for note in rows["notes"].to_pylist() if note] if "notes" in rows.column_names else []
+    counted = [f"{count} RNN{'s' * (count > 1)}: {note}" for note, count in Counter(notes).items()]
+    return [*filter(None, [made.get("series"), *made.get("remarks", [])]), *counted]
 
 
 def _learn(found: Exploration, seed: int, progress: bool) -> Exploration:
