@@ -200,3 +200,90 @@ def test_overlap(a, b, expected):
 
 def test_undefined_overlaps_with_everything():
     assert overlap(Interval(float("nan"), float("nan"), float("nan"), 0), Interval(0.0, 0.0, 0.0, 5))
+
+
+# --- laws: what does not change a figure's meaning does not change its interval -----------------------
+
+
+@pytest.fixture(scope="module")
+def two_sides():
+    """Figures of two sides on the same runs, three seeds each, all above 0."""
+    random = np.random.default_rng(11)
+    values, clusters = _crossed(random, 3, 12, 2, 0.2)
+    return np.exp(values), np.exp(values + random.normal(0, 0.2, values.shape)), clusters
+
+
+def ends(interval):
+    return interval.low, interval.mean, interval.high
+
+
+@pytest.mark.parametrize("factor", [2.0, -0.5])
+def test_a_mean_in_another_unit_has_the_interval_in_that_unit(two_sides, factor):
+    a, _, clusters = two_sides
+    moved = ends(bootstrap(factor * a + 7, clusters))
+    expected = [factor * end + 7 for end in ends(bootstrap(a, clusters))]
+    assert moved == pytest.approx(sorted(expected), rel=1e-9)
+
+
+def test_sides_that_change_places_turn_differences_and_ratios_round(two_sides):
+    a, b, clusters = two_sides
+    for same in (False, True):
+        there, back = (difference(*pair, clusters, same_seeds=same) for pair in ((a, b), (b, a)))
+        assert ends(back) == pytest.approx([-end for end in reversed(ends(there))])
+        there, back = (ratio(*pair, clusters, same_seeds=same) for pair in ((a, b), (b, a)))
+        assert ends(back) == pytest.approx([1 / end for end in reversed(ends(there))])
+        again = ratio(5 * a, 5 * b, clusters, same_seeds=same)
+        assert ends(again) == pytest.approx(ends(ratio(a, b, clusters, same_seeds=same)))
+        assert there.low <= there.mean <= there.high
+
+
+def test_a_side_differs_in_nothing_from_itself(two_sides):
+    a, _, clusters = two_sides
+    assert ends(difference(a, a, clusters, same_seeds=True)) == (0, 0, 0)
+    assert ends(ratio(a, a, clusters, same_seeds=True)) == pytest.approx((1, 1, 1))
+    alone = difference(a, a, clusters)  # seeds of one side say nothing of the other's
+    assert alone.low < alone.mean == 0 < alone.high
+
+
+def test_a_correlation_has_no_unit_and_no_sides(two_sides):
+    a, b, clusters = two_sides
+    expected = ends(correlation(a, b, clusters))
+    assert ends(correlation(b, a, clusters)) == pytest.approx(expected)
+    assert ends(correlation(3 * a - 2, 0.1 * b, clusters)) == pytest.approx(expected)
+    assert ends(correlation(-a, b, clusters)) == pytest.approx([-end for end in reversed(expected)])
+    assert ends(correlation(a, a, clusters)) == pytest.approx((1, 1, 1))
+
+
+def test_a_correlation_within_groups_does_not_see_what_groups_share(two_sides):
+    a, b, clusters = two_sides
+    groups = np.arange(a.shape[1]) % 3
+    expected = ends(correlation(a, b, clusters, within=groups))
+    assert ends(correlation(a + 10 * groups, b - 4 * groups, clusters, groups)) == pytest.approx(expected)
+
+
+def test_names_of_runs_do_not_matter_and_more_of_them_narrow_an_interval(two_sides):
+    a, _, clusters = two_sides
+    renamed = np.array([f"run {run}" for run in clusters])
+    assert ends(bootstrap(a, renamed)) == pytest.approx(ends(bootstrap(a, clusters)), rel=0.05)
+    more = bootstrap(np.tile(a, 4), np.concatenate([clusters + 100 * number for number in range(4)]))
+    once = bootstrap(a, clusters)
+    assert more.mean == pytest.approx(once.mean)
+    assert more.high - more.low < once.high - once.low
+    assert (once.n, more.n) == (12, 48)
+
+
+def test_an_interval_is_as_wide_as_what_varies(two_sides):
+    """The wider runs or seeds vary, the wider it is; where nothing varies, it is a point."""
+    random = np.random.default_rng(0)
+    run, seed = random.normal(0, 1, 20), np.array([[-1.0], [0.0], [1.0]])
+    for part in (run + 0 * seed, seed + 0 * run):
+        widths = []
+        for size in (0.0, 0.5, 1.0, 2.0):
+            found = bootstrap(1 + size * part, np.arange(20))
+            widths.append(found.high - found.low)
+        assert widths[0] == pytest.approx(0, abs=1e-12)
+        assert widths[2] == pytest.approx(2 * widths[1]) == pytest.approx(widths[3] / 2)
+    both = bootstrap(run + seed, np.arange(20))
+    alone = [bootstrap(part, np.arange(20)) for part in (run + 0 * seed, seed + 0 * run)]
+    whole, *parts = (found.high - found.mean for found in (both, *alone))
+    assert whole == pytest.approx(np.hypot(*parts), rel=1e-6)

@@ -167,3 +167,75 @@ def test_nothing_counts_after_the_last_step_that_counts(drawn):
     for own, length in zip(mask.flatten(0, 1), lengths.flatten(), strict=True):
         assert not own[length:].any()
         assert length == 0 or own[length - 1] == 1
+
+
+# --- laws ----------------------------------------------------------------------------------------------
+
+LARGEST = {"total-variation": 1.0, "jensen-shannon": np.log(2), "cosine": 1.0, "l2": 2.0}
+"""Of distributions that have no outcome in common."""
+triples = arrays(np.float64, (3, 5), elements=st.floats(-8, 8))
+
+
+@given(logits)
+def test_bounded_ones_stay_below_their_bound_which_distributions_far_apart_reach(values):
+    target, prediction = log_probs(values)
+    far = torch.tensor([[0.0, -200.0], [-200.0, 0.0]], dtype=torch.float64).log_softmax(-1)
+    for name, largest in LARGEST.items():
+        assert -1e-12 <= float(divergences[name](target, prediction)) <= largest + 1e-12
+        assert float(divergences[name](*far)) == pytest.approx(largest)
+
+
+@given(triples)
+def test_distances_obey_the_triangle_inequality(values):
+    """Total variation, and the roots of Jensen-Shannon and of l2 (Endres & Schindelin 2003)."""
+    a, b, c = log_probs(values)
+    for name, power in (("total-variation", 1.0), ("jensen-shannon", 0.5), ("l2", 0.5)):
+        ab, bc, ac = (float(divergences[name](*pair)) for pair in ((a, b), (b, c), (a, c)))
+        assert max(ac, 0) ** power <= max(ab, 0) ** power + max(bc, 0) ** power + 1e-7
+
+
+@given(logits)
+def test_total_variation_is_bounded_by_the_relative_entropy(values):
+    """Pinsker: TV² ≤ ½ KL."""
+    pair = log_probs(values)
+    assert float(divergences["total-variation"](*pair)) ** 2 <= float(divergences["kl"](*pair)) / 2 + 1e-12
+
+
+@pytest.mark.parametrize("name", ["total-variation", "kl", "reverse-kl", "jensen-shannon"])
+@given(logits)
+def test_who_takes_two_tokens_for_one_sees_no_larger_divergence(name, values):
+    """Data processing: outcomes taken together."""
+    pair = log_probs(values)
+    merged = [torch.cat([p[:3], p[3:].logsumexp(0, keepdim=True)]) for p in pair]
+    assert float(divergences[name](*merged)) <= float(divergences[name](*pair)) + 1e-12
+
+
+@NAMES
+@given(logits, st.permutations(range(5)))
+def test_names_of_tokens_and_company_do_not_matter(name, values, order):
+    target, prediction = log_probs(values)
+    found = divergences[name](target, prediction)
+    torch.testing.assert_close(divergences[name](target[list(order)], prediction[list(order)]), found)
+    batched = divergences[name](torch.stack([prediction, target]), torch.stack([prediction, prediction]))
+    torch.testing.assert_close(batched[1], found)
+
+
+@given(arrays(np.float64, (2, 4), elements=st.floats(-5, 5)), st.floats(-3, 3), st.floats(0.1, 10))
+def test_errors_of_numbers_do_not_depend_on_the_origin_and_follow_the_unit(values, shift, unit):
+    x, y = torch.from_numpy(values)
+    for name, power in (("mse", 2), ("l1", 1)):
+        found = of_numbers[name](x, y)
+        torch.testing.assert_close(of_numbers[name](x + shift, y + shift), found)
+        torch.testing.assert_close(of_numbers[name](unit * x, unit * y), found * unit**power)
+        torch.testing.assert_close(of_numbers[name](y, x), found)
+
+
+@given(arrays(np.int8, (3, 2, 7), elements=st.integers(0, 1)), st.integers(0, 2**32 - 1))
+def test_a_masked_mean_is_the_mean_of_what_the_mask_leaves(drawn, seed):
+    """Of each RNN by itself: of any mask, whatever stands where nothing counts."""
+    values = torch.randn(3, 2, 7, generator=torch.Generator().manual_seed(seed))
+    mask = torch.from_numpy(drawn).float()
+    found = masked_mean(values.where(mask > 0, 1e6), mask)
+    for own, counts, mean in zip(values, mask > 0, found, strict=True):
+        expected = own[counts].mean() if counts.any() else torch.tensor(0.0)
+        torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-5)

@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn import Interface, Population, RNNSpec, Tokens, Values, sample
@@ -81,3 +84,43 @@ def test_of_an_architecture_alone_nothing_is_known_but_sizes():
     assert interface == Interface(Values(3), Values(8))
     assert interface.sizes == (3, 8)
     assert not interface.input.bounded
+
+
+@given(arrays(np.float64, (3, 4), elements=st.floats(-1e3, 1e3)), st.floats(-50, 50))
+def test_outputs_of_tokens_mean_the_same_whatever_is_added_to_all(values, shift):
+    outputs = torch.from_numpy(values)
+    found = Tokens(4).interpret(outputs)
+    torch.testing.assert_close(Tokens(4).interpret(outputs + shift), found, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.exp().sum(-1), torch.ones(3, dtype=torch.float64))
+
+
+@given(arrays(np.float32, (3, 4), elements=st.floats(-30, 0, width=32)))
+def test_what_rollouts_keep_is_what_was_given_out_up_to_rounding(values):
+    """Log-probabilities in half precision, whose rounding `interpret` takes back to distributions."""
+    outputs = torch.from_numpy(values)
+    exact = Tokens(4).interpret(outputs)
+    kept = Tokens(4).interpret(torch.from_numpy(Tokens(4).store(exact)).float())
+    torch.testing.assert_close(kept.exp(), exact.exp(), atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(kept.exp().sum(-1), torch.ones(3))
+    assert np.array_equal(Values(4).store(outputs), values)
+    assert torch.equal(Values(4).encode(torch.from_numpy(Values(4).store(outputs))), outputs)
+
+
+@pytest.mark.parametrize("signal", [Tokens(4), Values(4, -2.0, 3.0), Values(4)], ids=str)
+@given(arrays(np.float64, (2, 4), elements=st.floats(-1e6, 1e6)))
+def test_any_numbers_make_probing_inputs_that_an_rnn_could_read(signal, raw):
+    inputs = signal.probing_inputs(torch.from_numpy(raw))
+    assert inputs.isfinite().all()
+    if isinstance(signal, Tokens):
+        assert (inputs >= 0).all()
+        torch.testing.assert_close(inputs.sum(-1), torch.ones(2, dtype=torch.float64))
+    elif signal.bounded:
+        assert ((signal.low <= inputs) & (inputs <= signal.high)).all()
+    assert (inputs[0] - inputs[1]).abs().sum() <= signal.width + 1e-9
+
+
+@given(st.integers(1, 300), st.data())
+def test_tokens_are_what_is_read_back(size, data):
+    tokens = torch.tensor(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=8)))
+    stored = tokens.numpy().astype(Tokens(size).dtype)
+    assert torch.equal(Tokens(size).encode(torch.from_numpy(stored)).argmax(-1), tokens)

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rnnatlas.errors import SettingsError
 from rnnatlas.seeds import stream
@@ -123,3 +125,31 @@ def test_runs_are_held_out_only_where_others_share_their_task():
 def test_shares_have_to_make_sense(shares):
     with pytest.raises(SettingsError, match=r"should be (shares that sum to 1|a share below 1), found"):
         SplitSettings(**shares)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 120),
+    st.integers(0, 5),
+    st.integers(0, 10),
+    st.integers(0, 10),
+    st.floats(0, 0.99),
+)
+def test_whatever_the_shares_every_run_has_one_split_and_no_task_leaks(runs, seed, train, validation, new):
+    """Tasks are held out whole; each training task keeps a run, and as many new runs as can be are drawn."""
+    tenths = [min(train, 10), min(validation, 10 - min(train, 10))]
+    shares = [tenths[0] / 10, tenths[1] / 10, (10 - sum(tenths)) / 10]
+    names = dict(zip(("train", "validation", "ood"), shares, strict=True))
+    keys, splits = assigned(runs, seed, **names, new_runs=new)
+    assert len(splits) == runs
+    assert set(splits) <= set(SPLITS)
+    of = {split: tasks_of(keys, splits, split) for split in SPLITS}
+    assert not of["validation"] & of["ood"]
+    assert not (of["validation"] | of["ood"]) & (of["train"] | of["new-runs"])
+    assert of["new-runs"] <= of["train"], "new runs are of known tasks"
+    known = splits.count("train") + splits.count("new-runs")
+    spare = known - len(of["train"])
+    assert splits.count("new-runs") == min(round(new * known), spare)
+    rest = len(of["train"]) + len(of["validation"])
+    if sum(shares[:2]):
+        assert len(of["validation"]) == round(rest * shares[1] / sum(shares[:2]))

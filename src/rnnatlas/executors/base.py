@@ -138,11 +138,12 @@ def _in_order(
     put_off: set[str] = set()
     running: dict[Future[bool], str] = {}
     while graph.is_active():
-        for name in graph.get_ready():
-            if named[name].done:
-                graph.done(name)
-            else:
-                ready.append(name)
+        while names := graph.get_ready():  # again, since what is done lets others begin
+            for name in names:
+                if named[name].done:
+                    graph.done(name)
+                else:
+                    ready.append(name)
         ready.sort(key=lambda name: (name in put_off, place[name]))
         while ready and len(running) < workers:
             name = ready.pop(0)
