@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,22 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def making(path: Path | str) -> Iterator[Path]:
+def making(path: Path | str, replaces: Collection[str] = ()) -> Iterator[Path]:
     """Yields a temporary folder beside `path` that takes its place when the block succeeds.
 
     What ends the block early leaves nothing; a process that is killed leaves at most a hidden folder.
 
+    Args:
+        path: The folder.
+        replaces: A folder may be there that holds files of these names and nothing else; it is replaced.
+
     Raises:
-        OutputExists: `path` is there already and is not an empty folder.
+        OutputExists: `path` is there already and is neither an empty folder nor such a one.
     """
     path = Path(path).resolve()
-    check_free(path)
+    old = bool(replaces) and path.is_dir() and {file.name for file in path.iterdir()} == {*replaces}
+    if not old:
+        check_free(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -58,7 +64,10 @@ def making(path: Path | str) -> Iterator[Path]:
             for written in partial.rglob("*"):
                 _sync(written)
             partial.chmod(0o777 & ~_umask())
+            if old:
+                path.rename(partial.with_suffix(".old"))
             partial.replace(path)
+            shutil.rmtree(partial.with_suffix(".old"), ignore_errors=True)
             _sync(path.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -1,6 +1,7 @@
 """`rnnatlas evaluate | embed | search | predict | map`, from a trained run to a page."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def checkpoint(folder, tmp_path):
     return tmp_path / "model.pt"
 
 
-def test_evaluate_prints_tables_or_json(folder, capsys, monkeypatch):
+def test_evaluate_prints_what_was_found_or_json(folder, capsys, monkeypatch):
     monkeypatch.setattr(evaluation, "TRIALS", 8)
     status, out, _ = call(capsys, "evaluate", folder / "run", "--json")
     records = json.loads(out)
@@ -82,8 +83,20 @@ def test_evaluate_prints_tables_or_json(folder, capsys, monkeypatch):
     assert {"emulation loss, total-variation", "task accuracy"} <= {record["name"] for record in records}
     status, out, _ = call(capsys, "evaluate", folder / "run", "--zoo", folder / "zoo")
     assert status == 0
-    for word in ("emulation loss, total-variation", "task accuracy", "new-runs", "zero", "untrained"):
-        assert word in out
+    assert f"All {len(records)} figures beside their controls: {folder / 'run' / 'figures.tsv'}\n" in out
+    lines = [line.split("\t") for line in (folder / "run" / "figures.tsv").read_text().splitlines()]
+    assert lines[0][:4] == ["name", "split", "of", "value"]
+    found = {tuple(line[:3]): line[3] for line in lines[1:]}
+    assert len(lines) == len(records) + 1
+    for record in records:
+        value = found[record["name"], record["split"], record["of"]]
+        assert value == ("" if record["value"] is None else str(record["value"]))
+    assert len(out.splitlines()) < 20
+    for question in (
+        "Does the embedding help the emulator? ",
+        "Does the frozen embedding predict the language",
+    ):
+        assert len(re.findall(rf"^{re.escape(question)}.*(Yes|No|Open): ", out, re.MULTILINE)) == 3
 
 
 def test_search_by_id_and_by_file(atlas, checkpoint, capsys):
@@ -172,6 +185,23 @@ def test_mistakes_are_one_sentence_and_a_status(atlas, evaluated, tmp_path, caps
         assert err.startswith("error: ")
         assert words in err
         assert err.count("\n") == 1, err
+
+
+def test_embed_replaces_an_atlas_when_told_to_and_nothing_else(atlas, evaluated, checkpoint, capsys):
+    tokens = ["embed", evaluated / "run", checkpoint, "--out", atlas]
+    assert "exists already" in call(capsys, *tokens)[2]
+    assert call(capsys, *tokens, "--force")[0] == 0
+    assert len(Atlas.open(atlas)) == 1
+    (atlas / "map.html").write_text("made by someone")
+    assert "exists already" in call(capsys, *tokens, "--force")[2]
+    assert sorted(path.name for path in atlas.iterdir()) == ["atlas.json", "entries.parquet", "map.html"]
+    assert [path.name for path in atlas.parent.iterdir() if path.is_dir()] == ["atlas"]
+
+
+def test_a_failed_replacement_leaves_the_old_atlas(atlas, evaluated, tmp_path, capsys):
+    tokens = ["embed", evaluated / "run", tmp_path / "no.pt", "--out", atlas, "--force"]
+    assert call(capsys, *tokens)[0] == 1
+    assert len(Atlas.open(atlas)) == 40
 
 
 def test_an_embedding_that_fails_leaves_nothing(evaluated, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -126,15 +127,47 @@ def console() -> "Console":
     return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """A table for people, on stdout; numbers are set to the right."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Sequence[str] = ()) -> None:
+    """A table on stdout: for people on a terminal, elsewhere a row a line, its cells separated by tabs.
+
+    On a terminal no word is broken; where a row does not fit so, each of its cells has a line.
+
+    Args:
+        columns: Their names.
+        rows: Their cells; numbers are set to the right.
+        whole: Columns that are not folded either, so that they can be copied, besides the first.
+    """
+    from rich.cells import cell_len
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell)) for cell in row))
-    console().print(table)
+    cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in (columns, *cells):
+            print("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in row))
+        return
+    texts = [columns, *cells]
+    full = [max(cell_len(row[i]) for row in texts) for i in range(len(columns))]
+    least = [
+        max(cell_len(word) for row in texts for word in row[i].split() or [""])
+        if i and column not in whole
+        else full[i]
+        for i, column in enumerate(columns)
+    ]
+    screen = console()
+    room = screen.width - sum(least) - 2 * (len(columns) - 1)
+    if room < 0:
+        for row in cells:
+            named = zip(columns[1:], row[1:], strict=True)
+            print(row[0], *(f"  {column}: {cell}" for column, cell in named if cell), sep="\n")
+        return
+    missing = sum(full) - sum(least)
+    share = min(1.0, room / missing) if missing else 0.0
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[i], (int, float)) for row in rows)
+        width = least[i] + int((full[i] - least[i]) * share)
+        table.add_column(escape(column), justify="right" if numeric else "left", width=width, overflow="fold")
+    for row in cells:
+        table.add_row(*map(escape, row))
+    screen.print(table)

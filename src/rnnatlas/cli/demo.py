@@ -1,5 +1,7 @@
 """`rnnatlas demo`."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +22,8 @@ def demo(
 ) -> None:
     """A whole atlas in minutes: zoo, encoders, evaluation, report.
 
+    Ends with the report's path, what was found in two sentences, and what to try next.
+
     Trains 384 LSTMs on formal languages, three encoders on those LSTMs with several seeds each, and the
     controls; evaluates them on RNNs that were held out; embeds, searches and maps the zoo; and writes all
     of it into report.html. Call it again to go on with a demo that was stopped.
@@ -39,7 +43,10 @@ def demo(
             for several processes.
         set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
     """
+    from rnnatlas.atlas.index import Atlas
+    from rnnatlas.report.findings import brief
     from rnnatlas.reproduce import reproduce
+    from rnnatlas.reproduce.jobs import ATLAS
     from rnnatlas.reproduce.settings import SECTIONS, ZOOS, resolve
 
     common = common or Common()
@@ -58,4 +65,8 @@ def demo(
         device=device,
         progress=common.progress,
     )
-    print(report.resolve())
+    print(report.resolve(), flush=True)
+    for sentence in brief(out):
+        common.say(sentence)
+    program = "rnnatlas" if shutil.which("rnnatlas") else sys.argv[0]
+    common.say(f"next: {program} search {out / ATLAS} {Atlas.open(out / ATLAS).ids[-1]} -k 5")

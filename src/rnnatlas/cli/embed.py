@@ -18,6 +18,7 @@ def embed(
     seed: Seed = 0,
     cell: str | None = None,
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
     common: Common | None = None,
 ) -> None:
     """Embed RNNs of zoos and checkpoints into an atlas.
@@ -37,15 +38,19 @@ def embed(
             from elman-tanh.
         head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
+        force: Replace an atlas that is there, unless its folder holds something else too.
     """
     from rnnatlas.atlas.embed import embed as embed_paths
+    from rnnatlas.atlas.index import CARD, ENTRIES
     from rnnatlas.evaluation.model import load
     from rnnatlas.files import making
     from rnnatlas.zoo.imports import assumed
 
     common = common or Common()
     model = load(run)
-    with making(out) as folder:  # before, since an hour of embedding should not end with "exists already"
+    with making(
+        out, replaces=(CARD, ENTRIES) if force else ()
+    ) as folder:  # before, since an hour of embedding should not end with "exists already"
         atlas = embed_paths(model, paths, layout, seed, cell, head)
         atlas.save(folder)
     for reason in atlas.card["left_out"]:

@@ -1,11 +1,11 @@
 """`rnnatlas evaluate`: emulation losses and properties of held-out RNNs."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common, print_json, print_table
+from rnnatlas.cli.common import Common, print_json
 
 
 def evaluate(
@@ -21,6 +21,9 @@ def evaluate(
 ) -> None:
     """Emulation losses and property predictions of held-out RNNs, each beside its controls.
 
+    Says for each split whether embeddings help the emulator and predict what RNNs learned: yes, no, or open
+    where intervals overlap. All figures are in figures.tsv and metrics.json of the run's folder.
+
     ```
     rnnatlas evaluate run
     ```
@@ -33,7 +36,7 @@ def evaluate(
             supervised.steps or supervised.properties says otherwise.
         device: Where encoders and emulators compute; auto takes a GPU where there is one.
         set: Change a setting, such as supervised.steps=400 or predictors.width=128; may be repeated.
-        json: Print one JSON document instead of tables.
+        json: Print all figures as one JSON document instead of what they show.
     """
     from rnnatlas import settings
     from rnnatlas.evaluation.supervised import SupervisedSettings
@@ -48,9 +51,11 @@ def evaluate(
         sections = {"predictors": settings.as_dict(predictors), "supervised": settings.as_dict(end_to_end)}
         common.show(flags, sections)
         return
+    from rnnatlas.emulation.model import read_settings
+    from rnnatlas.evaluation.evaluate import FIGURES, read_cost
     from rnnatlas.evaluation.evaluate import evaluate as evaluate_run
-    from rnnatlas.evaluation.evaluate import read_cost
-    from rnnatlas.report.words import cost
+    from rnnatlas.report import words
+    from rnnatlas.report.findings import of_run
     from rnnatlas.zoo.store import Zoo
 
     records = evaluate_run(
@@ -64,22 +69,9 @@ def evaluate(
     if json:
         print_json(records)
         return
-    print(f"To embed one RNN: {cost(read_cost(run))}\n")
-    for name in dict.fromkeys(record["name"] for record in records):
-        figures = [record for record in records if record["name"] == name]
-        if any(record["value"] is not None for record in figures):
-            _print(name, figures)
-
-
-def _print(name: str, records: list[dict[str, Any]]) -> None:
-    from rnnatlas.evaluation.results import interval
-
-    splits = list(dict.fromkeys(record["split"] for record in records))
-    rows = []
-    for of in dict.fromkeys(record["of"] for record in records):
-        cells = {record["split"]: str(interval(record)) for record in records if record["of"] == of}
-        rows.append([of, *(cells.get(split, "–") for split in splits)])
-    runs = {record["split"]: record["n_runs"] for record in records}
-    counts = ", ".join(f"{runs[split]} {split}" for split in splits)
-    print_table(["", *splits], rows, title=f"{name} (RNNs: {counts})")
-    print()
+    print(f"To embed one RNN: {words.cost(read_cost(run))}")
+    print(f"All {len(records)} figures beside their controls: {run / FIGURES}")
+    for split, found in of_run(run, zoo or read_settings(run).zoo):
+        print(f"\n{words.capital(split)}")
+        for question, finding in found:
+            print(f"{question} {words.capital(finding.outcome)}: {finding.text}")

@@ -53,7 +53,8 @@ def inspect(
         for rnn in file["rnns"]
     ]
     if rows:
-        print_table(["file", "at", "RNN", "parameters", "head", "format", "notes"], rows)
+        columns = ["file", "at", "RNN", "parameters", "head", "format", "notes"]
+        print_table(columns, rows, whole=("at", "head"))
     for file in files:
         if file["skipped"]:
             common.say(f"skipped {file['skipped']}")

@@ -22,13 +22,14 @@ from rnnatlas.evaluation.pairs import numbers
 from rnnatlas.evaluation.predictions import asked_for, predictions
 from rnnatlas.evaluation.roles import HELD_OUT
 from rnnatlas.evaluation.supervised import SupervisedSettings, updates
-from rnnatlas.files import replacing, write_json
+from rnnatlas.files import replacing, write_json, write_text
 from rnnatlas.properties import predictors
 from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.zoo.store import Zoo
 
 LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulated.parquet"
 COST = "cost.json"
+FIGURES = "figures.tsv"
 
 LEVELS, NEAREST = 16, 15
 """Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
@@ -57,8 +58,8 @@ def evaluate(
     Writes `losses.parquet`, `predictions.parquet` and, where RNNs' performance is known,
     `emulated.parquet` (a row a snapshot, so that several seeds can be taken together later),
     `predictors.safetensors`, what the encoder costs to
-    `cost.json`, and all figures with their definitions to `metrics.json`. What was there of these is
-    replaced.
+    `cost.json`, and all figures with their definitions to `metrics.json` and, as one long table, to
+    `figures.tsv`. What was there of these is replaced.
 
     Args:
         path: Folder of a finished run.
@@ -105,6 +106,7 @@ def evaluate(
     figures = [*loss_figures([lost], run.task.counted), *property_figures([predicted])]
     records = kept + [_record(figure, run.settings.seed) for figure in figures]
     write_metrics(run.path, records)
+    _write_table(run.path / FIGURES, records)
     predictors.save(run.path / PREDICTORS, fitted)
     return records
 
@@ -207,6 +209,13 @@ def _record(figure: Figure, seed: int) -> dict[str, Any]:
         "definition": f"{figure.definition}; the interval is over RNNs, or over tasks where these were held "
         "out, and of one seed",
     }
+
+
+def _write_table(path: Path, records: list[dict[str, Any]]) -> None:
+    """The figures for spreadsheets, a line each with tabs between; what is not known is empty."""
+    columns = ("name", "split", "of", "value", "low", "high", "n_runs", "n_snapshots", "definition")
+    rows = [["" if record.get(name) is None else str(record[name]) for name in columns] for record in records]
+    write_text(path, "".join("\t".join(row) + "\n" for row in [columns, *rows]))
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -1,18 +1,20 @@
 """An experiment's findings on each split, and what all encoders together show."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rnnatlas.emulation.model import read_settings
 from rnnatlas.evaluation.figures import Figure, find, loss_name
 from rnnatlas.evaluation.roles import clusters
 from rnnatlas.intervals import Interval, correlation
 from rnnatlas.report import claims, comparison, words
 from rnnatlas.report.alike import alike, comparable, runs
-from rnnatlas.report.experiment import Results
+from rnnatlas.report.experiment import Experiment, Results
 
 EMULATION = "Does the embedding help the emulator?"
 PREDICTION = "Does the frozen embedding predict the {noun} that the RNN learned?"
@@ -29,6 +31,35 @@ def of_split(results: Results, split: str) -> list[tuple[str, list[words.Finding
     return groups
 
 
+def brief(folder: Path) -> list[str]:
+    """What an experiment found on its main split, in two sentences; none where there is no such split."""
+    results = Results(folder, Experiment.load(folder))
+    split = words.headline(results.splits)
+    if split is None:
+        return []
+    first, second = [*_answers(results, split), *_lowest(results, split)][:2]
+    return [f"On {words.split_name(split, results.noun)}: {first[0].lower()}{first[1:]}", second]
+
+
+def of_run(run: Path, zoo: str) -> list[tuple[str, list[tuple[str, words.Finding]]]]:
+    """Findings of one evaluated run: name of each split, and each question with its answer.
+
+    Args:
+        run: The run's folder.
+        zoo: The zoo that it was trained on.
+    """
+    settings = read_settings(run)
+    runs = {settings.encoder: {settings.seed: str(run.resolve())}}
+    results = Results(run, Experiment(zoo=zoo, runs=runs))
+    return [
+        (
+            words.split_name(split, results.noun),
+            [(question, finding) for question, found in of_split(results, split) for finding in found],
+        )
+        for split in results.splits
+    ]
+
+
 def _differences(results: Results, split: str) -> dict[str, Interval]:
     """For each encoder its emulation loss minus that of z = 0."""
     records, name = claims.Records(results.table), loss_name(results.divergence)
@@ -41,9 +72,15 @@ def _differences(results: Results, split: str) -> dict[str, Interval]:
 
 def summary(results: Results, split: str) -> list[str]:
     """What was found on a split, in a sentence for each question and one for the lowest loss."""
+    emulated, *predicted = _answers(results, split)
+    return [emulated, *_lowest(results, split), *predicted]
+
+
+def _answers(results: Results, split: str) -> list[str]:
+    """A sentence for each question."""
     emulated, *predicted = of_split(results, split)
     claim = "Conditioning the emulator on the embedding lowers its loss"
-    sentences = [words.summary(emulated[1], claim), *_lowest(results, split)]
+    sentences = [words.summary(emulated[1], claim)]
     if predicted:
         claim = f"Frozen embeddings predict the {results.noun} better than all baselines"
         sentences.append(words.summary(predicted[0][1], claim))
