@@ -18,6 +18,7 @@ EXAMPLES = {
     "demo": ("", "--out d --zoo digits --seed 4 --workers 2 --device cpu --set zoo.hidden=9"),
     "reproduce": ("", "--out r --zoo mnist --preset paper --data images --set task.tile=7"),
     "zoo build": ("formal-languages", "--out z --runs 7 --preset demo --set task.tokens=2"),
+    "explore": ("a.pt b.pt", "--out x --inputs i.npz --labels l.csv --group lesion --seed 3"),
     "zoo import": ("a.pt b.pt", "--out z --cell elman-relu"),
     "zoo show": ("z", "--json"),
     "zoo verify": ("z", "--sample 7 --all"),
