@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import yaml
+from tests.made import make_atlas
 
 from rnnatlas import benchmarks
 from rnnatlas.atlas import layouts
@@ -131,6 +132,8 @@ def test_the_device_is_passed_on(command, preset, tmp_path, capsys, monkeypatch)
         return out
 
     monkeypatch.setattr(reproduce, "reproduce", made)
+    monkeypatch.setattr("rnnatlas.report.findings.brief", lambda folder: [])
+    monkeypatch.setattr("rnnatlas.atlas.index.Atlas.open", lambda folder: make_atlas(2))
     assert call(capsys, command, "--out", tmp_path / "out", "--device=cuda")[0] == 0
     assert (called["preset"], called["device"]) == (preset, "cuda")
 

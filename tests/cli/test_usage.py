@@ -65,7 +65,7 @@ def test_there_are_such_flags():
             "map a --out b --out c",
             "--out should be given once, found it several times; see rnnatlas map --help",
         ),
-        ("train a b --out c", "rnnatlas train does not take 'b'; see rnnatlas train --help"),
+        ("evaluate a b", "rnnatlas evaluate does not take 'b'; see rnnatlas evaluate --help"),
         ("map a --out b --layuot pca", "rnnatlas map has no option --layuot; did you mean '--layout'?"),
         ("demo --device gpu", "--device should be auto, cpu or cuda, found 'gpu'"),
         ("demo --quiet=maybe", "--quiet should be true or false, found 'maybe'"),
@@ -87,7 +87,7 @@ def test_wrong_usage_is_one_plain_sentence(tokens, sentence, color, tmp_path, ca
 
 def test_no_color_is_plain_text(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b" in call(capsys, "tasks")[1]
+    assert "\x1b" in call(capsys, "--help")[1]
     monkeypatch.setenv("NO_COLOR", "1")
     for tokens in ("tasks", "--help", "tasks --help"):
         assert "\x1b" not in call(capsys, *tokens.split())[1]
