@@ -23,8 +23,8 @@ def predict(
     Classes come with the probability of the value predicted; numbers with a 90 % interval, which holds
     approximately, for RNNs like those of the zoo's validation split.
 
-    The column "like the zoo" says whether an RNN responds like those that the run was trained on, and which
-    share of held-out RNNs is nearer to these. From 95 % on it does not, and "?" marks what is predicted of it.
+    The column "like the zoo" says whether an RNN responds like those that the run was trained on, and
+    which share of held-out RNNs is nearer to these. From 95 % on it does not: "?" marks predictions of it.
 
     ```
     rnnatlas predict run model.pt

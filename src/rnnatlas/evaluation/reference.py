@@ -108,8 +108,7 @@ def remark(like: Sequence[bool | None]) -> str | None:
     if odd := sum(one is False for one in like):
         return (
             f"{odd} of {len(like)} RNNs respond otherwise than the RNNs that the run was trained on "
-            f"({FLAGGED:.0%} of held-out RNNs are nearer to those), so what is predicted of them should not be "
-            "trusted"
+            f"({FLAGGED:.0%} of held-out RNNs are nearer to those); predictions of them should not be trusted"
         )
     return None
 
