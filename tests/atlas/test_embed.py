@@ -214,7 +214,7 @@ def test_predictions_of_zoo_and_file(model, zoo, tmp_path):
     found, left_out = predict(model, [zoo.path, checkpoint(tmp_path / "one.pt")])
     assert left_out == []
     assert len(found) == len(zoo) + 1
-    assert set(found[0]) == {"id", "notes", "task", "performance", "step"}
+    assert set(found[0]) == {"id", "notes", "task", "performance", "step", "ood_score", "in_distribution"}
 
 
 def test_embedding_does_not_depend_on_company(model, zoo):

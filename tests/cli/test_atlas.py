@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -131,6 +132,34 @@ def test_predict_as_table_and_json(evaluated, checkpoint, capsys):
     assert status == 0
     assert "performance" in out
     assert "%" in out
+
+
+def test_predictions_of_rnns_unlike_the_zoo_are_marked(evaluated, checkpoint, tmp_path, capsys):
+    torch.manual_seed(0)
+    rnn = torch.nn.ModuleDict({"rnn": torch.nn.GRU(4, 9), "head": torch.nn.Linear(9, 4)})
+    torch.save({name: 30 * value for name, value in rnn.state_dict().items()}, tmp_path / "wild.pt")
+    tokens = ["predict", evaluated / "run", checkpoint, tmp_path / "wild.pt"]
+    _, out, err = call(capsys, *tokens)
+    head, known, wild = (line.split("\t") for line in out.splitlines())
+    assert head[:2] == ["id", "like the zoo"]
+    assert known[1].startswith("yes (")
+    assert wild[1].startswith("no (9")
+    assert [cell[0] == "?" for cell in known[2:] + wild[2:]] == [False] * 3 + [True] * 3
+    assert "1 of 2 RNNs respond otherwise than the RNNs that the run was trained on" in err
+    scores = {row["id"]: row["ood_score"] for row in json.loads(call(capsys, *tokens, "--json")[1])}
+    _, _, err = call(capsys, "embed", *tokens[1:], "--out", tmp_path / "out")
+    assert "1 of 2 RNNs respond otherwise" in err
+    table = Atlas.open(tmp_path / "out").table
+    assert dict(zip(*table.select(["id", "ood_score"]).to_pydict().values(), strict=True)) == scores
+    assert table["in_distribution"].to_pylist() == [True, False]
+
+
+def test_what_a_run_evaluated_before_does_not_know_is_said(evaluated, checkpoint, tmp_path, capsys):
+    run = shutil.copytree(evaluated / "run", tmp_path / "run")
+    (run / "reference.safetensors").unlink()
+    _, out, err = call(capsys, "predict", run, checkpoint)
+    assert out.splitlines()[1].split("\t")[1] == "unknown"
+    assert f"whether RNNs are like those of the zoo is not known; evaluate the run again: {run}" in err
 
 
 def test_what_a_checkpoint_does_not_tell_is_said_or_named(atlas, evaluated, tmp_path, capsys):

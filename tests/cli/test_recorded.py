@@ -76,7 +76,8 @@ def test_numbers_with_labels_go_through_every_command(folder, capsys):
     call(capsys, "map", "atlas", "--color=lesion", "--out=map.html")
     assert '"color": "labels.lesion"' in (folder / "map.html").read_text().replace('":"', '": "')
     predicted = json.loads(call(capsys, "predict", "run", "nets/net_1.pt", "--json")[0])
-    assert set(predicted[0]) == {"id", "notes", "performance", "labels.size", "labels.lesion"}
+    about = {"id", "notes", "ood_score", "in_distribution"}
+    assert set(predicted[0]) == about | {"performance", "labels.size", "labels.lesion"}
     assert predicted[0]["labels.lesion"]["value"] in ("left", "right")
 
 

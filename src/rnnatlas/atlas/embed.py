@@ -165,8 +165,9 @@ def predict(
     for ids, remarks, rnns in sources:
         vectors = model.embed(rnns)
         _check_finite(ids, vectors.numpy())
-        for id, remark, predicted in zip(ids, remarks, model.read(vectors), strict=True):
-            predictions.append({"id": id, "notes": remark, **predicted})
+        read, like = model.read(vectors), model.likeness(rnns)
+        for id, remark, predicted, own in zip(ids, remarks, read, like, strict=True):
+            predictions.append({"id": id, "notes": remark, **predicted, **own})
     return predictions, left_out
 
 
@@ -221,7 +222,7 @@ def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Tabl
         strings = _stored(zoo, zoo.task, snapshots) if zoo.task.generates else [[]] * len(table)
     else:
         strings = _written(model, rnns, ids)
-    return _finish(model, table, vectors, strings)
+    return _finish(model, table, rnns, vectors, strings)
 
 
 def _from_files(model: Model, files: FileRNNs) -> pa.Table:
@@ -229,7 +230,7 @@ def _from_files(model: Model, files: FileRNNs) -> pa.Table:
     specs = [rnn.spec.slug for rnn in files.rnns]
     notes = pa.array([rnn.remark for rnn in files.rnns], pa.string())
     table = pa.table({"id": files.ids, "spec": specs, "source": files.sources, "notes": notes})
-    return _finish(model, table, model.embed(rnns), _written(model, rnns, files.ids))
+    return _finish(model, table, rnns, model.embed(rnns), _written(model, rnns, files.ids))
 
 
 def _from_systems(model: Model, systems: Sequence[System]) -> tuple[list[pa.Table], list[str]]:
@@ -249,18 +250,23 @@ def _from_systems(model: Model, systems: Sequence[System]) -> tuple[list[pa.Tabl
                     "source": ["memory"] * len(ids),
                 }
             )
-            tables.append(_finish(model, table, model.embed(group), _written(model, group, ids)))
+            tables.append(_finish(model, table, group, model.embed(group), _written(model, group, ids)))
         first += len(system)
     if not tables:
         raise RNNSpecMismatch(left_out[0])
     return tables, left_out
 
 
-def _finish(model: Model, table: pa.Table, vectors: torch.Tensor, strings: list[list[str]]) -> pa.Table:
+def _finish(
+    model: Model, table: pa.Table, rnns: System, vectors: torch.Tensor, strings: list[list[str]]
+) -> pa.Table:
     flat = pa.array(vectors.numpy().astype(np.float32).reshape(-1))
     column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     table = table.append_column("embedding", column)
     table = table.append_column("samples", pa.array(strings, pa.list_(pa.string())))
+    like = model.likeness(rnns)
+    for name, kind in (("ood_score", pa.float64()), ("in_distribution", pa.bool_())):
+        table = table.append_column(name, pa.array([own[name] for own in like], kind))
     if model.predictors:
         predictions = [_plain(model.task, one) for one in model.read(vectors)]
         kind = pa.struct(

@@ -29,8 +29,9 @@ class Atlas:
     Args:
         card: Where the embeddings come from (run, encoder, seed), how the places were found, and what
             was left out.
-        table: `id, source, spec, embedding, x, y, samples` and whatever is known of the RNNs: `label,
-            task, run, step, split, metrics, predicted`.
+        table: `id, source, spec, embedding, x, y, samples`, `ood_score` and `in_distribution` as
+            `Model.likeness` gives them, and whatever is known of the RNNs: `label, task, run, step, split,
+            metrics, predicted`.
     """
 
     card: dict[str, Any]

@@ -42,6 +42,7 @@ def embed(
     """
     from rnnatlas.atlas.embed import embed as embed_paths
     from rnnatlas.atlas.index import CARD, ENTRIES
+    from rnnatlas.evaluation import reference
     from rnnatlas.evaluation.model import load
     from rnnatlas.files import making
     from rnnatlas.zoo.imports import assumed
@@ -57,4 +58,6 @@ def embed(
         common.say(f"left out: {reason}")
     if remark := assumed(atlas.table["notes"].to_pylist()):
         common.say(remark)
+    if remark := reference.remark(atlas.table["in_distribution"].to_pylist()):
+        common.say(f"{remark}; see the column in_distribution")
     common.say(f"{len(atlas)} RNNs in {out}; look at them with: rnnatlas map {out} --out map.html")

@@ -23,6 +23,9 @@ def predict(
     Classes come with the probability of the value predicted; numbers with a 90 % interval, which holds
     approximately, for RNNs like those of the zoo's validation split.
 
+    The column "like the zoo" says whether an RNN responds like those that the run was trained on, and
+    which share of held-out RNNs is nearer to these. From 95 % on it does not: "?" marks predictions of it.
+
     ```
     rnnatlas predict run model.pt
     ```
@@ -38,6 +41,7 @@ def predict(
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.atlas.embed import predict as predict_paths
+    from rnnatlas.evaluation import reference
     from rnnatlas.evaluation.model import load
     from rnnatlas.zoo.imports import assumed
 
@@ -48,12 +52,29 @@ def predict(
         common.say(f"left out: {reason}")
     if remark := assumed(entry["notes"] for entry in predictions):
         common.say(remark)
+    like = [entry["in_distribution"] for entry in predictions]
+    if remark := reference.remark(like):
+        common.say(remark)
+    elif None in like:
+        common.say(f"whether RNNs are like those of the zoo is not known; evaluate the run again: {run}")
     if json:
         print_json(predictions)
         return
     names = list(model.predictors)
-    rows = [[entry["id"], *(_cell(model.task, name, entry[name]) for name in names)] for entry in predictions]
-    print_table(["id", *names], rows)
+    rows = [
+        [
+            entry["id"],
+            _likeness(entry),
+            *("?" * (known is False) + _cell(model.task, name, entry[name]) for name in names),
+        ]
+        for entry, known in zip(predictions, like, strict=True)
+    ]
+    print_table(["id", "like the zoo", *names], rows)
+
+
+def _likeness(entry: dict[str, Any]) -> str:
+    known, score = entry["in_distribution"], entry["ood_score"]
+    return "unknown" if known is None else f"{'yes' if known else 'no'} ({score:.1%})"
 
 
 def _cell(task: Any, name: str, prediction: dict[str, Any]) -> str:

@@ -16,10 +16,12 @@ from rnnatlas.emulation.model import TrainedRun, read_metrics, write_metrics
 from rnnatlas.encoders import controls
 from rnnatlas.encoders.cost import TOGETHER, cost, milliseconds
 from rnnatlas.errors import RunFormatError, ZooFormatError, warn
+from rnnatlas.evaluation import reference
 from rnnatlas.evaluation.emulations import emulated_performance, losses
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
 from rnnatlas.evaluation.pairs import numbers
 from rnnatlas.evaluation.predictions import asked_for, predictions
+from rnnatlas.evaluation.reference import REFERENCE
 from rnnatlas.evaluation.roles import HELD_OUT
 from rnnatlas.evaluation.supervised import SupervisedSettings, updates
 from rnnatlas.files import replacing, write_json, write_text
@@ -57,9 +59,9 @@ def evaluate(
 
     Writes `losses.parquet`, `predictions.parquet` and, where RNNs' performance is known,
     `emulated.parquet` (a row a snapshot, so that several seeds can be taken together later),
-    `predictors.safetensors`, what the encoder costs to
-    `cost.json`, and all figures with their definitions to `metrics.json` and, as one long table, to
-    `figures.tsv`. What was there of these is replaced.
+    `predictors.safetensors`, `reference.safetensors`, which tells RNNs that are like those of the zoo from
+    others, what the encoder costs to `cost.json`, and all figures with their definitions to `metrics.json`
+    and, as one long table, to `figures.tsv`. What was there of these is replaced.
 
     Args:
         path: Folder of a finished run.
@@ -91,16 +93,19 @@ def evaluate(
     lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS) for table in splits])
     with _progress_bar(progress, updates(supervised, run) * len(trained) if supervised else 0) as advance:
         predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, advance)
+    like = reference.fit(run, zoo, snapshots)
     together = pa.concat_tables(splits)
     emulated = None
     if is_judged(together):
         emulated = emulated_performance(run, zoo, by_performance(together), TRIALS)
-    for name in (PREDICTORS, EMULATED):
+    for name in (PREDICTORS, EMULATED, REFERENCE):
         (run.path / name).unlink(missing_ok=True)
     _write(run.path / LOSSES, lost)
     _write(run.path / PREDICTIONS, predicted)
     if emulated is not None:
         _write(run.path / EMULATED, emulated)
+    if like is not None:
+        like.save(run.path / REFERENCE)
     write_json(run.path / COST, spent)
     kept = [record for record in read_metrics(run.path) if record["name"] == "best validation loss"]
     figures = [*loss_figures([lost], run.task.counted), *property_figures([predicted])]

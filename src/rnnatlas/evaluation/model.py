@@ -11,6 +11,7 @@ from rnnatlas.emulation import training
 from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.errors import RNNSpecMismatch, RunFormatError
 from rnnatlas.evaluation.evaluate import PREDICTORS, evaluate
+from rnnatlas.evaluation.reference import FLAGGED, REFERENCE, Reference
 from rnnatlas.properties import predictors
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.predictors import Predictor
@@ -23,13 +24,15 @@ class Model(TrainedRun):
 
     Attributes:
         predictors: Name of a property → the property and its predictor; empty before the run is evaluated.
+        reference: What tells RNNs like those of the zoo from others; None before the run is evaluated.
     """
 
     predictors: dict[str, tuple[Property, Predictor]]
+    reference: Reference | None
 
     def __init__(self, *args: Any):
         super().__init__(*args)
-        self.predictors = {}
+        self.predictors, self.reference = {}, None
 
     @classmethod
     def load(cls, path: Path | str) -> "Model":
@@ -45,6 +48,7 @@ class Model(TrainedRun):
     def _read_predictors(self) -> None:
         file = self.path / PREDICTORS
         self.predictors = predictors.load(file) if file.is_file() else {}
+        self.reference = Reference.load(self.path / REFERENCE)
 
     def evaluate(self, zoo: Zoo | None = None, **options: Any) -> list[dict[str, Any]]:
         """Evaluates the run on held-out RNNs; `predict` works afterwards.
@@ -69,7 +73,7 @@ class Model(TrainedRun):
             come with the `probabilities` of their values under a temperature; numbers with `low` and
             `high`, a 90 % split-conformal interval. Both were calibrated on the validation split, whose tasks
             no predictor knows, so they are cautious for RNNs of known tasks; metrics.json says how far they
-            hold.
+            hold. Of RNNs that are not `in_distribution` they say nothing: see `likeness`.
 
         Raises:
             RunFormatError: The run has no predictors yet.
@@ -81,7 +85,21 @@ class Model(TrainedRun):
                 f"RNNs should have finite embeddings, found others at the positions {broken[:8]}, whose "
                 "outputs grow without bound; leave them out"
             )
-        return self.read(z)
+        read = self.read(z)
+        return [{**own, **like} for own, like in zip(read, self.likeness(system), strict=True)]
+
+    def likeness(self, system: System) -> list[dict[str, Any]]:
+        """Whether RNNs are like those of the zoo that the run was trained on, by their responses.
+
+        Returns:
+            For each RNN `ood_score`, the share of held-out RNNs whose responses to some inputs are nearer to
+            those of a training RNN than this one's are; and `in_distribution`, whether that is below 95 %.
+            Both are None where the run was evaluated by an earlier version, not at all, or on too few RNNs.
+        """
+        if self.reference is None:
+            return [{"ood_score": None, "in_distribution": None} for _ in range(len(system))]
+        scores = self.reference.scores(self, system).tolist()
+        return [{"ood_score": score, "in_distribution": score < FLAGGED} for score in scores]
 
     @torch.no_grad()
     def read(self, z: Float[torch.Tensor, "rnn embed"]) -> list[dict[str, Any]]:
@@ -155,6 +173,6 @@ def load(path: Path | str) -> Model:
         >>> model.embed(rnns).shape[1]
         16
         >>> sorted(model.predict(rnns)[0])
-        ['performance', 'step', 'task']
+        ['in_distribution', 'ood_score', 'performance', 'step', 'task']
     """
     return Model.load(path)
