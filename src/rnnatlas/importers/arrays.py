@@ -12,10 +12,10 @@ import numpy as np
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
-from rnnatlas.importers import hdf5
+from rnnatlas.importers import hdf5, zips
 from rnnatlas.importers.base import Importer
 from rnnatlas.importers.flax import find_cells
-from rnnatlas.importers.layers import MOST_ENTRIES, Direction, Layer, Linear, assemble, tensor
+from rnnatlas.importers.layers import MOST_ENTRIES, Direction, Layer, Linear, assemble, kept, tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
 from rnnatlas.rnn.heads import Head, listed, shown
 
@@ -50,26 +50,30 @@ class Arrays(Importer):
         arrays = _npz(path) if path.suffix.lower() == ".npz" else _mat(path)
         arrays = {name.replace("/", "."): value for name, value in arrays.items()}
         if any(re.search(r"(^|\.)weight_hh(_l\d+)?$", name) for name in arrays):
-            return find_rnns({name: tensor(value, name) for name, value in arrays.items()}, cell, head)
+            return kept(find_rnns({name: tensor(value, name) for name, value in arrays.items()}, cell, head))
         if any(name.endswith(".kernel") for name in arrays):
-            return find_cells(arrays, cell, head)
-        return _vanilla(arrays, cell, head)
+            return kept(find_cells(arrays, cell, head))
+        return kept(_vanilla(arrays, cell, head))
 
 
 # --- files ---------------------------------------------------------------------------------------------
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; those of Python objects, which are pickles, stay unread and empty."""
+    """The arrays of an .npz file, mapped if not compressed; those of objects stay unread and empty."""
     arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             for entry in archive.infolist()[:MOST_ENTRIES]:
                 name = entry.filename.removesuffix(".npy")
                 if name != entry.filename:
                     _check_size(name, entry.file_size, entry.compress_size)
-                    with archive.open(entry) as file:
-                        arrays[name] = _npy(file, name, entry.file_size)
+                    if entry.compress_type:
+                        with archive.open(entry) as content:
+                            arrays[name] = _npy(content, name, entry.file_size)
+                    else:
+                        part = zips.Part(file, zips.start(archive, entry, file), entry.file_size)
+                        arrays[name] = _npy(part, name, entry.file_size, path)
     except CheckpointError:
         raise
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, SyntaxError):
@@ -79,16 +83,20 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _npy(file: Any, name: str, size: int) -> np.ndarray:
+def _npy(file: Any, name: str, size: int, within: Path | None = None) -> np.ndarray:
+    """An array, read or mapped from the file that it lies within."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
+    order = "F" if fortran else "C"
     if dtype.hasobject:
         return np.empty(0)
     if math.prod(shape) * dtype.itemsize > size:
         raise CheckpointError(f"expected {shape} numbers in {shown(name)}, found {size} bytes")
+    if within is not None and math.prod(shape):
+        return np.memmap(within, dtype, "c", file.place, shape, order)
     values = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype)
-    return values.reshape(shape, order="F" if fortran else "C")
+    return values.reshape(shape, order=order)
 
 
 def _check_size(name: str, size: int, stored: int) -> None:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
 from rnnatlas.importers.base import Importer
-from rnnatlas.importers.layers import MOST_ENTRIES, needs, tensor
+from rnnatlas.importers.layers import MOST_ENTRIES, kept, tensor
+from rnnatlas.importers.packed import unpack
+from rnnatlas.importers.torch_files import mapped
 from rnnatlas.rnn import FoundRNN, find_rnns
 from rnnatlas.rnn.heads import Head, listed, shown
 
@@ -38,27 +40,24 @@ class Flax(Importer):
         self, path: Path, cell: str | None = None, head: Head = None
     ) -> tuple[list[FoundRNN], dict[str, str]]:
         """See `Importer.find`."""
-        msgpack = needs("msgpack")
         try:
-            document = msgpack.unpackb(
-                path.read_bytes(), ext_hook=_extension, raw=False, strict_map_key=False
-            )
-        except (OSError, MemoryError, CheckpointError):
+            document = unpack(mapped(path) if path.stat().st_size else memoryview(b""), _extension)
+        except CheckpointError:
             raise
-        except Exception:  # whatever msgpack has against a damaged file
+        except (ValueError, TypeError, KeyError):
             document = None
         if not isinstance(document, Mapping):
             raise CheckpointError(
                 "expected parameters of Flax as msgpack, found something else or a part of them"
             )
-        return find_cells(arrays(document), cell, head)
+        return kept(find_cells(arrays(document), cell, head))
 
 
-def _extension(code: int, data: bytes) -> Any:
-    """An array, from its shape, the name of its type and its bytes."""
+def _extension(code: int, data: memoryview) -> Any:
+    """An array, from its shape, the name of its type and its bytes, which are not copied."""
     if code not in (NDARRAY, SCALAR):
         return None
-    shape, name, content = needs("msgpack").unpackb(data, raw=False)
+    shape, name, content = unpack(data, lambda code, data: None)
     if name == "bfloat16":
         return torch.frombuffer(bytearray(content), dtype=torch.bfloat16).reshape(shape)
     return np.frombuffer(content, np.dtype(name)).reshape(shape)
@@ -77,7 +76,8 @@ def arrays(document: Mapping[Any, Any]) -> dict[str, Any]:
             return found
         name, value = waiting.pop()
         if isinstance(value, Mapping) and "__msgpack_chunked_array__" in value:
-            value = _joined(value)
+            own = name.rpartition(".")[2] in ("kernel", "bias")
+            value = _joined(value) if own else np.empty(0)  # others are not read
         if isinstance(value, Mapping):
             items = [(f"{name}.{key}" if name else str(key), item) for key, item in value.items()]
             waiting += [(key, item) for key, item in reversed(items) if key not in OPTIMISER]

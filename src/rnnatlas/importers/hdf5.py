@@ -13,41 +13,19 @@ from typing import Any
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
+from rnnatlas.importers import hdf5_texts
+from rnnatlas.importers.hdf5_texts import Part
 from rnnatlas.importers.layers import MOST_ENTRIES, needs, tensor
 
 FREE = 2**26
 """Bytes that an array may have however small its file is."""
-
-
 LONGEST = 15.0
 """Seconds for a look at all groups and attributes."""
-_VISIT = """
-import io, json, sys
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
-except (ImportError, ValueError):  # not on every system
-    pass
-import h5py
-
-file = sys.stdin.buffer
-root = h5py.File(file if file.seekable() else io.BytesIO(file.read()), "r")
-texts = {}
-
-def visit(path, item):
-    found = {name: item.attrs[name] for name in item.attrs}
-    found = {name: text.decode() if isinstance(text, bytes) else text for name, text in found.items()}
-    texts[path] = {name: text for name, text in found.items() if isinstance(text, str)}
-
-visit("", root)
-root.visititems(visit)
-print(json.dumps(texts))
-"""
 
 
 @contextmanager
 def opened(file: Any) -> Iterator[tuple[Any, dict[str, dict[str, str]]]]:
-    """The root group of an HDF5 file that is open for reading, and its texts: path → attribute → text.
+    """The root group of an HDF5 file (or `Part`) open for reading, and its texts: path → attribute → text.
 
     Damaged texts make libhdf5 go round for ever or crash, so another process reads them before.
 
@@ -68,15 +46,20 @@ def opened(file: Any) -> Iterator[tuple[Any, dict[str, dict[str, str]]]]:
 
 def _texts(file: Any) -> dict[str, dict[str, str]] | None:
     """The attributes that are texts, by path and name, read in another process; None where that fails."""
-    held = isinstance(file, BytesIO)
-    given: dict[str, Any] = {"input": file.getvalue()} if held else {"stdin": file}
-    if not held:
+    start, length, given = 0, 0, {}
+    if isinstance(file, BytesIO):
+        given["input"] = file.getvalue()
+    else:
+        if isinstance(file, Part):
+            file, start, length = file.whole
+        else:
+            length = os.fstat(file.fileno()).st_size
+        given["stdin"] = file
         os.lseek(file.fileno(), 0, os.SEEK_SET)
+    # -P: nothing is imported from the current folder
+    command = [sys.executable, "-P", hdf5_texts.__file__, str(start), str(length)]
     try:
-        # -P: nothing is imported from the current folder
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", _VISIT], capture_output=True, timeout=LONGEST, **given
-        )
+        done = subprocess.run(command, capture_output=True, timeout=LONGEST, **given)
         return json.loads(done.stdout) if done.returncode == 0 else None
     except (subprocess.TimeoutExpired, ValueError):
         return None

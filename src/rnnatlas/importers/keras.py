@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
-from rnnatlas.importers import hdf5, kinds
+from rnnatlas.importers import hdf5, kinds, zips
 from rnnatlas.importers.base import Importer
 from rnnatlas.importers.keras_config import Described, behind, cell_of, describe
 from rnnatlas.importers.layers import Direction, Layer, Linear, assemble, in_torch_order, left_out
@@ -54,13 +54,16 @@ class Keras(Importer):
             return _find(modules, described, cell, head, _assumed(texts))
 
 
-def _unpack(file: Any, size: int) -> tuple[Any, BytesIO]:
-    """The configuration and the HDF5 file of a .keras file."""
+def _unpack(file: Any, size: int) -> tuple[Any, Any]:
+    """The configuration and the HDF5 file of a .keras file, which is not copied if it is not compressed."""
     try:
         with zipfile.ZipFile(file) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > max(MOST_BYTES, 100 * size):
                 raise CheckpointError(f"expected at most {MOST_BYTES} bytes when unpacked, found more")
-            return json.loads(archive.read("config.json")), BytesIO(archive.read("model.weights.h5"))
+            document, weights = json.loads(archive.read("config.json")), archive.getinfo("model.weights.h5")
+            if weights.compress_type:
+                return document, BytesIO(archive.read(weights))
+            return document, zips.Part(file, zips.start(archive, weights, file), weights.file_size)
     except (KeyError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
         if isinstance(error, CheckpointError):
             raise

@@ -93,7 +93,15 @@ def tensor(values: Any, name: str) -> Tensor:
         raise CheckpointError(
             f"expected floating-point numbers in {shown(name)}, found {array.dtype}; save them as float32"
         )
-    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    # not copied if it lies in a file that is mapped
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["A", "C", "W"]))
+
+
+def kept(found: tuple[list[FoundRNN], dict[str, str]]) -> tuple[list[FoundRNN], dict[str, str]]:
+    """The same with weights that are copies, where they were views of a file that is mapped."""
+    rnns, unclear = found
+    copies = [{name: weight.clone() for name, weight in rnn.weights.items()} for rnn in rnns]
+    return [dataclasses.replace(rnn, weights=own) for rnn, own in zip(rnns, copies, strict=True)], unclear
 
 
 def in_torch_order(rows: Tensor, order: str, cell: str) -> Tensor:

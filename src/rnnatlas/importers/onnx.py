@@ -11,6 +11,8 @@ from rnnatlas.errors import CheckpointError
 from rnnatlas.importers.base import Importer
 from rnnatlas.importers.layers import Direction, Layer, Linear, assemble, in_torch_order, needs, tensor
 from rnnatlas.importers.onnx_graph import RECURRENT, Graph, attributes
+from rnnatlas.importers.onnx_lean import lean
+from rnnatlas.importers.torch_files import mapped
 from rnnatlas.rnn import FoundRNN
 from rnnatlas.rnn.heads import Head, listed, named_heads, shown
 
@@ -32,14 +34,15 @@ class ONNX(Importer):
         """See `Importer.find`."""
         onnx = needs("onnx")
         try:
-            model = onnx.load_model_from_string(path.read_bytes())
+            data = mapped(path)
+            model = onnx.load_model_from_string(lean(data))
         except (OSError, MemoryError):
             raise
         except Exception:  # whatever protobuf has against a damaged file
-            model = onnx.ModelProto()
+            data, model = memoryview(b""), onnx.ModelProto()
         if not model.HasField("graph"):
             raise CheckpointError("expected an ONNX model, found something else or a part of one")
-        nodes = _Nodes(Graph(model.graph, path.parent))
+        nodes = _Nodes(Graph(model.graph, path.parent, data))
         layers, unclear = [], {}
         for name, (graph, node) in nodes.recurrent.items():
             try:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnnatlas.errors import CheckpointError
 from rnnatlas.importers.layers import MOST_ENTRIES, needs
+from rnnatlas.importers.onnx_lean import place_of
 from rnnatlas.rnn.heads import shown
 
 RECURRENT = {"LSTM", "GRU", "RNN"}
@@ -52,12 +53,13 @@ class Graph:
     Args:
         proto: The GraphProto.
         folder: Where files with more of its tensors are.
+        data: The bytes of its own file, of which `lean` left large tensors there.
         outer: The graph around it.
     """
 
-    def __init__(self, proto: Any, folder: Path, outer: "Graph | None" = None):
+    def __init__(self, proto: Any, folder: Path, data: memoryview, outer: "Graph | None" = None):
         self._onnx = needs("onnx")
-        self._folder, self._outer = folder, outer
+        self._folder, self._data, self._outer = folder, data, outer
         self.nodes: Sequence[Any] = proto.node
         self.inputs = {value.name for value in proto.input}
         self.outputs = {value.name for value in proto.output}
@@ -80,7 +82,7 @@ class Graph:
                     raise CheckpointError(f"expected at most {MOST_ENTRIES} nodes, found more")
                 for attribute in node.attribute:
                     protos = [attribute.g] if attribute.HasField("g") else attribute.graphs
-                    waiting += [Graph(proto, self._folder, graph) for proto in protos]
+                    waiting += [Graph(proto, self._folder, self._data, graph) for proto in protos]
 
     # --- constants --------------------------------------------------------------------------------
 
@@ -106,6 +108,10 @@ class Graph:
         if self._onnx.external_data_helper.uses_external_data(tensor):
             copy = self._onnx.TensorProto()
             copy.CopyFrom(tensor)
+            if place := place_of(tensor):
+                del copy.external_data[:]
+                copy.data_location, copy.raw_data = self._onnx.TensorProto.DEFAULT, bytes(self._data[place])
+                return self._onnx.numpy_helper.to_array(copy)
             try:
                 self._onnx.external_data_helper.load_external_data_for_tensor(copy, str(self._folder))
             except Exception:  # whatever it has against the file that is named

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.rnn.comparing import CONTAINERS, compare, is_changed, is_plain
 from rnnatlas.rnn.spec import RNNSpec
 
 
@@ -109,7 +110,11 @@ def _torch_rnn(spec: RNNSpec) -> nn.RNNBase:
 
 
 def read_module(module: nn.Module | tuple[nn.Module, nn.Linear]) -> tuple[RNNSpec, dict[str, Tensor]]:
-    """The architecture and the weights, which stay connected to the module's parameters."""
+    """The architecture and the weights, which stay connected to the module's parameters.
+
+    Raises:
+        RNNSpecMismatch: It holds no RNN or several, or does something else than its RNN and head (`compare`).
+    """
     if isinstance(module, tuple):
         rnn, head = module
         if not isinstance(rnn, RNNModule) or not isinstance(head, nn.Linear):
@@ -129,10 +134,37 @@ def read_module(module: nn.Module | tuple[nn.Module, nn.Linear]) -> tuple[RNNSpe
         output=None if head is None else head.out_features,
         head_bias=head is None or head.bias is not None,
     )
-    weights: dict[str, Tensor] = dict(rnn.named_parameters())
-    if head is not None:
-        weights |= {f"head.{name}": parameter for name, parameter in head.named_parameters()}
-    return spec, {name: weights[name] for name in spec.shapes}
+    for part in (rnn, head):
+        if part is not None and part._forward_pre_hooks:
+            _refresh(part)
+    weights = {name: _weight(rnn, head, name) for name in spec.shapes}
+    if not _is_known(module, rnn, head):
+        compare(module, rnn, spec, weights)
+    return spec, weights
+
+
+def _is_known(module: Any, rnn: nn.Module, head: nn.Module | None) -> bool:
+    """Whether it is clear without running it that a module does what its parts do."""
+    if type(module) is RecurrentNetwork:
+        return not any(map(is_changed, module.modules()))
+    plain = is_plain(*(part for part in (rnn, head) if part is not None))
+    return plain and (module is rnn or isinstance(module, (tuple, *CONTAINERS)))
+
+
+def _weight(rnn: nn.Module, head: nn.Module | None, name: str) -> Tensor:
+    """A parameter as the module uses it, which may be computed of others."""
+    place, own = (head, name.removeprefix("head.")) if name.startswith("head.") else (rnn, name)
+    return getattr(place, own)
+
+
+def _refresh(part: nn.Module) -> None:
+    """Lets hooks compute weights of others, as weight_norm and pruning do before a module runs."""
+    training, part.training = part.training, False
+    for hook in part._forward_pre_hooks.values():
+        name = getattr(hook, "name", getattr(hook, "_tensor_name", None))
+        if isinstance(name, str) and isinstance(getattr(part, name, None), Tensor):
+            hook(part, ())
+    part.training = training
 
 
 def _without_head(rnn: nn.RNNBase | LeakyRNN) -> RNNSpec:

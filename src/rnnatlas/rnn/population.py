@@ -118,11 +118,14 @@ class Population:
 
         Args:
             modules: Each an `nn.LSTM`, `nn.GRU` or `nn.RNN`, a pair (RNN, linear head), or a module that
-                holds exactly one RNN and at most one linear layer that fits behind it. Other layers of
-                such a module are left out.
+                holds exactly one RNN and at most one linear layer that fits behind it. Layers in front of
+                the RNN are left out.
+
+        Whatever has a forward of its own, hooks or parametrizations is run once on random inputs, in
+        evaluation mode, and compared with its RNN and head alone (`comparing.compare`).
 
         Raises:
-            RNNSpecMismatch: The modules differ in architecture, or one cannot be read.
+            RNNSpecMismatch: The modules differ in architecture, or one cannot be read or does something else.
         """
         return cls._stack([read_module(module) for module in modules])
 
