@@ -60,7 +60,7 @@ def prepared(tmp_path_factory):
         assert not call("evaluate", "run", "--json")
         assert not call("embed", "run", "zoo", "--out=atlas")
     (module,) = Zoo.open(folder / "zoo").population([7]).to_modules()
-    for name in ("model.pt", "checkpoints/a.pt", "runs/a/model.pt", "runs/b/model.pt"):
+    for name in ("model.pt", "checkpoints/a.pt", "checkpoints/b.pt", "runs/a/model.pt", "runs/b/model.pt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         torch.save(module.state_dict(), folder / name)
     np.savez(folder / "trials.npz", inputs=np.random.default_rng(0).normal(size=(8, 5, 4)))

@@ -115,15 +115,17 @@ def test_too_few_networks_train_no_encoder(folder, capsys):
     )
 
 
-def test_the_guide_runs_as_it_stands(folder, capsys):
+def test_the_guide_runs_as_it_stands(folder, capsys, monkeypatch):
+    monkeypatch.setattr("rnnatlas.exploration.learned.STEPS", 20)
     guide = (Path(__file__).parents[2] / "docs" / "own-rnns.md").read_text()
-    [block] = re.findall(r"```\n(.*?)```", guide, re.DOTALL)
-    for line in block.splitlines():
+    blocks = re.findall(r"```\n(.*?)```", guide, re.DOTALL)
+    for line in "".join(blocks).splitlines():
         [program, *tokens] = shlex.split(line)
         smaller = flags() if tokens[0] == "train" else []
         assert program == "rnnatlas"
         call(capsys, *tokens, *smaller)
     assert (folder / "map.html").exists()
+    assert (folder / "explored" / "report.html").exists()
 
 
 def flags():

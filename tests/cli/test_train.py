@@ -125,7 +125,7 @@ def test_a_preset_for_imported_rnns_is_refused(tmp_path, capsys):
         (["--encoder=statistic"], "no encoder is called 'statistic'; did you mean 'statistics'?"),
         (
             ["--encoder=statistics", "--divergence=kll"],
-            "no divergence of tokens is called 'kll'; did you mean 'kl'?",
+            "emulation: no divergence of tokens is called 'kll'; did you mean 'kl'?",
         ),
         (
             ["--encoder=statistics", "--set=emulation.step=3"],
