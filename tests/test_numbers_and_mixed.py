@@ -136,7 +136,7 @@ def test_an_evaluated_model_predicts_for_all_architectures(zoo, model):
     assert isinstance(rnns, Mixed)
     predictions = model.predict(rnns)
     assert len(predictions) == len(rnns)
-    assert set(predictions[0]) == {"task", "performance", "step"}
+    assert set(predictions[0]) == {"task", "performance", "step", "ood_score", "in_distribution"}
     assert set(predictions[0]["task"]["value"]) == {"memory", "gain"}
 
 

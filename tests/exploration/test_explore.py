@@ -155,3 +155,12 @@ def test_statistics_of_weights_keep_the_order_of_rnns():
     assert np.isfinite(whole).all()
     assert len(some) == 4
     np.testing.assert_allclose(some[:, :3], whole[order][:, :3])
+
+
+def test_networks_that_are_all_the_same_and_labels_that_are_not_known(tmp_path):
+    same = networks(1) * 9
+    labels = {"age": [1.0, None, 2.0] * 3, "none": [None] * 9}
+    found = ra.explore(same, tmp_path / "out", inputs=INPUTS, labels=labels, train=False)
+    assert not found.distances.any()
+    assert found.groups is None
+    assert found.report.is_file()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
 from rnnatlas.atlas.embed import embed
 from rnnatlas.atlas.layouts import place
@@ -116,7 +117,7 @@ def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) ->
         labels=labels,
         behaviour=did,
         distances=distances,
-        places=place("pca", coordinates(distances / (distances + np.median(distances)), 2)),
+        places=place("pca", coordinates(_saturated(distances), 2)),
         odd=odd,
         groups=groups(distances, odd, seed),
         explained=explain(distances, labels, seed),
@@ -124,6 +125,12 @@ def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) ->
         remarks=_remarks(zoo, rows),
         seconds=time.perf_counter() - began,
     )
+
+
+def _saturated(distances: Float[np.ndarray, "rnn rnn"]) -> Float[np.ndarray, "rnn rnn"]:
+    """Distances d as d / (d + median)."""
+    different = distances[distances > 0]
+    return distances / (distances + np.median(different)) if len(different) else distances
 
 
 def _zoo(

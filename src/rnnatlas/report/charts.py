@@ -301,7 +301,7 @@ def _colouring(column: Mapping[str, Any]) -> dict[str, Any]:
     cyclic = column["cyclic"]
     bar = {"thickness": 9, "outlinewidth": 0, "tickfont": {"color": QUIET}}
     marker = {
-        "color": column["values"],
+        "color": [np.nan if value is None else value for value in column["values"]],
         "colorscale": scale("cyclic" if cyclic else "sequential"),
         "showscale": True,
         "colorbar": bar,
