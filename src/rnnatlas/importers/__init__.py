@@ -23,10 +23,6 @@ registry = Registry(
             "guitar amplifiers of Automated-GuitarAmpModelling, GuitarML and RTNeural (.json)",
         ),
         "flax": ("rnnatlas.importers.flax:Flax", "Flax parameters (.msgpack)"),
-        "paper_zoo": (
-            "rnnatlas.importers.paper_zoo:PaperZooImporter",
-            "zoos in the layout of Herrmann et al. (2024): a folder with parameters.npy, tasks.npy, …",
-        ),
         "keras": ("rnnatlas.importers.keras:Keras", "Keras models and weights (.keras .h5 .hdf5)"),
     },
     base="rnnatlas.importers.base:Importer",

@@ -10,7 +10,6 @@ DCP, DCP_PART = "a torch.distributed checkpoint", "part of a torch.distributed c
 POLICY_ZIP, EXPORTED = "a Stable-Baselines3 zip", "a torch.export program"
 JSON, JSON_OF_WEIGHTS = "JSON", "JSON of weights"
 KERAS, HDF5, NPZ, NPY, ZIP = "a Keras archive", "HDF5", "npz", "npy", "a zip"
-PAPER_ZOO = "a zoo in the layout of Herrmann et al. (2024)"
 DCP_SUFFIX = ".distcp"
 
 _STARTS = {
@@ -40,12 +39,6 @@ def kind_of(path: Path) -> str | None:
         return DCP
     if path.name.endswith(DCP_SUFFIX):
         return DCP_PART
-    if (
-        start.startswith(b"\x93NUMPY")
-        and path.name == "parameters.npy"
-        and (path.parent / "tasks.npy").is_file()
-    ):
-        return PAPER_ZOO
     if kind := next((kind for magic, kind in _STARTS.items() if start.startswith(magic)), None):
         return kind
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):

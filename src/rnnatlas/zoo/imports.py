@@ -12,7 +12,6 @@ from rnnatlas.errors import CheckpointError, UnknownName
 from rnnatlas.files import check_free, making
 from rnnatlas.importers import kinds, registry
 from rnnatlas.importers.base import find, format_of
-from rnnatlas.importers.paper_zoo import is_paper_zoo
 from rnnatlas.importers.shards import index_of
 from rnnatlas.registry import nearest
 from rnnatlas.rnn import GATES, FoundRNN
@@ -21,7 +20,6 @@ from rnnatlas.rnn.recognise import ASSUMED_TANH, is_printable
 from rnnatlas.settings import as_dict, build
 from rnnatlas.zoo.keep import write
 from rnnatlas.zoo.labels import of_files, read
-from rnnatlas.zoo.paper import keep_paper_zoo
 from rnnatlas.zoo.recording import RecordSettings, Row, record
 from rnnatlas.zoo.series import Origin, origins, said
 from rnnatlas.zoo.store import Zoo
@@ -165,13 +163,11 @@ def _is_checkpoint(file: Path) -> bool:
 
 
 def _parts(files: Iterable[Path]) -> set[Path]:
-    """Files that others stand for: shards that an index names, parts of a distributed checkpoint or a zoo."""
+    """Files that others stand for: the shards that an index names, the parts of a distributed checkpoint."""
     parts: set[Path] = set()
     for file in files:
         if file.name.endswith(".index.json") and file.is_file():
             parts |= {(file.parent / name).resolve() for name in (index_of(file) or {}).values()}
-        elif file.name == "parameters.npy" and is_paper_zoo(file.parent):
-            parts |= {other.resolve() for other in file.parent.iterdir() if other != file}
         elif file.name.endswith(kinds.DCP_SUFFIX) and (file.parent / ".metadata").is_file():
             parts.add(file.resolve())
     return parts
@@ -190,7 +186,6 @@ def import_checkpoints(
 ) -> tuple[Zoo, list[Checkpoint]]:
     """Makes a zoo of all RNNs in checkpoint files.
 
-    A single folder in the layout of Herrmann et al. (2024) keeps its tasks, steps, metrics and rollouts.
     With inputs or labels, or an option of `RecordSettings`, their task is `recorded`: what they give out on
     inputs is kept, and encoders can be trained on the zoo. Else task and metrics are unknown.
 
@@ -217,11 +212,6 @@ def import_checkpoints(
     check_free(Path(out))
     options = {name: one for name, one in options.items() if one is not None}
     own = build(RecordSettings, options, "import")
-    asked = inputs is not None or labels is not None or bool(options)
-    if not asked and len(paths) == 1 and is_paper_zoo(Path(paths[0])):
-        with making(out) as folder:
-            keep_paper_zoo(Path(paths[0]), folder)
-        return Zoo.open(out), []
     incomplete: list[Checkpoint] = []
     found: list[tuple[Checkpoint, str, FoundRNN]] = []
     for checkpoint in checkpoints(paths, cell, head):
@@ -236,6 +226,7 @@ def import_checkpoints(
         files = [str(row.about["source"]) for row in rows]
         roots = [str(path) for path in paths if Path(path).is_dir()]
         known = of_files(read(labels), files, [row.id for row in rows], [row.run for row in rows], roots)
+    asked = inputs is not None or labels is not None or bool(options)
     recording = record(rows, inputs, known, own) if asked else None
     settings = {"paths": [str(path) for path in paths], "cell": cell, "head": head}
     settings |= {"separate": separate, **as_dict(own)} if asked else {}

@@ -18,8 +18,6 @@ RNNS = 32
 """RNNs that are run at a time."""
 ATOL, RTOL = 5e-3, 2e-3
 """Of outputs stored as float16, which rounds by up to 5e-4 of a number, run by whichever backend."""
-MEASURED = "measured_elsewhere"
-"""In a zoo's settings: metrics were measured by another program and cannot be made again."""
 METRIC_TOLERANCE = 0.01
 """Of metrics: a draw that lies on a token's edge may fall to either side on another machine."""
 
@@ -117,7 +115,7 @@ def _compare_metrics(zoo: Zoo, rows: np.ndarray, population: Population) -> np.n
     """Which snapshots' metrics come out as stored; the streams they were measured with are known."""
     assert zoo.task is not None
     table = zoo.table.take(rows)
-    if table["metrics"].null_count or zoo.card["settings"].get(MEASURED):
+    if table["metrics"].null_count:
         return np.ones(len(rows), dtype=bool)
     names = zip(table["run"].to_pylist(), table["step"].to_pylist(), strict=True)
     streams = [stream(zoo.card["seed"], "metrics", *name) for name in names]
