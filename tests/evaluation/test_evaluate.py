@@ -189,7 +189,7 @@ def test_validation_says_how_wide_the_intervals_of_others_are(evaluated, reads):
 def test_predict_gives_probabilities_and_intervals(zoo, evaluated):
     run, _ = evaluated
     first, second = load(run).predict(zoo.population([0, 1]))
-    assert set(first) == set(second) == {"task", "performance", "step"}
+    assert set(first) == set(second) == {"task", "performance", "step", "ood_score", "in_distribution"}
     assert first["performance"]["low"] < first["performance"]["value"] < first["performance"]["high"]
     assert sum(first["step"]["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     json.dumps(first)

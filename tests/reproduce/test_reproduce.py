@@ -45,7 +45,9 @@ def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             experiment.reproduce(tmp_path / "demo", "demo", changes=TINY, workers=1, progress=False)
     trained = {path: path.read_bytes() for path in (tmp_path / "demo" / "runs").rglob("*.safetensors")}
-    assert len(trained) == 2 + 4 * 2 * 3  # controls; model, its copy of the control, and predictors
+    assert (
+        len(trained) == 2 + 4 * 2 * 4
+    )  # controls; model, its copy of the control, predictors, and their reference
 
     report = experiment.reproduce(tmp_path / "demo", "demo", changes=TINY, workers=1, progress=False)
     assert report == tmp_path / "demo" / "report.html"
@@ -196,7 +198,7 @@ def test_what_is_trained_does_not_depend_on_the_number_of_workers(tmp_path):
             torch.set_num_threads(1)
         found = sorted(path.relative_to(out) for path in out.rglob("*.safetensors"))
         weights.append({path: load_file(out / path) for path in found})
-    assert len(weights[0]) == 1 + 2 * 3
+    assert len(weights[0]) == 1 + 2 * 4
     assert weights[0].keys() == weights[1].keys()
     for path, own in weights[0].items():
         assert all(torch.equal(tensor, weights[1][path][name]) for name, tensor in own.items()), path
