@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.properties.base import LOSS, Property, Score
+from rnnatlas.properties.base import LOSS, Numbers, Property, Score
 from rnnatlas.tasks.base import Task
 
 
@@ -24,7 +24,7 @@ def _scores(of: str) -> dict[str, Score]:
     }
 
 
-class _OfAngle(Property):
+class _OfAngle(Numbers):
     """What both ways of predicting an angle share."""
 
     @classmethod
@@ -32,12 +32,6 @@ class _OfAngle(Property):
         """Known where tasks have an angle."""
         known = task is not None and task.struct.get_field_index("angle") >= 0
         return cls() if known and snapshots.num_rows else None
-
-    def loss(
-        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
-    ) -> Float[Tensor, " rnn"]:
-        """Squared error."""
-        return (outputs - target).square().mean(1)
 
     def degrees(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, " rnn"]:
         """Outputs as angles."""

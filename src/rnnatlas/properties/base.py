@@ -106,6 +106,69 @@ class Classes(Property):
         """Outputs that give these probabilities, all between 0 and 1."""
 
 
+class OneOf(Classes):
+    """A property of one part: which of some values it has."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> Sequence[Any]:
+        """The values, in the order of the outputs."""
+
+    @property
+    def width(self) -> int:
+        """One number a value."""
+        return len(self.classes)
+
+    def probabilities(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
+        """The softmax."""
+        return outputs.softmax(1)[:, None]
+
+    def logits(self, probabilities: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
+        """See `Classes.logits`."""
+        return probabilities.log()
+
+    def loss(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> Float[Tensor, " rnn"]:
+        """Cross-entropy."""
+        return -(outputs.log_softmax(1) * target).sum(1)
+
+    def score(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """Loss, and whether the most probable value is right."""
+        right = outputs.argmax(1) == target.argmax(1)
+        return {"loss": self.loss(outputs, target).numpy(), "accuracy": right.float().numpy()}
+
+    def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
+        """The most probable value and the probability of each."""
+        return [
+            {
+                "value": self.classes[int(np.argmax(row))],
+                "probabilities": {
+                    str(value): round(share, 4) for value, share in zip(self.classes, row, strict=True)
+                },
+            }
+            for (row,) in self.probabilities(outputs).tolist()
+        ]
+
+
+class Numbers(Property):
+    """A property of one number or several, predicted with the least squared error."""
+
+    def loss(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> Float[Tensor, " rnn"]:
+        """Squared error."""
+        return (outputs - target).square().mean(1)
+
+    def score(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """The loss; correlations are of whole splits."""
+        return {"loss": self.loss(outputs, target).numpy()}
+
+
 def one_hot(values: Sequence[Any], classes: Sequence[Any]) -> Float[Tensor, "rnn class"]:
     """Values as one-hot vectors over classes; zeros for others."""
     places = {value: place for place, value in enumerate(classes)}

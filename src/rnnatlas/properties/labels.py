@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rnnatlas.properties.base import LABEL, LOSS, Classes, Property, Score, one_hot
+from rnnatlas.properties.base import LABEL, LOSS, Numbers, OneOf, Property, Score, one_hot
 from rnnatlas.tasks.base import Task
 
 
@@ -48,7 +48,28 @@ def label(snapshots: pa.Table, name: str) -> list[Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelNumber(Property):
+class Label(Property):
+    """A label, as a property of its name with a prefix.
+
+    Args:
+        label: Which.
+    """
+
+    label: str
+
+    @classmethod
+    def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
+        """None: `fit` of this module makes one for each label."""
+        return None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """With its prefix."""
+        return LABEL + self.label
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelNumber(Label, Numbers):
     """A label that is a number, predicted in its standard deviations from its mean.
 
     Args:
@@ -57,7 +78,6 @@ class LabelNumber(Property):
         scale: Standard deviation.
     """
 
-    label: str
     mean: float
     scale: float
 
@@ -74,16 +94,6 @@ class LabelNumber(Property):
         known = scale > 0 and math.isfinite(scale)
         return cls(label, float(np.mean(values)), scale) if known else None
 
-    @classmethod
-    def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
-        """None: `fit` of this module makes one for each label."""
-        return None
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """With its prefix."""
-        return LABEL + self.label
-
     @property
     def width(self) -> int:
         """One."""
@@ -97,18 +107,6 @@ class LabelNumber(Property):
         """Standardised; 0 where it is not known."""
         values = [self.mean if value is None else value for value in label(snapshots, self.label)]
         return torch.tensor([(value - self.mean) / self.scale for value in values])[:, None]
-
-    def loss(
-        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
-    ) -> Float[Tensor, " rnn"]:
-        """Squared error."""
-        return (outputs - target).square().mean(1)
-
-    def score(
-        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
-    ) -> dict[str, Float[np.ndarray, " rnn"]]:
-        """The loss."""
-        return {"loss": self.loss(outputs, target).numpy()}
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
         """The number in its own unit, with its 90 % split-conformal interval; ends are None where unknown."""
@@ -134,7 +132,7 @@ def _rounded(value: float) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelClass(Classes):
+class LabelClass(Label, OneOf):
     """A label that is no number, predicted as one of its values.
 
     Args:
@@ -142,7 +140,6 @@ class LabelClass(Classes):
         values: Its values as text, in order.
     """
 
-    label: str
     values: list[str]
 
     scores: ClassVar[Mapping[str, Score]] = {
@@ -150,20 +147,10 @@ class LabelClass(Classes):
         "accuracy": Score("share of snapshots whose most probable value is right"),
     }
 
-    @classmethod
-    def fit(cls, task: Task | None, snapshots: pa.Table) -> "Property | None":
-        """None: `fit` of this module makes one for each label."""
-        return None
-
     @property
-    def name(self) -> str:  # type: ignore[override]
-        """With its prefix."""
-        return LABEL + self.label
-
-    @property
-    def width(self) -> int:
-        """One number a value."""
-        return len(self.values)
+    def classes(self) -> list[str]:
+        """The values."""
+        return self.values
 
     @property
     def parts(self) -> list[str]:
@@ -177,39 +164,6 @@ class LabelClass(Classes):
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
         """One-hot; zeros where it is not known."""
         return one_hot([str(value) for value in label(snapshots, self.label)], self.values)
-
-    def probabilities(self, outputs: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn part value"]:
-        """The softmax."""
-        return outputs.softmax(1)[:, None]
-
-    def logits(self, probabilities: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn target"]:
-        """See `Classes.logits`."""
-        return probabilities.log()
-
-    def loss(
-        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
-    ) -> Float[Tensor, " rnn"]:
-        """Cross-entropy."""
-        return -(outputs.log_softmax(1) * target).sum(1)
-
-    def score(
-        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
-    ) -> dict[str, Float[np.ndarray, " rnn"]]:
-        """Loss, and whether the value is right."""
-        right = outputs.argmax(1) == target.argmax(1)
-        return {"loss": self.loss(outputs, target).numpy(), "accuracy": right.float().numpy()}
-
-    def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
-        """The most probable value and the probability of each."""
-        return [
-            {
-                "value": self.values[int(np.argmax(row))],
-                "probabilities": {
-                    value: round(share, 4) for value, share in zip(self.values, row, strict=True)
-                },
-            }
-            for (row,) in self.probabilities(outputs).tolist()
-        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Label and values."""

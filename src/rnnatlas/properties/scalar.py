@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.properties.base import LOSS, Property, Score
+from rnnatlas.properties.base import LOSS, Numbers, Property, Score
 from rnnatlas.tasks.base import Task
 
 
-class Metric(Property):
+class Metric(Numbers):
     """A metric that the zoo keeps, under the property's own name."""
 
     bounds: ClassVar[tuple[float, float]]
@@ -39,18 +39,6 @@ class Metric(Property):
         values = _metric(snapshots, self.name)
         assert values is not None, "fit gives no property where there is no such metric"
         return torch.from_numpy(values.astype(np.float32))[:, None]
-
-    def loss(
-        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
-    ) -> Float[Tensor, " rnn"]:
-        """Squared error."""
-        return (outputs - target).square().mean(1)
-
-    def score(
-        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
-    ) -> dict[str, Float[np.ndarray, " rnn"]]:
-        """The loss is all; correlations are of whole splits."""
-        return {"loss": self.loss(outputs, target).numpy()}
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
         """The number with its 90 % split-conformal interval, cut to the metric's bounds.
