@@ -15,13 +15,15 @@ def render(package: str, template: str, also: Sequence[str] = (), **values: Any)
     Args:
         package: Where the template is.
         template: Its file.
-        also: Packages with templates that it includes.
+        also: Packages with templates that it includes, besides this one, which has head.html.
         values: What it shows.
     """
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in (package, *also)]),
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader(name) for name in (package, *also, "rnnatlas.atlas")]
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

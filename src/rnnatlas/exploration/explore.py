@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from rnnatlas.atlas.embed import embed
 from rnnatlas.atlas.layouts import place
 from rnnatlas.errors import RNNAtlasError
 from rnnatlas.exploration import learned as learning
@@ -20,6 +19,7 @@ from rnnatlas.exploration.found import DISTANCES, MAP, TABLE, Exploration
 from rnnatlas.exploration.page import write_report
 from rnnatlas.exploration.structure import coordinates, explain, groups, odd_ones
 from rnnatlas.files import check_free, replacing
+from rnnatlas.properties.labels import label
 from rnnatlas.rnn.system import System
 from rnnatlas.seeds import stream
 from rnnatlas.zoo.imports import import_checkpoints, passed_over
@@ -162,9 +162,7 @@ def _labels(zoo: Zoo, rows: pa.Table) -> dict[str, list[Any]]:
     labels: dict[str, list[Any]] = {}
     if "labels" in rows.column_names:
         for field in rows.schema.field("labels").type:
-            labels[field.name] = [
-                None if row is None else row[field.name] for row in rows["labels"].to_pylist()
-            ]
+            labels[field.name] = label(rows, field.name)
     specs = {spec.slug: spec for spec in zoo.specs}
     of_rows = [specs[slug] for slug in rows["spec"].to_pylist()]
     known: dict[str, list[Any]] = {
@@ -188,9 +186,8 @@ def _remarks(zoo: Zoo, rows: pa.Table) -> list[str]:
 def _learn(found: Exploration, seed: int, progress: bool) -> Exploration:
     """The second part: an encoder, its embeddings and what they predict, and the interactive map."""
     learned = learning.learn(found.zoo, found.rows, found.folder / "run", seed, progress)
-    atlas = embed(learned.model, [found.zoo], seed=seed)
-    atlas.save(found.folder / "atlas")
-    atlas.map(found.folder / MAP)
+    learned.atlas.save(found.folder / "atlas")
+    learned.atlas.map(found.folder / MAP)
     features = {
         "embedding": learned.z,
         "behaviour": coordinates(found.distances, learning.COMPONENTS),

@@ -11,8 +11,11 @@ import pyarrow as pa
 import torch
 from jaxtyping import Float, Shaped
 
+from rnnatlas.atlas.embed import embed
+from rnnatlas.atlas.index import Atlas
 from rnnatlas.evaluation.emulations import losses
 from rnnatlas.evaluation.model import Model, train
+from rnnatlas.exploration.structure import are_numbers, is_known
 from rnnatlas.intervals import Interval, bootstrap, difference
 from rnnatlas.rnn import System
 from rnnatlas.rnn.mixed import populations
@@ -63,15 +66,28 @@ class Learned:
 
     Attributes:
         model: The encoder.
-        z: Embedding of each RNN.
+        atlas: All RNNs of the zoo, embedded.
+        places: Where those that were compared are in the atlas.
         emulation: Split → what the emulator was conditioned on → mean loss on its RNNs.
         seconds: How long all this took.
     """
 
     model: Model
-    z: Float[np.ndarray, "rnn embed"]
+    atlas: Atlas
+    places: Sequence[int]
     emulation: Mapping[str, Mapping[str, Interval]]
     seconds: float
+
+    @property
+    def z(self) -> Float[np.ndarray, "rnn embed"]:
+        """Embedding of each RNN that was compared."""
+        return self.atlas.embeddings[self.places]
+
+    @property
+    def xy(self) -> Float[np.ndarray, "rnn 2"]:
+        """Where each of them is on the map."""
+        table = self.atlas.table.take(self.places)
+        return np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1)
 
 
 def learn(zoo: Zoo, rows: pa.Table, out: Path, seed: int = 0, progress: bool = False) -> Learned:
@@ -86,8 +102,8 @@ def learn(zoo: Zoo, rows: pa.Table, out: Path, seed: int = 0, progress: bool = F
     """
     began = time.perf_counter()
     model = train(zoo, "noninteractive", out, seed, changes=settings(zoo), progress=progress)
-    with torch.no_grad():
-        z = model.embed(zoo.population(rows)).cpu().numpy()
+    atlas = embed(model, [zoo], seed=seed)
+    places = [atlas.position(id) for id in rows["id"].to_pylist()]
     found = {}
     for split in ("validation", "ood", "new-runs"):
         held_out = zoo.snapshots(split=split) if split in zoo.table["split"].to_pylist() else rows.slice(0, 0)
@@ -99,7 +115,7 @@ def learn(zoo: Zoo, rows: pa.Table, out: Path, seed: int = 0, progress: bool = F
             found[split] = {
                 kind: bootstrap(table[kind].to_numpy()[None], runs, bounds=(0.0, np.inf)) for kind in kinds
             }
-    return Learned(model, z, found, time.perf_counter() - began)
+    return Learned(model, atlas, places, found, time.perf_counter() - began)
 
 
 # --- labels ------------------------------------------------------------------------------------------
@@ -137,9 +153,9 @@ def predict(
     """
     found = []
     for name, values in labels.items():
-        kept = np.flatnonzero([value is not None and value == value for value in values])
+        kept = np.flatnonzero(list(map(is_known, values)))
         known = [values[i] for i in kept.tolist()]
-        of_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+        of_numbers = are_numbers(known)
         if len(kept) < FEWEST or len(np.unique(groups[kept])) < FOLDS or len(set(map(str, known))) < 2:
             continue
         if of_numbers:

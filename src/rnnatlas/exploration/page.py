@@ -13,6 +13,7 @@ from rnnatlas._version import __version__
 from rnnatlas.atlas.columns import colour_columns
 from rnnatlas.exploration.found import DISTANCES, MAP, REPORT, TABLE, Exploration
 from rnnatlas.exploration.learned import SOURCES, Predicted
+from rnnatlas.exploration.structure import are_numbers, is_known
 from rnnatlas.files import write_text
 from rnnatlas.report import charts
 
@@ -45,9 +46,7 @@ def contents(found: Exploration) -> dict[str, Any]:
     columns, titles = _columns(found), {spec.slug: str(spec) for spec in found.zoo.specs}
     drawn: dict[str, charts.Chart] = {"behaviour": _map(found, found.places, columns)}
     if found.learned is not None:
-        from rnnatlas.atlas.layouts import place
-
-        drawn["embedding"] = _map(found, place("tsne", found.learned.z), columns)
+        drawn["embedding"] = _map(found, found.learned.xy, columns)
     return {
         "date": datetime.datetime.now(tz=datetime.UTC).strftime("%d %B %Y").lstrip("0"),
         "version": __version__,
@@ -123,10 +122,10 @@ def _about(found: Exploration, members: np.ndarray) -> list[str]:
     said = []
     for one in found.explained:
         values = [found.labels[one.name][i] for i in np.flatnonzero(members).tolist()]
-        values = [value for value in values if value is not None and value == value]
+        values = list(filter(is_known, values))
         if not values or one.p > LEVEL:
             continue
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        if are_numbers(values):
             said.append(f"median {one.name} {np.median(values):.3g}")
         else:
             value, count = Counter(map(str, values)).most_common(1)[0]

@@ -22,6 +22,16 @@ SURROGATES, LEVEL = 99, 0.05
 PERMUTATIONS = 999
 
 
+def is_known(value: Any) -> bool:
+    """Whether a label has a value: not None and not NaN."""
+    return value is not None and value == value
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether a label is one of numbers, whole ones among them; else it is one of classes."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
 def odd_ones(distances: Float[np.ndarray, "rnn rnn"]) -> Bool[np.ndarray, " rnn"]:
     """Which RNNs are unlike nearly all others: fewer than a tenth, or three, are as near as usual."""
     count = len(distances)
@@ -157,8 +167,8 @@ def explain(
     """Which labels explain the distances, the best first; those with one value, or one each, are left out."""
     found: list[tuple[str, float, np.ndarray, int]] = []
     for name, values in labels.items():
-        present = np.array([value is not None and value == value for value in values], dtype=bool)
-        design = _design([value for value in values if value is not None and value == value])
+        present = np.array(list(map(is_known, values)), dtype=bool)
+        design = _design(list(filter(is_known, values)))
         if present.sum() < FEWEST or design is None:
             continue
         kept = np.flatnonzero(present)
@@ -188,7 +198,7 @@ def _design(values: Sequence[Any]) -> Float[np.ndarray, "rnn column"] | None:
     """A label as columns: numbers as they are, classes one-hot; None where it cannot explain anything."""
     if len(set(values)) < 2:
         return None
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    if are_numbers(values):
         numbers = np.array(values, dtype=np.float64)
         return ((numbers - numbers.mean()) / numbers.std())[:, None]
     classes, index = np.unique([str(value) for value in values], return_inverse=True)

@@ -41,7 +41,7 @@ NAMES = {
 TASK_SCORES = ("task accuracy", "direction degrees")
 """Scores of predicting what an RNN was trained on; the first that there is counts."""
 
-CHOSE_NOTHING = ("new-runs", "ood")
+UNTOUCHED = ("new-runs", "ood")
 """Splits that may be the headline, the first that there is; validation chose the checkpoints."""
 
 ENOUGH_SEEDS = 3
@@ -226,8 +226,8 @@ def task_score(properties: Mapping[str, Sequence[Figure]]) -> str | None:
 
 
 def headline(splits: Sequence[str]) -> str | None:
-    """The split that the report is about first; None where there is none that chose nothing."""
-    return next((split for split in CHOSE_NOTHING if split in splits), None)
+    """The split that the report is about first; None where all had a part in choices."""
+    return next((split for split in UNTOUCHED if split in splits), None)
 
 
 def summary(findings: Sequence[Finding], claim: str) -> str:
