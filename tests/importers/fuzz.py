@@ -1,9 +1,12 @@
 """Damages checkpoint files at random and reads them, or reads those named: `python fuzz.py 1000`.
 
+`python fuzz.py 100 0 .npz .onnx` damages those of some endings, with seed 0.
+
 Each has to be read or refused in one sentence, within memory and time. The exit status tells.
 """
 
 import io
+import json
 import pickle
 import random
 import resource
@@ -12,10 +15,14 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import h5py
+import numpy as np
+import onnx
 import torch
+from onnx import helper, numpy_helper
 from safetensors.torch import save
 from torch import nn
 
@@ -23,6 +30,8 @@ from rnnatlas.errors import CheckpointError
 from rnnatlas.importers.base import find
 
 MEMORY, SECONDS = 1 << 30, 20.0
+DAMAGED = (".pkl", ".json", ".npy", ".h5")
+"""Parts of zips that are damaged as if nothing had happened to the zip."""
 
 
 def written(content: object, **options: object) -> bytes:
@@ -47,7 +56,61 @@ def originals() -> dict[str, bytes]:
         "arrays.pkl": pickle.dumps({name: value.numpy() for name, value in net.state_dict().items()}),
         "script.pt": scripted.getvalue(),
         "a.safetensors": save(net.state_dict()),
+        "a.npz": arrays(),
+        "a.onnx": graph(),
+        "a.msgpack": (Path(__file__).parent / "flax" / "LSTMCell.msgpack").read_bytes(),
+        "a.keras": keras(),
+        "a.pt2": exported(),
     }
+
+
+def arrays() -> bytes:
+    """What `numpy.savez` writes."""
+    file = io.BytesIO()
+    ones = np.ones((4, 4), np.float32)
+    np.savez(file, W_rec=ones, W_in=ones[:, :3], b_rec=ones[0], W_out=ones[:2], other=ones)
+    return file.getvalue()
+
+
+def graph() -> bytes:
+    """An LSTM in ONNX, with large weights that stay in the file."""
+    sizes = {"W": (1, 512, 640), "R": (1, 512, 128), "B": (1, 1024)}
+    held = [numpy_helper.from_array(np.ones(size, np.float32), name) for name, size in sizes.items()]
+    node = helper.make_node("LSTM", ["x", "W", "R", "B"], ["y", "", ""], hidden_size=128)
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in "xy"]
+    model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], held))
+    return model.SerializeToString()
+
+
+def keras() -> bytes:
+    """A model as Keras 3 saves it."""
+    weights, whole = io.BytesIO(), io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        for number, shape in enumerate([(3, 16), (4, 16), (16,)]):
+            file[f"layers/lstm/cell/vars/{number}"] = np.ones(shape, np.float32)
+    layer = {"class_name": "LSTM", "config": {"name": "lstm", "units": 4}}
+    config = {"class_name": "Sequential", "config": {"name": "s", "layers": [layer]}}
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("model.weights.h5", weights.getvalue())
+    return whole.getvalue()
+
+
+def exported() -> bytes:
+    """What `torch.export.save` writes, as far as it is read."""
+    whole = io.BytesIO()
+    weights = nn.GRU(2, 3).state_dict()
+    about = {}
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("net/archive_format", "pt2")
+        for number, (name, tensor) in enumerate(weights.items()):
+            archive.writestr(f"net/data/weights/weight_{number}", tensor.numpy().tobytes())
+            sizes, strides = ([{"as_int": n} for n in each] for each in (tensor.shape, tensor.stride()))
+            meta = {"dtype": 7, "sizes": sizes, "strides": strides, "storage_offset": {"as_int": 0}}
+            about[name] = {"path_name": f"weight_{number}", "use_pickle": False, "tensor_meta": meta}
+        config = json.dumps({"config": about})
+        archive.writestr("net/data/weights/model_weights_config.json", config)
+    return whole.getvalue()
 
 
 def damaged(data: bytes, draw: random.Random) -> bytes:
@@ -73,19 +136,20 @@ def damaged(data: bytes, draw: random.Random) -> bytes:
 
 
 def inside(data: bytes, draw: random.Random) -> bytes:
-    """A zip whose pickle is damaged, with the checksums that fit it."""
+    """A zip of which some parts are damaged, with the checksums that fit them."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as before, zipfile.ZipFile(file, "w") as after:
         for name in before.namelist():
             content = before.read(name)
-            after.writestr(name, damaged(content, draw) if name.endswith(".pkl") else content)
+            after.writestr(name, damaged(content, draw) if name.endswith(DAMAGED) else content)
     return file.getvalue()
 
 
-def files(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Damaged files of each kind, with their names."""
+def files(count: int, seed: int, endings: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Damaged files of each kind, or of those with some endings, with their names."""
     draw = random.Random(seed)
-    for name, data in originals().items():
+    chosen = {name: data for name, data in originals().items() if name.endswith(tuple(endings or [""]))}
+    for name, data in chosen.items():
         changes: list[Callable[[bytes, random.Random], bytes]] = [damaged]
         changes += [inside] * data.startswith(b"PK")
         for number in range(count):
@@ -111,7 +175,7 @@ def problem(path: Path) -> str | None:
 def main() -> int:
     """Reads as many damaged files of each kind as the first argument says, or the files that are named."""
     given, *rest = sys.argv[1:]
-    count, seed = (int(given), int(*rest)) if given.isdigit() else (0, 0)
+    count, seed = (int(given), int(*rest[:1])) if given.isdigit() else (0, 0)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     warnings.simplefilter("ignore")
@@ -121,7 +185,7 @@ def main() -> int:
             failed += 1
             print(f"{path.name}: {wrong}")
     with tempfile.TemporaryDirectory() as folder:
-        for name, data in files(count, seed):
+        for name, data in files(count, seed, rest[1:]) if count else ():
             path = Path(folder) / name
             path.write_bytes(data)
             if wrong := problem(path):

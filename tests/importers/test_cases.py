@@ -35,7 +35,7 @@ ENDS = {
     "30_layernorm_lstm_cell": (SAID, "'cell.ln_ih.weight'"),
     "31_layernorm_jit_nobias": (SAID, "'layers.0.cell.layernorm_i.weight'"),
     "33_peephole": (SAID, "'lstmpeephole.weight_ch_i'"),
-    "34_coupled_gates": (SAID, "assumed to be a GRU's"),
+    "34_coupled_gates": (SAID, "--cell lstm leaves it out"),
     "35_leaky_alpha": (SAID, "--cell leaky-tanh"),
     "36_single_bias": (READ, "one bias"),
     "37_transposed_square": (SAID, "transposed"),
@@ -147,6 +147,13 @@ def test_a_case_ends_as_it_should(folder):
                     assert differs(rnn, folder / f"ref_{name}.npz") < 1e-5, said
     assert count == COUNTS.get(folder.name, count)
     assert check or folder.name in COUNTS
+
+
+def test_three_gates_that_are_no_grus_can_be_left_out():
+    paths = [SHARED / "cases" / "34_coupled_gates" / "input" / "coupled.pt"]
+    found, said = read(paths, ["--cell", "lstm"])
+    assert not found
+    assert "has 3 gates, so it is not of cell 'lstm'" in said[0]
 
 
 # --- hostile ----------------------------------------------------------------------------------------

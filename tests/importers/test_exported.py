@@ -1,4 +1,4 @@
-"""Programs of torch.export: weights are those of the module, and nothing is run."""
+"""Programs of torch.export, and of TorchScript for phones: weights are the module's, and nothing is run."""
 
 import io
 import json
@@ -39,6 +39,15 @@ def test_outputs_are_those_of_the_program(tmp_path, rnn):
     format_, [found], unclear = find(tmp_path / "net.pt2")
     assert (format_, unclear) == ("torch", [])
     assert found.notes == ("weights of a torch.export program, whose graph was not read",)
+    assert difference(found, X, net(X).detach().numpy()) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("rnn", RNNS, ids=str)
+def test_programs_for_phones_are_read_too(tmp_path, rnn):
+    net = Net(rnn).eval()
+    torch.jit.script(net)._save_for_lite_interpreter(str(tmp_path / "net.ptl"))
+    _, [found], _ = find(tmp_path / "net.ptl")
     assert difference(found, X, net(X).detach().numpy()) < 1e-6
 
 

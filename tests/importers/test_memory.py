@@ -1,5 +1,6 @@
 """A large file takes about as much memory as its RNN, in every format that says where its numbers lie."""
 
+import io
 import json
 import tracemalloc
 import zipfile
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rnnatlas.importers.base import find
+from rnnatlas.importers.hdf5_texts import Part
 
 ROWS = 1 << 18
 """Of an embedding of 32 MB, beside an RNN of 32 inputs and 16 hidden units."""
@@ -101,6 +103,14 @@ def test_what_lies_beside_an_rnn_is_not_loaded(tmp_path, name):
         tracemalloc.stop()
     assert (found.spec.input, found.spec.hidden) == (32, 16)
     assert most < MOST
+
+
+def test_no_more_is_asked_for_than_a_part_of_a_file_has():
+    part = Part(io.BytesIO(b"0123456789"), 2, 5)
+    assert part.read(1 << 50) == b"23456"
+    assert part.read(3) == b""
+    part.seek(-2, 2)
+    assert bytearray(part.read()) == b"56"
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.keras", "a.pt"])

@@ -46,6 +46,14 @@ class Part(io.RawIOBase):
         self._at = max(0, offset + (0, self._at, self._length)[whence])
         return self._at
 
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Some bytes, of which no more are asked for than there are."""
+        left = max(0, self._length - self._at)
+        self._file.seek(self._start + self._at)
+        found = self._file.read(left if size is None or size < 0 else min(size, left))
+        self._at += len(found)
+        return found
+
     def readinto(self, buffer: Any, /) -> int:
         """Fills a buffer as far as the part goes."""
         view = memoryview(buffer).cast("B")
