@@ -137,6 +137,15 @@ def embed_query(
     return vectors[0], query.rnns[0].remark
 
 
+def embed_file(model: Model, path: Path, cell: str | None = None, head: Head = None) -> pa.Table:
+    """The row that the RNN of a checkpoint file has in an atlas, but for its places; arguments as `embed`.
+
+    Raises:
+        CheckpointError: The file holds no RNN.
+    """
+    return _from_files(model, read_files([path], model, cell, head))
+
+
 def predict(
     model: Model, paths: Sequence[Path | str], cell: str | None = None, head: Head = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
