@@ -46,8 +46,7 @@ class Atlas:
         return self.table.num_rows
 
     def __repr__(self) -> str:
-        encoder = self.card.get("encoder", "an encoder")
-        return f"Atlas({len(self)} RNNs, embedded by {encoder}; {', '.join(self.table.column_names)})"
+        return f"Atlas({len(self)} RNNs, embedded by {self.card.get('encoder', 'an encoder')})"
 
     @property
     def ids(self) -> list[str]:
