@@ -34,7 +34,8 @@ def hidden(
         >>> ra.hidden(ra.Population.from_modules(nets), torch.zeros(4, 10, 3)).shape
         torch.Size([2, 4, 10, 8])
     """
-    if not isinstance(check_system(system), Population):
+    check_system(system)
+    if not isinstance(system, Population):
         raise RNNSpecMismatch(
             f"hidden states are those of a population of one architecture, found {type(system).__name__}; "
             "take a mixed system's RNNs one by one: [hidden(rnn, inputs) for rnn in mixed]"
