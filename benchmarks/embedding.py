@@ -73,7 +73,8 @@ def main(count="10000", threads="2"):
     counted = cost("interactive").flops
     print(f"{products / TOGETHER / 1e6:.1f} MFLOP an RNN recorded, {counted / 1e6:.1f} counted")
     multiply = repeated(shapes)
-    encoder(parts[0]), multiply()
+    encoder(parts[0])
+    multiply()
     took, alone = [], []
     for turn in range(TURNS):
         own = parts[turn::TURNS]
