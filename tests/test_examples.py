@@ -16,6 +16,7 @@ EXAMPLES = {
     "Zoo.from_modules": ra.Zoo.from_modules,
     "Zoo.open": ra.Zoo.open,
     "embed": ra.embed,
+    "hidden": ra.hidden,
     "load": ra.load,
     "register": ra.register,
     "run": ra.run,

@@ -53,7 +53,7 @@ def making(path: Path | str, replaces: Collection[str] = ()) -> Iterator[Path]:
         OutputExists: `path` is there already and is neither an empty folder nor such a one.
     """
     path = Path(path).resolve()
-    old = bool(replaces) and path.is_dir() and {file.name for file in path.iterdir()} == {*replaces}
+    old = bool(replaces) and path.is_dir() and {file.name for file in path.iterdir()} <= {*replaces}
     if not old:
         check_free(path)
     with _naming(path):

@@ -1,6 +1,7 @@
 """Embedding zoos and checkpoints: what fits is embedded, what does not is named."""
 
 import dataclasses
+import inspect
 import shutil
 
 import numpy as np
@@ -174,6 +175,19 @@ def test_notes_of_an_imported_zoo_stay_with_its_rnns(model, zoo, tmp_path):
     assert embed(model, [imported.path]).table["notes"].to_pylist() == [ASSUMED_TANH] * 2
     assert [prediction["notes"] for prediction in predict(model, [imported.path])[0]] == [ASSUMED_TANH] * 2
     assert embed(model, [zoo.path]).table["notes"].null_count == len(zoo)
+
+
+@pytest.mark.parametrize("things", [[nn.LSTM(4, 6)], nn.LSTM(4, 6), np.zeros((2, 3)), [np.zeros((2, 3))]])
+def test_modules_and_arrays_are_refused_with_advice(model, things):
+    """Past the checks of annotations, which users do not have."""
+    for function in (embed, type(model).embed):
+        with pytest.raises(RNNSpecMismatch, match=r"expected RNNs to run, found .*from_modules\(\[…\]\)"):
+            inspect.unwrap(function)(model, things)
+
+
+def test_short_names_for_people(model, zoo):
+    assert repr(embed(model, [zoo.path], "pca")) == "Atlas(40 RNNs, embedded by interactive)"
+    assert repr(model) == f"Model(interactive encoder for LSTM 4→4→4, at {str(model.path)!r})"
 
 
 def test_same_path_twice_is_refused(model, zoo):

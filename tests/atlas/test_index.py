@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rnnatlas.atlas import layouts
+from rnnatlas.atlas import layouts, neighbours
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.errors import AtlasFormatError, OutputExists, SettingsError, UnknownName
 
@@ -35,6 +35,76 @@ def test_condition_limits_what_is_found_not_what_is_asked(atlas):
     assert found.num_rows > 0
     assert set(found["split"].to_pylist()) == {"ood"}
     assert atlas.search(query, 5, where="step > 10000").num_rows == 0
+
+
+def test_several_stand_for_the_mean_of_their_directions(atlas):
+    ids, where = [atlas.ids[i] for i in (3, 50, 70)], "step > 0"
+    units = atlas.embeddings / np.linalg.norm(atlas.embeddings, axis=1, keepdims=True)
+    cosines = units @ units[[3, 50, 70]].mean(0)
+    cosines[[3, 50, 70]] = -np.inf
+    cosines[np.array(atlas.table["step"].to_pylist()) == 0] = -np.inf
+    expected = [atlas.ids[i] for i in np.argsort(-cosines)[:6]]
+    assert atlas.search(ids, 6, where)["id"].to_pylist() == expected
+    mixed = [ids[0], 7 * atlas.vector(ids[1]), ids[2]]  # an embedding counts whatever its length
+    found = atlas.search(mixed, 7, where)["id"].to_pylist()
+    assert [id for id in found if id != ids[1]][:6] == expected
+    assert atlas.search(ids[:1], 3).equals(atlas.search(ids[0], 3))
+    with pytest.raises(SettingsError, match="starts from one RNN or several, found none"):
+        atlas.search([])
+
+
+def large(count=3000):
+    """An atlas of vectors around 30 centres."""
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(30, 8))[random.integers(30, size=count)]
+    vectors = (vectors + 0.3 * random.normal(size=(count, 8))).astype(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 8)
+    return Atlas({}, pa.table({"id": [f"r{i}" for i in range(count)], "embedding": column}))
+
+
+def test_large_atlases_are_searched_by_an_index_that_finds_nearly_all(tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(neighbours, "EXACT", 1000)
+    made = large()
+    made.save(tmp_path / "atlas")
+    opened = Atlas.open(tmp_path / "atlas")
+    recall = opened.card["recall"]
+    assert 0.99 <= recall <= 1
+    assert f"recall was {recall:.3f}" in opened.exactness
+    assert "searched exactly" in made.exactness
+    found = [
+        len({*opened.search(id, 10)["id"].to_pylist()} & {*made.search(id, 10)["id"].to_pylist()})
+        for id in made.ids[::100]
+    ]
+    assert np.mean(found) > 9.5
+    several = opened.ids[:3]
+    assert not {*several} & {*opened.search(several, 10)["id"].to_pylist()}
+    exact = made.search("r0", 5, where="id < 'r2'")
+    assert opened.search("r0", 5, where="id < 'r2'").equals(exact)
+    assert opened.search("r0", 2000).num_rows == 2000
+
+
+@pytest.mark.parametrize("damage", ["no faiss", "no index", "another index"])
+def test_large_atlases_are_searched_exactly_without_an_index(tmp_path, monkeypatch, damage):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(neighbours, "EXACT", 1000)
+    made = large()
+    made.save(tmp_path / "atlas")
+    if damage == "no faiss":
+        monkeypatch.setattr(neighbours, "installed", lambda: False)
+    elif damage == "no index":
+        (tmp_path / "atlas" / "neighbours.faiss").unlink()
+    else:
+        (tmp_path / "atlas" / "neighbours.faiss").write_bytes(b"IwFl")
+    opened = Atlas.open(tmp_path / "atlas")
+    assert "searched exactly, all 3000 embeddings" in opened.exactness
+    assert opened.search("r5", 10).equals(made.search("r5", 10))
+
+
+def test_small_atlases_have_no_index(atlas, tmp_path):
+    atlas.save(tmp_path / "atlas")
+    assert atlas.exactness is None
+    assert sorted(path.name for path in (tmp_path / "atlas").iterdir()) == ["atlas.json", "entries.parquet"]
 
 
 def test_ties_go_by_position(atlas):

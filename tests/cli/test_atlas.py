@@ -115,6 +115,25 @@ def test_search_by_id_and_by_file(atlas, checkpoint, capsys):
     assert "similarity" in out
 
 
+def test_search_from_several_and_why(atlas, checkpoint, capsys):
+    ids = Atlas.open(atlas).ids
+    _, out, _ = call(capsys, "search", atlas, ids[3], checkpoint, ids[9], "-k", "4", "--json")
+    found = [row["id"] for row in json.loads(out)]
+    assert len(found) == 4
+    assert not {ids[3], ids[9]} & {*found}
+    for query in (ids[7], checkpoint):
+        _, out, _ = call(capsys, "search", atlas, query, "-k", "2", "--why", "--json")
+        for row in json.loads(out):
+            assert {*row["why"]} == {"agree", "differ", "distance", "most"}
+            assert row["why"]["distance"] >= 0
+        head, *lines = call(capsys, "search", atlas, query, "-k", "2", "--why")[1].splitlines()
+        assert head.split("\t")[-4:] == ["agrees in", "differs in", "responses differ by", "most"]
+        assert all(line.split("\t")[-1].startswith("after ^") for line in lines)
+    status, _, err = call(capsys, "search", atlas, ids[0], ids[1], "--why")
+    assert status == 2
+    assert "--why compares with one RNN, found 2 to search from" in err
+
+
 @pytest.mark.parametrize("k", [0, -1])
 def test_search_finds_at_least_one(tmp_path, capsys, k):
     status, out, err = call(capsys, "search", tmp_path, "x", "-k", k)

@@ -53,10 +53,8 @@ def test_elsewhere_than_on_a_terminal_a_row_is_a_line_of_cells_between_tabs(caps
 def test_ids_are_never_broken(monkeypatch, columns):
     text = printed(monkeypatch, columns, ["id", "similarity", "note"], ROWS)
     lines = text.splitlines()
-    for id, _, note in ROWS:
-        assert id in text
-        assert all(word in text for word in note.split())
-    wide = len(ROWS[0][0]) + len("  similarity  another") <= columns
+    assert all(id in text for id, _, _ in ROWS)
+    wide = len(ROWS[0][0]) + len("  similarity  folded") <= columns
     assert ("  similarity: 0.500" in lines) != wide
     assert not wide or max(map(len, lines)) <= columns
 

@@ -275,3 +275,13 @@ class TestSampling:
     def test_needs_outputs_that_can_be_inputs(self):
         with pytest.raises(RNNSpecMismatch, match="as many inputs as outputs"):
             sample(initialised(RNNSpec(cell="gru", input=2, hidden=3), 0), torch.rand(1, 1, 1), 0)
+
+
+def test_rnns_are_taken_one_by_one():
+    population = Population.from_modules([nn.GRU(3, 4) for _ in range(3)])
+    each = list(population)
+    assert [len(rnn) for rnn in each] == [1, 1, 1]
+    for position, rnn in enumerate(each):
+        assert torch.equal(rnn.flatten(), population[position].flatten())
+    assert torch.equal(population[-1].flatten(), each[2].flatten())
+    assert torch.equal(population[1:].flatten(), torch.cat([rnn.flatten() for rnn in each[1:]]))

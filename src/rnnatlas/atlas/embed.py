@@ -18,7 +18,7 @@ from rnnatlas.emulation.data import accepted
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
 from rnnatlas.properties.base import Classes
-from rnnatlas.rnn import System, groups
+from rnnatlas.rnn import System, check_system, groups
 from rnnatlas.rnn.heads import Head
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.format import RECORDED
@@ -60,7 +60,7 @@ def embed(
         CheckpointError: A path holds no RNN, or one whose weights are not finite.
         UnknownName: No cell is called so.
         ZooFormatError: A zoo is incomplete, damaged or of another format version.
-        RNNSpecMismatch: The encoder does not take an RNN's architecture.
+        RNNSpecMismatch: The encoder does not take an RNN's architecture, or a thing is none of these.
 
     Example:
         >>> import rnnatlas as ra, torch
@@ -71,7 +71,10 @@ def embed(
         41
         >>> atlas.map("map.html")
     """
-    things = [things] if isinstance(things, (Path, str, Zoo, System)) else list(things)
+    things = list(things) if isinstance(things, Sequence) and not isinstance(things, str) else [things]
+    for thing in things:
+        if not isinstance(thing, (Path, str, Zoo)):
+            check_system(thing)
     systems = [thing for thing in things if isinstance(thing, System)]
     paths = [thing for thing in things if not isinstance(thing, System)]
     zoos, files = sort(paths)
@@ -135,6 +138,15 @@ def embed_query(
     vectors = model.embed(query.population()).numpy()
     _check_finite(query.ids, vectors)
     return vectors[0], query.rnns[0].remark
+
+
+def embed_file(model: Model, path: Path, cell: str | None = None, head: Head = None) -> pa.Table:
+    """The row that the RNN of a checkpoint file has in an atlas, but for its places; arguments as `embed`.
+
+    Raises:
+        CheckpointError: The file holds no RNN.
+    """
+    return _from_files(model, read_files([path], model, cell, head))
 
 
 def predict(

@@ -4,14 +4,17 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from rnnatlas.atlas import neighbours
 from rnnatlas.atlas.layouts import place
 from rnnatlas.atlas.map import write_map
 from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName, reason
@@ -19,7 +22,7 @@ from rnnatlas.files import making, write_json
 from rnnatlas.tables import flat, rows_where
 
 FORMAT = 1
-CARD, ENTRIES = "atlas.json", "entries.parquet"
+CARD, ENTRIES, INDEX = "atlas.json", "entries.parquet", "neighbours.faiss"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -32,17 +35,18 @@ class Atlas:
         table: `id, source, spec, embedding, x, y, samples`, `ood_score` and `in_distribution` as
             `Model.likeness` gives them, and whatever is known of the RNNs: `label, task, run, step, split,
             metrics, predicted`.
+        path: Its folder; None for one that was not read from disk.
     """
 
     card: dict[str, Any]
     table: pa.Table
+    path: Path | None = None
 
     def __len__(self) -> int:
         return self.table.num_rows
 
     def __repr__(self) -> str:
-        encoder = self.card.get("encoder", "an encoder")
-        return f"Atlas({len(self)} RNNs, embedded by {encoder}; {', '.join(self.table.column_names)})"
+        return f"Atlas({len(self)} RNNs, embedded by {self.card.get('encoder', 'an encoder')})"
 
     @property
     def ids(self) -> list[str]:
@@ -54,6 +58,10 @@ class Atlas:
         """One row an entry."""
         column = self.table["embedding"].combine_chunks()
         return column.flatten().to_numpy().reshape(len(self), column.type.list_size)
+
+    @cached_property
+    def _units(self) -> Float[np.ndarray, "rnn embed"]:
+        return _unit(self.embeddings)
 
     # --- on disk -------------------------------------------------------------------------------
     @classmethod
@@ -83,7 +91,7 @@ class Atlas:
         if "entries" not in card:
             raise AtlasFormatError(f"{path / CARD} should say how many entries it has; embed the RNNs again")
         try:
-            table = pq.read_table(path / ENTRIES)
+            table = pq.read_table(path / ENTRIES).combine_chunks()  # of which rows are taken at once
         except (pa.ArrowException, OSError) as error:
             raise AtlasFormatError(
                 f"{path / ENTRIES} cannot be read ({reason(error)}); embed the RNNs again"
@@ -92,17 +100,25 @@ class Atlas:
             raise AtlasFormatError(
                 f"{path} should hold {card['entries']} entries, found {table.num_rows}; embed the RNNs again"
             )
-        return cls(card, table)
+        return cls(card, table, path)
 
     def save(self, path: Path | str) -> None:
         """Writes the atlas to a new folder, which appears whole or not at all.
+
+        A large one gets an index of its neighbours, too, where faiss is installed.
 
         Raises:
             OutputExists: `path` holds something already.
         """
         with making(path) as folder:
             pq.write_table(self.table, folder / ENTRIES, compression="zstd")
-            write_json(folder / CARD, {**self.card, "format": FORMAT, "entries": len(self)})
+            card = {**self.card, "format": FORMAT, "entries": len(self), "recall": None}
+            if len(self) > neighbours.EXACT and neighbours.installed():
+                made = neighbours.build(self._units.astype(np.float32))
+                if made is not None:
+                    neighbours.write(made[0], folder / INDEX)
+                    card["recall"] = made[1]
+            write_json(folder / CARD, card)
 
     # --- finding -------------------------------------------------------------------------------
     def position(self, id: str) -> int:
@@ -111,9 +127,10 @@ class Atlas:
         Raises:
             UnknownName: No entry is called so; the sentence names the nearest.
         """
+        position = pc.index(self.table["id"], id).as_py()
+        if position >= 0:
+            return position
         ids = self.ids
-        if id in ids:
-            return ids.index(id)
         close = difflib.get_close_matches(id, ids, n=3, cutoff=0.5)
         hint = f"nearest are {', '.join(close)}" if close else f"they look like {', '.join(ids[:3])}"
         raise UnknownName(f"no entry of this atlas has the id {id!r}; {hint}")
@@ -126,13 +143,42 @@ class Atlas:
         """
         return self.embeddings[self.position(id)]
 
+    @cached_property
+    def _index(self) -> Any:
+        """The index of a large atlas; None where there is none or faiss is not installed."""
+        if self.path is None or len(self) <= neighbours.EXACT or not self.card.get("recall"):
+            return None
+        known = neighbours.installed() and (self.path / INDEX).is_file()
+        return neighbours.read(self.path / INDEX, len(self)) if known else None
+
+    @property
+    def exactness(self) -> str | None:
+        """How a large atlas is searched, in a sentence; None for others."""
+        if len(self) <= neighbours.EXACT:
+            return None
+        if self._index is not None:
+            return (
+                f"searched by an index, whose recall was {self.card['recall']:.3f} on {neighbours.QUERIES} "
+                "queries when it was made"
+            )
+        return (
+            f"searched exactly, all {len(self)} embeddings; for an index, which is faster, pip install "
+            "rnnatlas[ann] and embed the RNNs again"
+        )
+
     def search(
-        self, query: str | Float[np.ndarray, " embed"], k: int = 10, where: str | None = None
+        self,
+        query: str | Float[np.ndarray, " embed"] | Sequence[str | Float[np.ndarray, " embed"]],
+        k: int = 10,
+        where: str | None = None,
     ) -> pa.Table:
-        """The entries nearest to one by the cosine of their embeddings, exactly.
+        """The entries nearest to one, or to the mean of several, by the cosine of their embeddings.
+
+        The search is exact, but for atlases of more than 100 000 entries that were saved with an index.
 
         Args:
-            query: The id of an entry, which is then left out itself, or an embedding.
+            query: The id of an entry, which is then left out itself, or an embedding; or several of these,
+                which stand for the mean of the embeddings, each of length one.
             k: How many, at most.
             where: SQL condition that the entries found must meet, e.g. `split = 'ood' AND step > 100`.
 
@@ -141,6 +187,7 @@ class Atlas:
 
         Raises:
             UnknownName: No entry has that id, or the condition names a column that is not there.
+            SettingsError: The query is empty.
 
         Example:
             >>> import rnnatlas as ra
@@ -149,14 +196,25 @@ class Atlas:
             >>> near.num_rows
             3
         """
-        rows = np.arange(len(self)) if where is None else rows_where(self.table, where)
-        vector = query
-        if isinstance(query, str):
-            itself = self.position(query)
-            vector = self.embeddings[itself]
-            rows = rows[rows != itself]
-        similarity = _unit(self.embeddings[rows]) @ _unit(np.asarray(vector))
-        order = np.argsort(-similarity.round(9), kind="stable")[:k]  # rounding noise is no difference
+        several = [query] if isinstance(query, str | np.ndarray) else query
+        asked = [self.position(one) for one in several if isinstance(one, str)]
+        vectors = [*self._units[asked], *(_unit(one) for one in several if not isinstance(one, str))]
+        if not vectors:
+            raise SettingsError("a search starts from one RNN or several, found none; give an id")
+        unit = _unit(np.mean(vectors, axis=0))
+        rows = None if where is None else rows_where(self.table, where)
+        if rows is None and self._index is not None and k + len(asked) < neighbours.MOST:
+            rows = np.sort(neighbours.candidates(self._index, unit, k + len(asked)))
+        units = self._units if rows is None else self._units[rows]
+        rows = np.arange(len(self)) if rows is None else rows
+        similarity = units @ unit
+        rounded = similarity.round(9)  # rounding noise is no difference
+        rounded[np.isin(rows, asked)] = -np.inf
+        found = min(k, len(rows) - int(np.isin(asked, rows).sum()))
+        if found <= 0:
+            return self._with_similarity(rows[:0], similarity[:0])
+        likely = np.flatnonzero(rounded >= np.partition(rounded, -found)[-found])
+        order = likely[np.argsort(-rounded[likely], kind="stable")][:found]
         return self._with_similarity(rows[order], similarity[order])
 
     def _with_similarity(self, rows: np.ndarray, similarity: np.ndarray) -> pa.Table:
@@ -213,7 +271,7 @@ class Atlas:
         if self.card.get("layout") == layout and self.card.get("layout_seed") == seed:
             return self
         table = with_places(self.table, place(layout, self.embeddings, seed))
-        return Atlas({**self.card, "layout": layout, "layout_seed": seed}, table)
+        return Atlas({**self.card, "layout": layout, "layout_seed": seed}, table, self.path)
 
 
 def _unit(vectors: Float[np.ndarray, "*rnn embed"]) -> Float[np.ndarray, "*rnn embed"]:

@@ -18,6 +18,9 @@ from rnnatlas.settings import check_sections, merge, read_yaml, to_yaml
 if TYPE_CHECKING:
     from rich.console import Console
 
+LEAST = 6
+"""Columns of texts are folded to so many characters, or to their name."""
+
 _GROUP = Group("Common", sort_key=100)
 
 
@@ -130,12 +133,13 @@ def console() -> "Console":
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Sequence[str] = ()) -> None:
     """A table on stdout: for people on a terminal, elsewhere a row a line, its cells separated by tabs.
 
-    On a terminal no word is broken; where a row does not fit so, each of its cells has a line.
+    On a terminal the columns that are copied from are never folded, nor are numbers; where a row does not fit
+    so, each of its cells has a line.
 
     Args:
         columns: Their names.
         rows: Their cells; numbers are set to the right.
-        whole: Columns that are not folded either, so that they can be copied, besides the first.
+        whole: Columns that are copied from, besides the first.
     """
     from rich.cells import cell_len
     from rich.markup import escape
@@ -146,13 +150,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Se
         for row in (columns, *cells):
             print("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in row))
         return
-    texts = [columns, *cells]
-    full = [max(cell_len(row[i]) for row in texts) for i in range(len(columns))]
+    numeric = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
+    full = [max(cell_len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
     least = [
-        max(cell_len(word) for row in texts for word in row[i].split() or [""])
-        if i and column not in whole
-        else full[i]
-        for i, column in enumerate(columns)
+        size if i == 0 or numeric[i] or column in whole else min(size, max(cell_len(column), LEAST))
+        for i, (column, size) in enumerate(zip(columns, full, strict=True))
     ]
     screen = console()
     room = screen.width - sum(least) - 2 * (len(columns) - 1)
@@ -165,9 +167,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Se
     share = min(1.0, room / missing) if missing else 0.0
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[i], (int, float)) for row in rows)
         width = least[i] + int((full[i] - least[i]) * share)
-        table.add_column(escape(column), justify="right" if numeric else "left", width=width, overflow="fold")
+        justify = "right" if numeric[i] else "left"
+        table.add_column(escape(column), justify=justify, width=width, overflow="fold")
     for row in cells:
         table.add_row(*map(escape, row))
     screen.print(table)

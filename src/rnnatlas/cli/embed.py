@@ -41,7 +41,7 @@ def embed(
         force: Replace an atlas that is there, unless its folder holds something else too.
     """
     from rnnatlas.atlas.embed import embed as embed_paths
-    from rnnatlas.atlas.index import CARD, ENTRIES
+    from rnnatlas.atlas.index import CARD, ENTRIES, INDEX
     from rnnatlas.evaluation import reference
     from rnnatlas.evaluation.model import load
     from rnnatlas.files import making
@@ -50,7 +50,7 @@ def embed(
     common = common or Common()
     model = load(run)
     with making(
-        out, replaces=(CARD, ENTRIES) if force else ()
+        out, replaces=(CARD, ENTRIES, INDEX) if force else ()
     ) as folder:  # before, since an hour of embedding should not end with "exists already"
         atlas = embed_paths(model, paths, layout, seed, cell, head)
         atlas.save(folder)

@@ -1,4 +1,4 @@
-"""`rnnatlas search`: the RNNs nearest to one."""
+"""`rnnatlas search`: the RNNs nearest to one, or to several."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,30 +10,38 @@ from rnnatlas.cli.common import Common, at_least, print_json, print_table
 
 def search(
     atlas: Path,
-    query: str,
+    query: Annotated[list[str], Parameter(negative=())],
     /,
     *,
     k: Annotated[int, Parameter(name=("-k", "--k"), validator=at_least(1))] = 10,
     where: str | None = None,
+    why: Annotated[bool, Parameter(negative=())] = False,
     run: Path | None = None,
     cell: str | None = None,
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: bool = False,
     common: Common | None = None,
 ) -> None:
-    """Find the RNNs nearest to one, by the cosine of their embeddings.
+    """Find the RNNs nearest to one, or to the mean of several, by the cosine of their embeddings.
+
+    With --why, also in which properties each agrees with the one asked about (numbers that differ by less
+    than a tenth of their standard deviation over the atlas), in which not, and where the two respond most
+    differently to inputs that the run keeps of training RNNs.
 
     ```
     rnnatlas search atlas model.pt -k 5 --where "split = 'train' AND performance > 0.5"
+    rnnatlas search atlas model.pt -k 3 --why
     ```
 
     Args:
         atlas: The atlas's folder.
-        query: The id of an entry, which is left out of what is found, or a checkpoint file.
+        query: Ids of entries, which are left out of what is found, and checkpoint files. Several stand for
+            the mean of their embeddings, each of length one.
         k: How many to find.
         where: SQL condition that they must meet, on columns (split), fields (metrics.performance,
             predicted.step) or fields by their last name (performance: of metrics, labels, task and predicted
             the first that has it).
+        why: Say what those found have in common with the query, which has to be one RNN.
         run: The run that made the atlas, where it is no longer where it was.
         cell: elman-relu, where the checkpoint's RNN is such; a file does not tell it from elman-tanh.
         head: Prefix of the output layer's names in the checkpoint, where several would fit; "" for none;
@@ -41,37 +49,76 @@ def search(
         json: Print one JSON document instead of a table.
     """
     from rnnatlas.atlas.index import Atlas
+    from rnnatlas.errors import SettingsError
 
+    if why and len(query) > 1:
+        raise SettingsError(f"--why compares with one RNN, found {len(query)} to search from; give one")
+    common = common or Common()
     embedded = Atlas.open(atlas)
-    start: Any = query
-    if query not in embedded.ids and Path(query).is_file():
-        from rnnatlas.atlas.embed import embed_query
-        from rnnatlas.evaluation.model import load
-        from rnnatlas.zoo.imports import assumed
-
-        start, remark = embed_query(embedded, Path(query), load(run or embedded.card["run"]), cell, head)
-        if remark := assumed([remark]):
-            (common or Common()).say(remark)
+    files = [name for name in query if Path(name).is_file() and name not in embedded.ids]
+    model = _model(embedded, run) if files or why else None
+    start = [_of_file(embedded, name, model, cell, head, common) if name in files else name for name in query]
     nearest = embedded.search(start, k, where)
+    if embedded.exactness:
+        common.say(embedded.exactness)
     hidden = {"embedding", "x", "y"}
     rows = [{key: value for key, value in row.items() if key not in hidden} for row in nearest.to_pylist()]
+    if why:
+        reasons = _reasons(embedded, query[0], nearest, model, cell, head, bool(files))
+        rows = [{**row, "why": reason} for row, reason in zip(rows, reasons, strict=True)]
     if json:
         print_json(rows)
         return
-    print_table(
-        ["id", "similarity", "task", "step", "performance", "split", "writes"],
-        [
-            [
-                row["id"],
-                row["similarity"],
-                *(_text(row.get(key)) for key in ("label", "step")),
-                _text((row.get("metrics") or {}).get("performance")),
-                _text(row.get("split")),
-                " ".join(row["samples"][:2]),
-            ]
-            for row in rows
-        ],
-    )
+    columns = ["id", "similarity", "task", "step", "performance", "split", "writes"]
+    reasoned = ["agrees in", "differs in", "responses differ by", "most"] if why else []
+    print_table([*columns, *reasoned], [[*_cells(row), *_why(row.get("why"))] for row in rows])
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    performance = (row.get("metrics") or {}).get("performance")
+    known = [row.get("label"), row.get("step"), performance, row.get("split")]
+    return [row["id"], row["similarity"], *map(_text, known), " ".join(row["samples"][:2])]
+
+
+def _why(reason: dict[str, Any] | None) -> list[Any]:
+    if reason is None:
+        return []
+    agree = [f"{name} {_brief(value)}" for name, value in reason["agree"].items()]
+    differ = [f"{name} {_brief(one)} → {_brief(other)}" for name, (one, other) in reason["differ"].items()]
+    return ["; ".join(agree) or "–", "; ".join(differ) or "–", _text(reason["distance"]), reason["most"]]
+
+
+def _reasons(
+    atlas: Any, name: str, found: Any, model: Any, cell: Any, head: Any, is_file: bool
+) -> list[dict[str, Any]]:
+    import dataclasses
+
+    from rnnatlas.atlas.embed import embed_file
+    from rnnatlas.atlas.why import explain
+
+    asked = embed_file(model, Path(name), cell, head) if is_file else name
+    return [dataclasses.asdict(reason) for reason in explain(atlas, asked, found, model)]
+
+
+def _model(atlas: Any, run: Path | None) -> Any:
+    from rnnatlas.evaluation.model import load
+
+    return load(run or atlas.card["run"])
+
+
+def _of_file(atlas: Any, name: str, model: Any, cell: Any, head: Any, common: Common) -> Any:
+    """The embedding of the RNN of a checkpoint file."""
+    from rnnatlas.atlas.embed import embed_query
+    from rnnatlas.zoo.imports import assumed
+
+    vector, remark = embed_query(atlas, Path(name), model, cell, head)
+    if remark := assumed([remark]):
+        common.say(remark)
+    return vector
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _text(value: Any) -> Any:

@@ -20,7 +20,7 @@ from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders import CONTROL
 from rnnatlas.encoders.base import TOGETHER, Encoder, chunks
 from rnnatlas.errors import RunFormatError, SettingsError, reason
-from rnnatlas.rnn import RNNSpec, System
+from rnnatlas.rnn import RNNSpec, System, check_system
 from rnnatlas.settings import above_zero, as_dict, at_least_one, build, read_yaml, settings, to_yaml
 from rnnatlas.tasks.base import Task
 
@@ -127,7 +127,8 @@ class TrainedRun:
         self.zero: Emulator | None = None
 
     def __repr__(self) -> str:
-        specs = ", ".join(map(str, self.specs))
+        more = f" and {len(self.specs) - 2} more" if len(self.specs) > 2 else ""
+        specs = f"{', '.join(map(str, self.specs[:2]))}{more}"
         return f"{type(self).__name__}({self.settings.encoder} encoder for {specs}, at {str(self.path)!r})"
 
     @classmethod
@@ -175,9 +176,9 @@ class TrainedRun:
             batch: RNNs at a time, which bounds memory.
 
         Raises:
-            RNNSpecMismatch: The encoder does not take them.
+            RNNSpecMismatch: The encoder does not take them, or they are no system.
         """
-        self.encoder.check(system)
+        self.encoder.check(check_system(system))
         parts = chunks(system, batch)
         return torch.cat([self.encoder(part.to(self.device, torch.float32)).cpu() for part in parts])
 

@@ -42,7 +42,7 @@ class Reference:
 
     Attributes:
         inputs: What RNNs are shown: the first inputs of some training RNNs' rollouts.
-        shown: Which positions of the responses, over all sequences, are looked at.
+        shown: Which positions of the responses, over all sequences, are looked at: some that count.
         mean: Of each number of the responses, over training RNNs.
         sd: Standard deviation of each.
         known: Standardised responses of training RNNs.
@@ -117,8 +117,8 @@ def remark(like: Sequence[bool | None]) -> str | None:
 def fit(trained: TrainedRun, zoo: Zoo, snapshots: pa.Table) -> Reference | None:
     """The reference of a run; None where there are too few RNNs.
 
-    Distances are those of new runs and, as long as these are too few, of the validation split and of training
-    RNNs from those of other runs.
+    Distances are those of new runs and of the validation split and, where these are too few, of training RNNs
+    from those of other runs, too.
 
     Args:
         trained: A finished run, whose encoder takes all snapshots.
@@ -129,10 +129,10 @@ def fit(trained: TrainedRun, zoo: Zoo, snapshots: pa.Table) -> Reference | None:
     size = zoo.task.interface.output.size
     split = np.asarray(snapshots["split"].to_pylist())
     train = snapshots.filter(pa.array(split == "train"))
-    inputs = _inputs(zoo, train).to(trained.device)
-    positions = inputs.shape[0] * inputs.shape[1]
-    kept = max(1, min(positions, RESPONSES // size))
-    shown = torch.linspace(0, positions - 1, kept, device=inputs.device).long()
+    inputs, counts = _inputs(zoo, train)
+    inputs = inputs.to(trained.device)
+    kept = max(1, min(len(counts), RESPONSES // size))
+    shown = counts[torch.linspace(0, len(counts) - 1, kept).long()].to(trained.device)
     width = kept * size
 
     def responses(table: pa.Table) -> tuple[Float[Tensor, "rnn response"], np.ndarray]:
@@ -145,10 +145,9 @@ def fit(trained: TrainedRun, zoo: Zoo, snapshots: pa.Table) -> Reference | None:
     sd = sd.clamp_min(max(0.1 * sd.square().mean().sqrt().item(), 1e-6))
     known = (known - mean) / sd
     distances = torch.zeros(0)
-    for name in ("new-runs", "validation"):
-        if len(distances) < FEWEST and name in split:
-            held_out, _ = responses(snapshots.filter(pa.array(split == name)))
-            distances = torch.cat([distances, _nearest((held_out - mean) / sd, known)])
+    if (chosen := np.isin(split, ("new-runs", "validation"))).any():
+        held_out, _ = responses(snapshots.filter(pa.array(chosen)))
+        distances = _nearest((held_out - mean) / sd, known)
     if len(distances) < FEWEST and len(np.unique(runs)) > 1:
         own = torch.from_numpy(runs[:, None] == runs[None])
         distances = torch.cat([distances, _nearest(known, known, own)])
@@ -157,12 +156,15 @@ def fit(trained: TrainedRun, zoo: Zoo, snapshots: pa.Table) -> Reference | None:
     return Reference(inputs.cpu(), shown.cpu(), mean, sd, known, distances.sort().values)
 
 
-def _inputs(zoo: Zoo, train: pa.Table) -> Float[Tensor, "sequence time input"]:
-    """Inputs of a rollout of each of some training RNNs, another of its rollouts each time."""
+def _inputs(
+    zoo: Zoo, train: pa.Table
+) -> tuple[Float[Tensor, "sequence time input"], Shaped[Tensor, " position"]]:
+    """Inputs of a rollout of each of some training RNNs, and which positions of them all count."""
     assert zoo.task is not None
     stored = Snapshots.of(zoo, _spaced(train, SEQUENCES)).stored
     each = torch.arange(len(stored))
-    return zoo.task.encode_inputs(stored[each, each % stored.shape[1]]).float()
+    stored = stored[each, each % stored.shape[1]]
+    return zoo.task.encode_inputs(stored).float(), zoo.task.mask(stored).flatten().nonzero().squeeze(1)
 
 
 def _spaced(table: pa.Table, count: int) -> pa.Table:

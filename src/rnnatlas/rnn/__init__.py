@@ -18,7 +18,8 @@ from rnnatlas.rnn.symmetry import (
     scale_units,
     shift_biases,
 )
-from rnnatlas.rnn.system import Index, System, run, sample, step
+from rnnatlas.rnn.system import Index, System, check_system, run, sample, step
+from rnnatlas.rnn.trajectories import hidden
 
 __all__ = [
     "GATES",
@@ -39,10 +40,12 @@ __all__ = [
     "Values",
     "backend",
     "canonical_bias",
+    "check_system",
     "find_rnn",
     "find_rnns",
     "flip_signs",
     "groups",
+    "hidden",
     "permute_hidden",
     "populations",
     "random_permutations",

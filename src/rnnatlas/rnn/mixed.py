@@ -1,6 +1,6 @@
 """RNNs of several architectures side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -107,6 +107,10 @@ class Mixed:
     def __getitem__(self, index: int | Index) -> System:
         """Some of the RNNs, a single one by its position."""
         return self.select(index if isinstance(index, slice) else torch.as_tensor(index).reshape(-1))
+
+    def __iter__(self) -> Iterator[System]:
+        """Each RNN as a system of one."""
+        return (self[i] for i in range(len(self)))
 
     # --- running -------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """N RNNs of one architecture, stacked."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -73,6 +74,10 @@ class Population:
     def __getitem__(self, index: int | Index) -> "Population":
         """Some of the RNNs, a single one by its position."""
         return self.select(index if isinstance(index, slice) else torch.as_tensor(index).reshape(-1))
+
+    def __iter__(self) -> Iterator["Population"]:
+        """Each RNN as a population of one."""
+        return (self[i] for i in range(len(self)))
 
     @property
     def specs(self) -> tuple[RNNSpec, ...]:
@@ -219,6 +224,11 @@ class Population:
     ) -> tuple[Float[Tensor, "rnn batch output"], running.State]:
         """See `rnnatlas.step`."""
         return running.step(self, inputs, state)
+
+    def without_head(self) -> "Population":
+        """The same RNNs without their heads: what they give out are the last layer's hidden states."""
+        spec = dataclasses.replace(self.spec, output=None, head_bias=True)
+        return Population(spec, {name: self.weights[name] for name in spec.shapes})
 
     # --- choosing and moving -------------------------------------------------------------------
 

@@ -167,8 +167,8 @@ def positions(index: Index, count: int, device: torch.device | str | None = None
     return chosen.long() % count if looked_at else chosen.long()
 
 
-def _check(system: Any, inputs: Any) -> System:
-    """Makes sure that something is a system, and what it should read a tensor.
+def check_system(system: Any) -> System:
+    """Makes sure that something is a system.
 
     Raises:
         RNNSpecMismatch: It is something else, such as a list of modules or a numpy array.
@@ -178,6 +178,16 @@ def _check(system: Any, inputs: Any) -> System:
             f"expected RNNs to run, found {type(system).__name__}; make a population of torch modules with "
             "Population.from_modules([…]), or Mixed.from_modules([…]) where architectures differ"
         )
+    return system
+
+
+def _check(system: Any, inputs: Any) -> System:
+    """Makes sure that something is a system, and what it should read a tensor.
+
+    Raises:
+        RNNSpecMismatch: It is something else.
+    """
+    check_system(system)
     if not isinstance(inputs, Tensor):
         raise RNNSpecMismatch(
             f"inputs of RNNs should be a torch tensor, found {type(inputs).__name__}; convert them with "
