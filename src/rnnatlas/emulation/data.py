@@ -124,14 +124,34 @@ class Snapshots:
             rows = torch.arange(start, min(start + rnns, len(self)))
             yield self.batch(rows, first.expand(len(rows), -1))
 
-    def sample(self) -> tuple[Float[Tensor, "sample input"], Float[Tensor, "sample output"]]:
-        """Inputs and outputs at positions that count, of one rollout of evenly spaced snapshots."""
+    def outputs(self) -> Float[Tensor, "sample output"]:
+        """Outputs at positions that count, of one rollout of evenly spaced snapshots."""
         rows = spaced(len(self))
-        inputs, targets, mask = unpack(
-            {"stored": self.stored[rows, :1], "targets": self.targets[rows, :1]}, self.task
-        )
-        counts = mask > 0
-        return inputs[counts], targets[counts]
+        batch = {"stored": self.stored[rows, :1], "targets": self.targets[rows, :1]}
+        _, targets, mask = unpack(batch, self.task)
+        return targets[mask > 0]
+
+    def examples(self, kind: str, steps: int) -> Float[Tensor, "sample time input"]:
+        """Sequences of so many steps to probe RNNs with.
+
+        Args:
+            kind: "rollouts", what evenly spaced snapshots read in one rollout each; "random", numbers or
+                tokens drawn at random over their range; or one of the task's own kinds (`Task.probes`).
+            steps: Their length. Shorter ones are repeated.
+
+        Raises:
+            SettingsError: The task offers no such sequences.
+        """
+        rollouts = self.task.encode_inputs(self.stored[spaced(len(self)), 0])
+        if kind == "rollouts":
+            sequences = rollouts
+        elif kind == "random":
+            random = seeds.torch_generator(0, "probes", steps)
+            sequences = self.task.interface.input.random((SAMPLE, steps), random, rollouts)
+        else:
+            sequences = self.task.probes(kind, steps)
+        repeats = -(-steps // sequences.shape[1])
+        return sequences.repeat(1, repeats, 1)[:, :steps]
 
 
 def spaced(count: int) -> Int[Tensor, " row"]:

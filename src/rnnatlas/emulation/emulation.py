@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnatlas.emulation.emulator import Emulator
-from rnnatlas.encoders.base import EMBED
 from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn import Index, RNNSpec
 from rnnatlas.rnn.system import positions
@@ -34,7 +33,7 @@ class Emulation:
     @classmethod
     def unconditional(cls, emulator: Emulator, count: int) -> "Emulation":
         """`count` times the emulator of the control, which was trained with zeros for embeddings."""
-        return cls(emulator, torch.zeros(count, EMBED))
+        return cls(emulator, torch.zeros(count, emulator.embedding.in_features))
 
     @property
     def device(self) -> torch.device:

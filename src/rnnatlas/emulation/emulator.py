@@ -41,17 +41,18 @@ class Emulator(nn.Module):
         interface: What the RNNs read and give out.
         time: Steps of a rollout, for which it should remember the embedding.
         settings: Width and depth.
+        size: Numbers of an embedding.
     """
 
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, interface: Interface, time: int, settings: EmulatorSettings):
+    def __init__(self, interface: Interface, time: int, settings: EmulatorSettings, size: int = EMBED):
         super().__init__()
         reads, gives = interface.sizes
         self.interface = interface
         self.input = nn.Linear(reads, settings.width)
-        self.embedding = nn.Linear(EMBED, settings.width)
+        self.embedding = nn.Linear(size, settings.width)
         self.lstm = nn.LSTM(settings.width, settings.width, settings.layers)
         self.output = nn.Linear(settings.width, gives)
         if not isinstance(interface.output, Tokens):
@@ -59,7 +60,7 @@ class Emulator(nn.Module):
             self.register_buffer("sd", torch.ones(()))
         chrono_initialise(self.lstm, time)
         with torch.no_grad():  # as if numbers of an embedding had sd 1, for z to matter from the start
-            self.embedding.weight.mul_(EMBED**0.5)
+            self.embedding.weight.mul_(size**0.5)
 
     def forward(
         self,

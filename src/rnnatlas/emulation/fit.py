@@ -69,7 +69,9 @@ class Training(lightning.LightningModule):
         self._train, self._validation = train, validation
         self.settings, self._seed, self._out = settings, seed, out
         output = emulator.interface.output
-        self._divergence = suitable(output)[choose(settings.divergence, output)]
+        known = suitable(output)
+        self._divergence = known[choose(settings.divergence, output)]
+        self._first = known[choose(settings.first_divergence or settings.divergence, output)]
         self.done = 0
         self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Any] = {"loss": float("inf"), "step": 0, "weights": {}}
@@ -117,11 +119,14 @@ class Training(lightning.LightningModule):
         z = self.encoder(population_of(weights, self._train.task))
         lengths = last_counted(mask) if self.settings.mask_padding else None
         predictions, targets = map(self.emulator.standardise, (self.emulator(z, inputs, lengths), targets))
-        values = self._divergence(targets, predictions)
+        early = self.training and self.done < self.settings.first_steps
+        values = (self._first if early else self._divergence)(targets, predictions)
         return masked_mean(values, mask if self.settings.mask_padding else None)
 
     def learn(self, batch: Batch) -> Tensor:
         """The loss of a batch, and its gradients in the parameters, worked out on a GPU by one CUDA graph."""
+        if self.done == self.settings.first_steps:  # a graph repeats the divergence that it was made with
+            self._captured = None
         self._captured = self._captured or Captured(self._learn, self.device)
         loss = self._captured(**self._unpacked(batch))
         assert loss is not None

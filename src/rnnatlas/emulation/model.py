@@ -18,7 +18,7 @@ from rnnatlas.emulation import choose, divergences, of_numbers
 from rnnatlas.emulation.emulation import Emulation
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders import CONTROL
-from rnnatlas.encoders.base import TOGETHER, Encoder, chunks
+from rnnatlas.encoders.base import EMBED, TOGETHER, Encoder, chunks
 from rnnatlas.errors import RunFormatError, SettingsError, reason
 from rnnatlas.rnn import RNNSpec, System, check_system
 from rnnatlas.settings import above_zero, as_dict, at_least_one, build, read_yaml, settings, to_yaml
@@ -40,6 +40,10 @@ class EmulationSettings:
         rollouts: Rollouts of each RNN a step.
         divergence: What is minimised, by its name in the registry; None for total variation of tokens and
             mean squared error of numbers.
+        first_divergence: What is minimised instead in the first `first_steps` steps; None for the same. Total
+            variation has a plateau that the Kullback–Leibler divergence leaves at once, but the latter
+            overfits (docs/decisions/0024-responses.md).
+        first_steps: How many steps these are.
         mask_padding: Whether positions that the task's mask leaves out, such as those after the first EOS, do
             not count.
         learning_rate: AdamW's, after warm-up.
@@ -51,6 +55,7 @@ class EmulationSettings:
         validation_rollouts: Rollouts of each validation snapshot that are looked at.
         patience: Validations in a row without improvement after which training stops; None for never.
         where: SQL condition on the snapshots to train and validate on, such as "step >= 100".
+        embedding: Numbers of an embedding.
         emulator: Size of the emulator.
     """
 
@@ -58,6 +63,8 @@ class EmulationSettings:
     rnns: int = 64
     rollouts: int = 1
     divergence: str | None = None
+    first_divergence: str | None = None
+    first_steps: int = 0
     mask_padding: bool = True
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
@@ -68,17 +75,27 @@ class EmulationSettings:
     validation_rollouts: int = 4
     patience: int | None = None
     where: str | None = None
+    embedding: int = EMBED
     emulator: EmulatorSettings = dataclasses.field(default_factory=EmulatorSettings)
 
     def __post_init__(self) -> None:
-        counts = ("steps", "rnns", "rollouts", "validate_every", "validation_rollouts", "patience")
+        counts = (
+            "steps",
+            "rnns",
+            "rollouts",
+            "validate_every",
+            "validation_rollouts",
+            "patience",
+            "embedding",
+        )
         at_least_one(self, *counts)
         above_zero(self, "learning_rate", "clip")
-        for name in ("weight_decay", "warmup"):
+        for name in ("weight_decay", "warmup", "first_steps"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name} should be 0 or more, found {getattr(self, name)}")
-        if self.divergence is not None and self.divergence not in of_numbers:
-            divergences.description(self.divergence)  # raises for an unknown name
+        for name in (self.divergence, self.first_divergence):
+            if name is not None and name not in of_numbers:
+                divergences.description(name)  # raises for an unknown name
 
 
 @settings
@@ -209,11 +226,12 @@ def make_parts(specs: Sequence[RNNSpec], task: Task, run: RunSettings) -> tuple[
     known = encoders.controls if run.encoder in encoders.controls else encoders.registry
     kind = known[run.encoder]
     own = build(kind.Settings, run.encoder_settings, "encoder")
+    size = run.emulation.embedding
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seeds.torch_generator(run.seed, "encoder").initial_seed())
-        encoder = kind(task.interface, specs[0], own)
+        encoder = kind(task.interface, specs[0], own, size)
         torch.default_generator.manual_seed(seeds.torch_generator(run.seed, "emulator").initial_seed())
-        emulator = Emulator(task.interface, task.time, run.emulation.emulator)
+        emulator = Emulator(task.interface, task.time, run.emulation.emulator, size)
     return encoder, emulator
 
 

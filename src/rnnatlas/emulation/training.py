@@ -267,9 +267,8 @@ def _train(
         if (out / RESUME).is_file():
             training.take_up(saved(out))
         else:
-            inputs, outputs = train.sample()
-            emulator.calibrate(outputs)
-            encoder.to(device).calibrate(train.population, inputs.to(device))
+            emulator.calibrate(train.outputs())
+            encoder.to(device).calibrate(train.population, train.examples)
             encoder.to("cpu")  # from where Lightning takes it
         if not training.finished:
             fit(training, out, device, devices, progress)

@@ -23,6 +23,10 @@ registry = Registry(
             "rnnatlas.encoders.transformer:Transformer",
             "mechanistic: attention between rows of weights",
         ),
+        "responses": (
+            "rnnatlas.encoders.responses:Responses",
+            "functionalist: all responses to a few whole sequences, read directly",
+        ),
         "noninteractive": (
             "rnnatlas.encoders.noninteractive:NonInteractiveProbing",
             "functionalist: responses to a fixed, learned list of probing inputs",

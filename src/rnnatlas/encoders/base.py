@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +15,10 @@ from rnnatlas.rnn import Interface, Population, RNNSpec, System, groups, populat
 from rnnatlas.rnn.spec import GATES
 
 EMBED = 16
-"""Size of an embedding (Herrmann et al. 2024, section 3)."""
+"""Size of an embedding where nothing else is said (Herrmann et al. 2024, section 3)."""
+
+Examples = Callable[[str, int], Float[Tensor, "sample time input"]]
+"""Sequences of so many steps that RNNs can be probed with, by their kind; see `Snapshots.examples`."""
 
 TOGETHER = 256
 """RNNs that are embedded together, which bounds memory; they share what does not depend on the RNN."""
@@ -44,6 +47,7 @@ class Encoder(nn.Module, ABC):
         interface: What the RNNs read and give out.
         spec: Their architecture, for encoders that read the weights of one; others do not look at it.
         settings: An instance of the encoder's `Settings`.
+        size: Numbers of an embedding.
     """
 
     Settings: ClassVar[type]
@@ -52,11 +56,12 @@ class Encoder(nn.Module, ABC):
     reads_weights: ClassVar[bool]
     symmetries: ClassVar[frozenset[str]]
 
-    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
+    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any, size: int = EMBED):
         super().__init__()
         self.interface = interface
         self.spec = spec
         self.settings = settings
+        self.size = size
 
     @abstractmethod
     def read(self, system: Any) -> Float[Tensor, "rnn embed"]:
@@ -107,7 +112,7 @@ class Encoder(nn.Module, ABC):
         return None
 
     @torch.no_grad()
-    def calibrate(self, system: System, inputs: Float[Tensor, "sample input"] | None = None) -> None:
+    def calibrate(self, system: System, examples: Examples | None = None) -> None:
         """Whitens embeddings over the training snapshots: mean 0, equal variance in all directions.
 
         As drawn, embeddings of different RNNs point in nearly the same direction, so the emulator learns
@@ -115,12 +120,12 @@ class Encoder(nn.Module, ABC):
 
         Args:
             system: All training snapshots, on the encoder's device or not.
-            inputs: Some of the inputs that they read in their rollouts, for encoders that ask for such.
+            examples: Sequences of inputs, such as those of their rollouts, for encoders that ask for such.
 
         Raises:
             TrainingDiverged: Their embeddings are not finite.
         """
-        self.standardise(system, inputs)
+        self.standardise(system, examples)
         if self.last is None:
             return
         raw = torch.cat([self._read(chunk.to(self.last.weight.device)) for chunk in chunks(system)])
@@ -139,7 +144,7 @@ class Encoder(nn.Module, ABC):
         self.last.weight.copy_(whiten @ self.last.weight)
         self.last.bias.copy_(whiten @ (self.last.bias - mean))
 
-    def standardise(self, system: Any, inputs: Float[Tensor, "sample input"] | None = None) -> None:
+    def standardise(self, system: Any, examples: Examples | None = None) -> None:
         """Sets the scales of what the encoder reads; arguments as `calibrate`."""
 
     def check(self, system: System) -> None:

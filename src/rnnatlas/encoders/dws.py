@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, mean_and_sd, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, Examples, mean_and_sd, mlp
 from rnnatlas.encoders.equivariant import Equivariant, Features, Part, Rectified, parts
 from rnnatlas.rnn import Interface, Population, RNNSpec, canonical_bias
 from rnnatlas.settings import at_least_one, settings
@@ -53,8 +53,8 @@ class DWS(Encoder):
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
-        super().__init__(interface, spec, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any, size: int = EMBED):
+        super().__init__(interface, spec, settings, size)
         self.parts = parts(spec)
         self.register_buffer("mean", torch.zeros(len(self.parts)))
         self.register_buffer("sd", torch.ones(len(self.parts)))
@@ -64,7 +64,7 @@ class DWS(Encoder):
         )
         channels = [settings.lifted] + [settings.channels] * settings.layers
         self.layers = nn.ModuleList(Equivariant(self.parts, pair) for pair in itertools.pairwise(channels))
-        self.mlp = mlp(len(self.parts) * settings.channels, settings.width, EMBED)
+        self.mlp = mlp(len(self.parts) * settings.channels, settings.width, size)
 
     @property
     def last(self) -> nn.Linear:
@@ -82,7 +82,7 @@ class DWS(Encoder):
         return self.mlp(torch.cat([state[part].flatten(1, -2).mean(1) for part in self.parts], 1))
 
     @torch.no_grad()
-    def standardise(self, population: Population, inputs: Tensor | None = None) -> None:
+    def standardise(self, population: Population, examples: Examples | None = None) -> None:
         """Takes each tensor's mean and standard deviation over the training snapshots."""
         for index, entries in enumerate(features(population).values()):
             self.mean[index], self.sd[index] = mean_and_sd(entries)

@@ -41,10 +41,10 @@ class Flat(RowEncoder):
     title: ClassVar[str | None] = "flattened weights"
     colour: ClassVar[str | None] = "#e69f00"
 
-    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
-        super().__init__(interface, spec, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any, size: int = EMBED):
+        super().__init__(interface, spec, settings, size)
         weights = sum(rows * columns for rows, columns in row_shapes(spec))
-        self.mlp = mlp(weights, *[settings.width] * settings.layers, EMBED)
+        self.mlp = mlp(weights, *[settings.width] * settings.layers, size)
 
     @property
     def last(self) -> nn.Linear:

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.probing import Probing, ProbingEncoder, ProbingSettings
+from rnnatlas.encoders.base import EMBED
+from rnnatlas.encoders.probing import Probing, ProbingSettings, StepwiseReading
 from rnnatlas.rnn import Interface, RNNSpec, System, step
 from rnnatlas.settings import settings
 
@@ -25,7 +26,7 @@ class InteractiveSettings(ProbingSettings):
     interaction: bool = True
 
 
-class InteractiveProbing(ProbingEncoder):
+class InteractiveProbing(StepwiseReading):
     """Embeds an RNN by an interview: each probing input depends on the responses before it.
 
     The probing input of step i is generated from what the reader gives out after step i-1 (Herrmann et al.
@@ -36,8 +37,8 @@ class InteractiveProbing(ProbingEncoder):
     title: ClassVar[str | None] = "interactive probing"
     colour: ClassVar[str | None] = "#009e73"
 
-    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
-        super().__init__(interface, spec, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any, size: int = EMBED):
+        super().__init__(interface, spec, settings, size)
         self.steps = None
         if settings.step_embedding:
             self.steps = nn.Parameter(torch.randn(settings.steps, settings.width))

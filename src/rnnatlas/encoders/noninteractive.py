@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.probing import Probing, ProbingEncoder, ProbingSettings
+from rnnatlas.encoders.base import EMBED
+from rnnatlas.encoders.probing import Probing, ProbingSettings, StepwiseReading
 from rnnatlas.rnn import Interface, RNNSpec, System
 
 
-class NonInteractiveProbing(ProbingEncoder):
+class NonInteractiveProbing(StepwiseReading):
     """Embeds an RNN by its responses to a fixed, learned list of probing inputs.
 
     Learned embeddings S_1 … S_L become the probing inputs of L steps (Herrmann et al. 2024, section 3,
@@ -21,8 +22,8 @@ class NonInteractiveProbing(ProbingEncoder):
     title: ClassVar[str | None] = "non-interactive probing"
     colour: ClassVar[str | None] = "#0072b2"
 
-    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
-        super().__init__(interface, spec, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any, size: int = EMBED):
+        super().__init__(interface, spec, settings, size)
         self.steps = nn.Parameter(torch.randn(settings.steps, settings.width))
 
     def _probe(self, system: System) -> tuple[Probing, Float[Tensor, "rnn width"]]:

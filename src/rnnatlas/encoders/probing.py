@@ -1,4 +1,4 @@
-"""What both functionalist encoders share: probing, encoding the responses, and reading them."""
+"""What functionalist encoders share: probing, and, for two of them, reading responses step by step."""
 
 import dataclasses
 from abc import abstractmethod
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, chunks, mean_and_sd, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, Examples, chunks, mean_and_sd, mlp
 from rnnatlas.encoders.reader import Reader
 from rnnatlas.rnn import SYMMETRIES, Interface, RNNSpec, System, Tokens, Values, run
 from rnnatlas.settings import above_zero, at_least_one, settings
@@ -51,52 +51,14 @@ class Probing:
 
 
 class ProbingEncoder(Encoder):
-    """Embeds an RNN by its responses to probing inputs; never sees its weights or hidden units.
-
-    Responses (log-probabilities of tokens, or numbers), standardised by mean and standard deviation over the
-    training snapshots, are joined over all probing sequences at a step, projected (linear, sigmoid) and read
-    by a residual recurrent reader between a learned BOS and a learned EOS input; an MLP makes the embedding
-    of what the reader gives out last (Herrmann et al. 2024, section 3).
-
-    Probing inputs are distributions over tokens, numbers within the range of the RNNs' inputs, or, where
-    that is unbounded, numbers whose mean and scale are learned from those of the inputs in rollouts.
-    """
+    """Embeds an RNN by its responses to probing inputs; never sees its weights or hidden units."""
 
     reads_weights = False
     symmetries: ClassVar[frozenset[str]] = frozenset(SYMMETRIES)
-    mean: Tensor
-    sd: Tensor
-
-    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
-        super().__init__(interface, spec, settings)
-        reads, gives = interface.sizes
-        width, hidden, sequences = settings.width, settings.hidden, settings.sequences
-        self.generator = mlp(width, hidden, hidden, sequences * reads)
-        scales = () if isinstance(interface.output, Tokens) else (gives,)
-        self.register_buffer("mean", torch.zeros(scales))
-        self.register_buffer("sd", torch.ones(scales))
-        self.response = nn.Linear(sequences * gives, width)
-        self.bos = nn.Parameter(torch.rand(width))
-        self.eos = nn.Parameter(torch.rand(width))
-        self.reader = Reader(settings.reader, width, settings.layers, settings.steps)
-        self.head = mlp(width, hidden, hidden, EMBED)
-        self.location = self.scale = None
-        if isinstance(interface.input, Values) and not interface.input.bounded:
-            self.location = nn.Parameter(torch.zeros(reads))
-            self.scale = nn.Parameter(torch.ones(reads))
 
     @abstractmethod
-    def _probe(self, system: System) -> tuple[Probing, Float[Tensor, "rnn width"]]:
-        """Probing inputs and responses, and what the reader gives out at their end."""
-
-    @property
-    def last(self) -> nn.Linear:
-        """See `Encoder.last`."""
-        return cast(nn.Linear, self.head[-1])
-
-    def read(self, system: System) -> Float[Tensor, "rnn embed"]:
-        """The embedding head, on what the reader gives out last."""
-        return self.head(self._probe(system)[1])
+    def _probe(self, system: System) -> tuple[Probing, Float[Tensor, "rnn feature"]]:
+        """Probing inputs and responses, and what the embedding is made of."""
 
     @torch.no_grad()
     def probe(self, system: System) -> Probing:
@@ -110,6 +72,49 @@ class ProbingEncoder(Encoder):
         tokens = isinstance(self.interface.output, Tokens)
         return dataclasses.replace(probing, outputs=probing.outputs.exp()) if tokens else probing
 
+
+class StepwiseReading(ProbingEncoder):
+    """Reads responses one step after the other, as both probing encoders of the paper do.
+
+    Responses (log-probabilities of tokens, or numbers), standardised by mean and standard deviation over the
+    training snapshots, are joined over all probing sequences at a step, projected (linear, sigmoid) and read
+    by a residual recurrent reader between a learned BOS and a learned EOS input; an MLP makes the embedding
+    of what the reader gives out last (Herrmann et al. 2024, section 3).
+
+    Probing inputs are distributions over tokens, numbers within the range of the RNNs' inputs, or, where
+    that is unbounded, numbers whose mean and scale are learned from those of the inputs in rollouts.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any, size: int = EMBED):
+        super().__init__(interface, spec, settings, size)
+        reads, gives = interface.sizes
+        width, hidden, sequences = settings.width, settings.hidden, settings.sequences
+        self.generator = mlp(width, hidden, hidden, sequences * reads)
+        scales = () if isinstance(interface.output, Tokens) else (gives,)
+        self.register_buffer("mean", torch.zeros(scales))
+        self.register_buffer("sd", torch.ones(scales))
+        self.response = nn.Linear(sequences * gives, width)
+        self.bos = nn.Parameter(torch.rand(width))
+        self.eos = nn.Parameter(torch.rand(width))
+        self.reader = Reader(settings.reader, width, settings.layers, settings.steps)
+        self.head = mlp(width, hidden, hidden, size)
+        self.location = self.scale = None
+        if isinstance(interface.input, Values) and not interface.input.bounded:
+            self.location = nn.Parameter(torch.zeros(reads))
+            self.scale = nn.Parameter(torch.ones(reads))
+
+    @property
+    def last(self) -> nn.Linear:
+        """See `Encoder.last`."""
+        return cast(nn.Linear, self.head[-1])
+
+    def read(self, system: System) -> Float[Tensor, "rnn embed"]:
+        """The embedding head, on what the reader gives out last."""
+        return self.head(self._probe(system)[1])
+
     def _inputs(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch probe input"]:
         """Probing inputs, generated from hidden states of the reader or learned vectors in their place."""
         raw = self.generator(hidden).unflatten(-1, (self.settings.sequences, self.interface.input.size))
@@ -118,9 +123,10 @@ class ProbingEncoder(Encoder):
         return self.interface.input.probing_inputs(raw * self.settings.logit_scale)
 
     @torch.no_grad()
-    def standardise(self, system: System, inputs: Float[Tensor, "sample input"] | None = None) -> None:
+    def standardise(self, system: System, examples: Examples | None = None) -> None:
         """Takes mean and standard deviation of responses, and of inputs that are unbounded."""
-        if self.location is not None and self.scale is not None and inputs is not None:
+        if self.location is not None and self.scale is not None and examples is not None:
+            inputs = examples("rollouts", self.settings.steps).flatten(0, 1)
             for parameter, found in zip((self.location, self.scale), mean_and_sd(inputs, 0), strict=True):
                 parameter.copy_(found)
         device = self.mean.device

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.encoders.base import Encoder, mean_and_sd
+from rnnatlas.encoders.base import EMBED, Encoder, Examples, mean_and_sd
 from rnnatlas.rnn import (
     Interface,
     Mixed,
@@ -35,8 +35,8 @@ class RowEncoder(Encoder):
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
-        super().__init__(interface, spec, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any, size: int = EMBED):
+        super().__init__(interface, spec, settings, size)
         self.register_buffer("mean", torch.zeros(len(spec.shapes)))
         self.register_buffer("sd", torch.ones(len(spec.shapes)))
 
@@ -55,7 +55,7 @@ class RowEncoder(Encoder):
         return rows(Population(population.spec, weights))
 
     @torch.no_grad()
-    def standardise(self, population: Population, inputs: Tensor | None = None) -> None:
+    def standardise(self, population: Population, examples: Examples | None = None) -> None:
         """Takes each tensor's mean and standard deviation over the training snapshots."""
         for index, weight in enumerate(canonical_bias(population).weights.values()):
             self.mean[index], self.sd[index] = mean_and_sd(weight)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, chunks, mean_and_sd, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, Examples, chunks, mean_and_sd, mlp
 from rnnatlas.rnn import Interface, Population, RNNSpec, canonical_bias
 from rnnatlas.rnn.tracing import traced
 from rnnatlas.settings import at_least_one, settings
@@ -51,13 +51,13 @@ class Statistics(Encoder):
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
-        super().__init__(interface, spec, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any, size: int = EMBED):
+        super().__init__(interface, spec, settings, size)
         vectors = Population.unflatten(spec, torch.zeros(1, spec.parameters))
         features = statistics(vectors).shape[1]
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("sd", torch.ones(features))
-        self.mlp = mlp(features, *[settings.width] * settings.layers, EMBED)
+        self.mlp = mlp(features, *[settings.width] * settings.layers, size)
 
     @property
     def last(self) -> nn.Linear:
@@ -69,7 +69,7 @@ class Statistics(Encoder):
         return self.mlp((statistics(population) - self.mean) / self.sd)
 
     @torch.no_grad()
-    def standardise(self, population: Population, inputs: Tensor | None = None) -> None:
+    def standardise(self, population: Population, examples: Examples | None = None) -> None:
         """Takes each feature's mean and standard deviation over the training snapshots."""
         features = torch.cat([statistics(part) for part in chunks(population)])
         mean, sd = mean_and_sd(features, 0)

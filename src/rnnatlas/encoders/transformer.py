@@ -52,8 +52,8 @@ class Transformer(RowEncoder):
     title: ClassVar[str | None] = "parameter transformer"
     colour: ClassVar[str | None] = "#cc79a7"
 
-    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any):
-        super().__init__(interface, spec, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec, settings: Any, size: int = EMBED):
+        super().__init__(interface, spec, settings, size)
         shapes = row_shapes(spec)
         width = settings.width
         self.tokens = nn.ModuleList(nn.Linear(columns, width, bias=False) for _, columns in shapes)
@@ -64,7 +64,7 @@ class Transformer(RowEncoder):
             Block(width, settings.heads, settings.feedforward) for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, EMBED)
+        self.head = nn.Linear(width, size)
 
     @property
     def last(self) -> nn.Linear:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.encoders.base import EMBED, Encoder
+from rnnatlas.encoders.base import Encoder
 from rnnatlas.rnn import SYMMETRIES, System
 from rnnatlas.settings import settings
 
@@ -31,4 +31,4 @@ class Zero(Encoder):
 
     def read(self, system: System) -> Float[Tensor, "rnn embed"]:
         """Zeros, which scaling leaves as they are."""
-        return torch.zeros(len(system), EMBED, device=system.device, dtype=system.dtype)
+        return torch.zeros(len(system), self.size, device=system.device, dtype=system.dtype)

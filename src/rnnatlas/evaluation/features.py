@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from rnnatlas import seeds
 from rnnatlas.emulation.model import TrainedRun
+from rnnatlas.encoders.base import Examples
 from rnnatlas.rnn import Mixed, Population, canonical_bias, populations
 
 COMPONENTS = 64
@@ -44,7 +45,7 @@ def features(
     rnns: RNNs,
     snapshots: pa.Table,
     train: Bool[np.ndarray, " rnn"],
-    inputs: Float[Tensor, "sample input"],
+    examples: Examples,
 ) -> dict[str, Float[Tensor, "rnn feature"]]:
     """Features of some snapshots that a predictor can read, by name.
 
@@ -53,11 +54,11 @@ def features(
         rnns: The snapshots' RNNs.
         snapshots: As `Zoo.snapshots` gives them.
         train: Those that set the scales of features.
-        inputs: Some of the inputs that training RNNs read in their rollouts.
+        examples: Sequences of inputs, such as those of training RNNs' rollouts.
     """
     found = {
         "embedding": run.embed(rnns),
-        "untrained": untrained(run, rnns, train, inputs).embed(rnns),
+        "untrained": untrained(run, rnns, train, examples).embed(rnns),
         "pca": _pca(rnns, train, run.settings.seed),
         "norms": _norms(rnns),
         "step": _one_hot(snapshots["step"].to_numpy()),
@@ -68,13 +69,11 @@ def features(
     return found
 
 
-def untrained(
-    run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], inputs: Float[Tensor, "sample input"]
-) -> TrainedRun:
+def untrained(run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], examples: Examples) -> TrainedRun:
     """The same encoder as it would start training under another seed."""
     fresh = started(run, int(seeds.stream(run.settings.seed, "untrained").integers(1 << 31)))
     fresh.to(run.device).encoder.eval().requires_grad_(False)
-    set_scales(fresh, rnns, train, inputs)
+    set_scales(fresh, rnns, train, examples)
     return fresh
 
 
@@ -83,12 +82,10 @@ def started(run: TrainedRun, seed: int) -> TrainedRun:
     return TrainedRun(run.path, dataclasses.replace(run.settings, seed=seed))
 
 
-def set_scales(
-    run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], inputs: Float[Tensor, "sample input"]
-) -> None:
+def set_scales(run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], examples: Examples) -> None:
     """Does with the encoder what emulation does at its start, on training RNNs."""
     chosen = rnns.select(np.flatnonzero(train).tolist())
-    run.encoder.calibrate(chosen, inputs.to(run.device))
+    run.encoder.calibrate(chosen, examples)
 
 
 def raw_weights(population: Population) -> Float[Tensor, "rnn parameter"]:

@@ -58,8 +58,8 @@ def predictions(
     roles = assign(zoo, snapshots, run.settings.seed)
     start = np.flatnonzero(roles.start)
     some = snapshots.take(pa.array(start[spaced(len(start)).numpy()]))
-    inputs, _ = Snapshots.of(zoo, some).sample()
-    found = features(run, rnns, snapshots, roles.start, inputs)
+    examples = Snapshots.of(zoo, some).examples
+    found = features(run, rnns, snapshots, roles.start, examples)
     everywhere = nearest.find(rnns, roles.train)
     about = keys(zoo.task, snapshots)
     parts, fitted = [], {}
@@ -80,7 +80,9 @@ def predictions(
                 fitted[name] = prop, predictor
         made["nearest"] = _nearest(prop, near, target, own_roles)
         if end_to_end is not None and name in trained:
-            whole = supervised.fit(run, prop, rnns, target, own_roles, end_to_end, inputs, settings, advance)
+            whole = supervised.fit(
+                run, prop, rnns, target, own_roles, end_to_end, examples, settings, advance
+            )
             made["supervised"] = whole(np.arange(len(target))), whole.predictor.calibration
         for reads, (outputs, calibration) in made.items():
             parts.append(_rows(prop, reads, outputs, target, calibration, about, own_roles))

@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from rnnatlas import seeds
 from rnnatlas.emulation.model import TrainedRun
-from rnnatlas.encoders.base import EMBED, TOGETHER
+from rnnatlas.encoders.base import TOGETHER, Examples
 from rnnatlas.evaluation.features import RNNs, set_scales, started
 from rnnatlas.evaluation.roles import Roles
 from rnnatlas.properties import registry
@@ -66,7 +66,7 @@ class Supervised(nn.Module):
         rnns: All snapshots' RNNs.
         roles: What these serve for.
         head: How the predictor is built.
-        inputs: Some of the inputs that training RNNs read in their rollouts.
+        examples: Sequences of inputs, such as those of training RNNs' rollouts.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class Supervised(nn.Module):
         rnns: RNNs,
         roles: Roles,
         head: PredictorSettings,
-        inputs: Float[Tensor, "sample input"],
+        examples: Examples,
     ):
         super().__init__()
         fresh = started(run, run.settings.seed).to(run.device)
-        set_scales(fresh, rnns, roles.start, inputs)
+        set_scales(fresh, rnns, roles.start, examples)
         self.encoder = fresh.encoder.eval()
-        self.predictor = Predictor(EMBED, prop.width, head)
+        self.predictor = Predictor(fresh.encoder.size, prop.width, head)
         self._rnns = rnns.to(run.device)
         with torch.no_grad():
             self.predictor.standardise(self._embed(np.flatnonzero(roles.train)))
@@ -103,7 +103,7 @@ def fit(
     target: Float[Tensor, "rnn target"],
     roles: Roles,
     settings: SupervisedSettings,
-    inputs: Float[Tensor, "sample input"],
+    examples: Examples,
     head: PredictorSettings | None = None,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Supervised:
@@ -116,7 +116,7 @@ def fit(
         target: `prop.target` of them.
         roles: What they serve for.
         settings: How to train.
-        inputs: Some of the inputs that training RNNs read in their rollouts.
+        examples: Sequences of inputs, such as those of training RNNs' rollouts.
         head: How the predictor is built and trained; the defaults without it.
         advance: Called with the number of steps just made, and in the end with those that stopping saved.
     """
@@ -125,7 +125,7 @@ def fit(
     with torch.random.fork_rng(gpus), torch.enable_grad():
         noise = int(seeds.stream(run.settings.seed, "predictor", prop.name).integers(1 << 62))
         seeds.seed_torch(noise, run.device)
-        whole = Supervised(run, prop, rnns, roles, head, inputs)
+        whole = Supervised(run, prop, rnns, roles, head, examples)
         emulation = run.settings.emulation
         parts = [
             {

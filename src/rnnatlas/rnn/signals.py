@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
@@ -47,6 +48,16 @@ class Tokens:
     def probing_inputs(self, raw: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
         """Distributions over tokens, from any numbers."""
         return raw.softmax(-1)
+
+    def raw(self, inputs: Float[Tensor, "*batch input"], scale: float) -> Float[Tensor, "*batch input"]:
+        """Numbers that `scale` times make `probing_inputs` that are nearly the tokens given."""
+        return inputs
+
+    def random(
+        self, shape: tuple[int, int], random: torch.Generator, like: Float[Tensor, "*batch input"]
+    ) -> Float[Tensor, "sequence time input"]:
+        """Sequences of tokens drawn alike."""
+        return self.encode(torch.randint(self.size, shape, generator=random))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +112,23 @@ class Values:
         if self.low is None or self.high is None:
             return raw
         return self.low + (self.high - self.low) * raw.sigmoid()
+
+    def raw(self, inputs: Float[Tensor, "*batch input"], scale: float) -> Float[Tensor, "*batch input"]:
+        """Numbers that `scale` times make `probing_inputs` that are the inputs given, but off the bounds."""
+        if self.low is None or self.high is None:
+            return inputs
+        return ((inputs - self.low) / (self.high - self.low)).logit(1e-3) / scale
+
+    def random(
+        self, shape: tuple[int, int], random: torch.Generator, like: Float[Tensor, "*batch input"]
+    ) -> Float[Tensor, "sequence time input"]:
+        """Sequences of numbers uniform over the range; where there is none, normal and of like scale."""
+        drawn = torch.rand if self.bounded else torch.randn
+        numbers = drawn((*shape, self.size), generator=random)
+        if self.low is None or self.high is None:
+            known = like.flatten(0, -2)
+            return known.mean(0) + known.std(0, correction=0) * numbers
+        return self.low + (self.high - self.low) * numbers
 
 
 Signal = Tokens | Values

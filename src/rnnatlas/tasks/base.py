@@ -168,6 +168,22 @@ class Task(ABC):
     def encode_inputs(self, stored: Shaped[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time input"]:
         """Stored rollout inputs as what the RNN reads."""
 
+    probe_kinds: ClassVar[tuple[str, ...]] = ()
+    """Kinds of `probes` that the task offers."""
+
+    def probes(self, kind: str, steps: int) -> Float[Tensor, "probe time input"]:
+        """Fixed sequences, made for the task, to probe RNNs with.
+
+        Args:
+            kind: One of `probe_kinds`.
+            steps: Their length; some may be shorter or longer.
+
+        Raises:
+            SettingsError: The task offers no such sequences.
+        """
+        known = ", ".join(("rollouts", "random", *self.probe_kinds))
+        raise SettingsError(f"probing sequences of the task {self.name} should be {known}, found {kind!r}")
+
     def outputs(
         self, system: System, stored: Shaped[Tensor, "rnn rollout *stored"]
     ) -> Float[Tensor, "rnn rollout time output"]:

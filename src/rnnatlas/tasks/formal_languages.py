@@ -21,6 +21,8 @@ from rnnatlas.tasks.base import Instance, Rollouts, Task, cross_entropy
 
 BLOCK = 512
 """Training steps whose strings are drawn at once; part of what a seed means, like the streams' names."""
+PROBES = 128
+"""Counting strings that RNNs can be probed with."""
 LANGUAGES = 100_000
 """More languages than this and dealing them out to runs would no longer be instant."""
 INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
@@ -306,6 +308,25 @@ class FormalLanguages(Task):
     def mask(self, stored: UInt8[Tensor, "*batch stored"]) -> Float[Tensor, "*batch time"]:
         """1 up to the output that should say EOS, 0 from the first EOS read on."""
         return ((stored[..., :-1] == self.eos).cumsum(-1) == 0).float()
+
+    probe_kinds: ClassVar[tuple[str, ...]] = ("counting",)
+
+    def probes(self, kind: str, steps: int) -> Float[Tensor, "probe time input"]:
+        """Counting strings: aⁿ, then as many b, c, … or up to `largest_m` more or fewer, then EOS."""
+        if kind not in self.probe_kinds:
+            return super().probes(kind, steps)
+        random = stream(0, "counting", steps)
+        most = max(1, min(self.settings.largest_n, steps // self.settings.tokens))
+        n = 1 + np.arange(PROBES)[:, None] % most
+        shifts = random.integers(
+            self.settings.smallest, self.settings.largest + 1, (PROBES, len(self.letters))
+        )
+        shifts[:, 0] = 0
+        ends = np.cumsum(np.maximum(0, n + shifts), axis=1)
+        letters = (np.arange(steps - 1) >= ends[:, :, None]).sum(axis=1)
+        letters[letters == self.settings.tokens] = self.eos
+        tokens = np.pad(letters, ((0, 0), (1, 0)), constant_values=self.bos)
+        return self.interface.input.encode(torch.from_numpy(tokens))
 
     def parts(self, stored: UInt8[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
         """Padding and all, as the paper has it."""
