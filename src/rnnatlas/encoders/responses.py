@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Examples, chunks, mlp
 from rnnatlas.encoders.probing import Probing, ProbingEncoder
-from rnnatlas.rnn import Interface, RNNSpec, System, Tokens, run
+from rnnatlas.rnn import Interface, RNNSpec, Signal, System, Tokens, run
 from rnnatlas.settings import at_least_one, settings
 
 LEAST = -12.0
@@ -102,14 +102,11 @@ class Responses(ProbingEncoder):
         if self.settings.learned:
             inputs = self.interface.input.probing_inputs(inputs * LOGIT_SCALE)
         outputs = self.interface.output.interpret(run(system, inputs)[0])
-        standard = (self._joined(outputs) - self.mean) / self.sd
         probing = Probing(inputs=inputs.expand(len(system), -1, -1, -1), outputs=outputs)
-        return probing, LARGEST * (standard / LARGEST).tanh()
+        return probing, standard(self._joined(outputs), self.mean, self.sd)
 
     def _joined(self, outputs: Float[Tensor, "rnn probe time output"]) -> Float[Tensor, "rnn response"]:
-        """All responses of an RNN, side by side."""
-        tokens = isinstance(self.interface.output, Tokens)
-        return (outputs.clamp(min=LEAST) if tokens else outputs).flatten(1)
+        return joined(outputs, self.interface.output)
 
     @torch.no_grad()
     def standardise(self, system: System, examples: Examples | None = None) -> None:
@@ -119,12 +116,11 @@ class Responses(ProbingEncoder):
         known = system.select(torch.linspace(0, len(system) - 1, min(KNOWN, len(system))).long())
         parts = [part.to(self.mean.device) for part in chunks(known)]
         responses = torch.cat([self._joined(self._probe(part)[0].outputs) for part in parts])
-        sd = responses.std(0, correction=0)
-        self.mean.copy_(responses.mean(0))
-        self.sd.copy_(sd.clamp(min=max(NARROW * float(responses.std(correction=0)), 1e-6)))
-        standard = torch.cat([self._probe(part)[1] for part in parts])
-        if standard.isfinite().all():  # else `calibrate` refuses them
-            self._start_map(standard)
+        for buffer, found in zip((self.mean, self.sd), scales(responses), strict=True):
+            buffer.copy_(found)
+        responses = standard(responses, self.mean, self.sd)
+        if responses.isfinite().all():  # else `calibrate` refuses them
+            self._start_map(responses)
 
     def _start(self, given: Float[Tensor, "sample time input"]) -> None:
         """Takes some of the sequences given for probing sequences; of too few, some twice."""
@@ -142,3 +138,23 @@ class Responses(ProbingEncoder):
         _, _, components = torch.linalg.svd(centred, full_matrices=False)
         components = components[: len(self.map.weight)].to(responses)
         self.map.weight[: len(components), : responses.shape[1]] = components
+
+
+def joined(outputs: Float[Tensor, "rnn probe time output"], signal: Signal) -> Float[Tensor, "rnn response"]:
+    """All responses of an RNN, side by side; tiny probabilities of tokens are all taken for the same."""
+    return (outputs.clamp(min=LEAST) if isinstance(signal, Tokens) else outputs).flatten(1)
+
+
+def scales(
+    responses: Float[Tensor, "rnn response"],
+) -> tuple[Float[Tensor, " response"], Float[Tensor, " response"]]:
+    """Mean of each response over RNNs, and standard deviation, which is not taken for very small."""
+    least = max(NARROW * float(responses.std(correction=0)), 1e-6)
+    return responses.mean(0), responses.std(0, correction=0).clamp(min=least)
+
+
+def standard(
+    responses: Float[Tensor, "rnn response"], mean: Float[Tensor, " response"], sd: Float[Tensor, " response"]
+) -> Float[Tensor, "rnn response"]:
+    """Standardised responses, with large ones drawn in."""
+    return LARGEST * ((responses - mean) / sd / LARGEST).tanh()

@@ -12,11 +12,21 @@ from torch.nn import functional
 
 from rnnatlas import seeds
 from rnnatlas.emulation.model import TrainedRun
-from rnnatlas.encoders.base import Examples
+from rnnatlas.encoders.base import Examples, chunks
+from rnnatlas.encoders.responses import KNOWN, joined, scales, standard
 from rnnatlas.rnn import Mixed, Population, canonical_bias, populations
+from rnnatlas.rnn import run as run_rnns
 
 COMPONENTS = 64
-"""Principal components of raw weights."""
+"""Principal components of raw weights, and of responses to fixed inputs."""
+
+QUERIES = (8, 22)
+"""Fixed inputs, sequences and steps, beside encoders that show RNNs none themselves."""
+
+FIXED = (
+    f"the first {COMPONENTS} principal components of the responses, standardised, to as many fixed inputs as "
+    "the encoder shows ({} × {} where it shows none),".format(*QUERIES)
+)
 
 DEFINITIONS: Mapping[str, str] = {
     "embedding": "the frozen embedding",
@@ -26,6 +36,11 @@ DEFINITIONS: Mapping[str, str] = {
     "end to end with the predictor, on this property instead of emulation",
     "pca": f"the first {COMPONENTS} principal components of the raw weights",
     "nearest": "the raw weights, and averages what the nearest training RNNs have",
+    "fixed-rollouts": f"{FIXED} taken from rollouts of training RNNs",
+    "fixed-random": f"{FIXED} drawn at random",
+    "fixed-task": f"{FIXED} made for the task (counting strings, of formal languages)",
+    "interview": f"{FIXED} that the RNN goes on with itself, as the interview of theorem 3.3 does: aⁿ, and "
+    "then always the token that it finds most probable",
     "norms": "the logarithm of the norm of each weight tensor, both biases of a gate as one",
     "step": "the training step of the snapshot, one-hot",
     "architecture": "which architecture the RNN has, one-hot",
@@ -33,7 +48,10 @@ DEFINITIONS: Mapping[str, str] = {
 }
 """What a predictor reads, by name; all but "nearest" are read by the same kind of predictor."""
 
-TRIVIAL = ("pca", "nearest", "norms", "step", "architecture", "constant")
+FIXED_INPUTS = ("fixed-rollouts", "fixed-random", "fixed-task", "interview")
+"""What RNNs respond to inputs that nobody has learned: the strongest of all that need no encoder."""
+
+TRIVIAL = (*FIXED_INPUTS, "pca", "nearest", "norms", "step", "architecture", "constant")
 """Features that need no encoder."""
 
 RNNs = Population | Mixed
@@ -64,6 +82,7 @@ def features(
         "step": _one_hot(snapshots["step"].to_numpy()),
         "constant": torch.ones(len(rnns), 1),
     }
+    found |= _fixed(run, rnns, train, examples)
     if len(rnns.specs) > 1:
         found["architecture"] = _one_hot(snapshots["spec"].to_numpy(zero_copy_only=False))
     return found
@@ -86,6 +105,41 @@ def set_scales(run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], exa
     """Does with the encoder what emulation does at its start, on training RNNs."""
     chosen = rnns.select(np.flatnonzero(train).tolist())
     run.encoder.calibrate(chosen, examples)
+
+
+@torch.no_grad()
+def _fixed(
+    run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], examples: Examples
+) -> dict[str, Float[Tensor, "rnn feature"]]:
+    """Principal components of responses to fixed inputs, at the encoder's own number of queries."""
+    task, settings = run.task, run.encoder.settings
+    sequences, steps = getattr(settings, "sequences", QUERIES[0]), getattr(settings, "steps", QUERIES[1])
+    kinds = {"fixed-rollouts": "rollouts", "fixed-random": "random"}
+    if task.probe_kinds:
+        kinds["fixed-task"] = task.probe_kinds[0]
+    found = {}
+    for name, kind in kinds.items():
+        given = examples(kind, steps)
+        chosen = seeds.stream(run.settings.seed, name).permutation(len(given))[:sequences]
+        inputs = given[torch.from_numpy(chosen)]
+        parts = [task.interface.output.interpret(run_rnns(some, inputs)[0]) for some in chunks(rnns)]
+        found[name] = torch.cat(parts)
+    interviews = [task.interview(some, sequences, steps) for some in chunks(rnns)]
+    if answered := [part for part in interviews if part is not None]:
+        found["interview"] = torch.cat(answered)
+    return {name: _components(joined(own, task.interface.output), train) for name, own in found.items()}
+
+
+def _components(
+    responses: Float[Tensor, "rnn response"], train: Bool[np.ndarray, " rnn"]
+) -> Float[Tensor, "rnn feature"]:
+    """Principal components of standardised responses, taken on some of the RNNs."""
+    known = torch.from_numpy(np.flatnonzero(train))
+    known = known[:: -(-len(known) // KNOWN)]
+    responses = standard(responses, *scales(responses[known]))
+    mean = responses[known].mean(0)
+    _, _, components = torch.linalg.svd(responses[known] - mean, full_matrices=False)
+    return (responses - mean) @ components[:COMPONENTS].T
 
 
 def raw_weights(population: Population) -> Float[Tensor, "rnn parameter"]:

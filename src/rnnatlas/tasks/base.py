@@ -184,6 +184,18 @@ class Task(ABC):
         known = ", ".join(("rollouts", "random", *self.probe_kinds))
         raise SettingsError(f"probing sequences of the task {self.name} should be {known}, found {kind!r}")
 
+    def interview(
+        self, system: System, sequences: int, steps: int
+    ) -> Float[Tensor, "rnn probe time output"] | None:
+        """What RNNs give out as they go on by themselves after fixed beginnings; None where they cannot.
+
+        Args:
+            system: The RNNs.
+            sequences: How many beginnings.
+            steps: Length of each interview.
+        """
+        return None
+
     def outputs(
         self, system: System, stored: Shaped[Tensor, "rnn rollout *stored"]
     ) -> Float[Tensor, "rnn rollout time output"]:

@@ -328,6 +328,25 @@ class FormalLanguages(Task):
         tokens = np.pad(letters, ((0, 0), (1, 0)), constant_values=self.bos)
         return self.interface.input.encode(torch.from_numpy(tokens))
 
+    @torch.no_grad()
+    def interview(self, system: System, sequences: int, steps: int) -> Float[Tensor, "rnn probe time output"]:
+        """Log-probabilities after aⁿ, for several n, where an RNN then reads what it finds most probable.
+
+        So b's come until the answer turns to c, and so on, as in the interview of theorem 3.3 (Herrmann et
+        al. 2024): of an RNN that has learned its language, they count every m.
+        """
+        most = max(1, steps // self.settings.tokens)
+        n = torch.linspace(1, most, sequences).round().long().expand(len(system), -1)
+        read = torch.full_like(n, self.bos)
+        state, responses = None, []
+        for step in range(steps):
+            outputs, state = system.step(
+                self.interface.input.encode(read).to(system.device, system.dtype), state
+            )
+            responses.append(outputs.log_softmax(-1))
+            read = torch.where(step < n, 0, outputs.argmax(-1).cpu())
+        return torch.stack(responses, 2)
+
     def parts(self, stored: UInt8[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
         """Padding and all, as the paper has it."""
         return {"unmasked": torch.ones_like(self.mask(stored))}
