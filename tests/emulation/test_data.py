@@ -11,7 +11,7 @@ from tests.made import PROBING
 from rnnatlas import encoders, seeds
 from rnnatlas.emulation.data import AT, WEIGHTS, Snapshots, accepted, population_of
 from rnnatlas.emulation.fit import Training
-from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.errors import RNNSpecMismatch, SettingsError
 from rnnatlas.rnn import Interface, Mixed, Population, RNNSpec, Tokens, Values, groups
 from rnnatlas.tasks.formal_languages import FormalLanguages
 
@@ -165,8 +165,25 @@ def test_snapshots_that_an_encoder_does_not_take_are_counted_and_named():
         plain(encoder, zoo, table.filter([True, False, True, False]))
 
 
-def test_samples_are_of_positions_that_count(mixed):
-    inputs, outputs = mixed.sample()
-    assert len(inputs) == len(outputs) == int(TASK.mask(mixed.stored[:, :1]).sum())
-    torch.testing.assert_close(inputs.sum(-1), torch.ones(len(inputs)))
+def test_outputs_are_of_positions_that_count(mixed):
+    outputs = mixed.outputs()
+    assert len(outputs) == int(TASK.mask(mixed.stored[:, :1]).sum())
     torch.testing.assert_close(outputs.exp().sum(-1), torch.ones(len(outputs)))
+
+
+@pytest.mark.parametrize("kind", ["rollouts", "random", *TASK.probe_kinds])
+def test_examples_are_as_long_as_asked_for_and_alike_each_time(mixed, kind):
+    short, long = (mixed.examples(kind, steps) for steps in (4, 3 * TASK.time))
+    assert short.shape[1:] == (4, TASK.interface.input.size)
+    assert long.shape[1] == 3 * TASK.time
+    assert torch.equal(mixed.examples(kind, 4), short)
+    torch.testing.assert_close(long.sum(-1), torch.ones(long.shape[:2]))
+    if kind == "rollouts":
+        own = TASK.encode_inputs(mixed.stored[:, 0])
+        assert torch.equal(short, own[:, :4])
+        assert torch.equal(long, own.repeat(1, 3, 1))
+
+
+def test_examples_that_a_task_does_not_offer_are_refused(mixed):
+    with pytest.raises(SettingsError, match="should be rollouts, random, counting, found 'images'"):
+        mixed.examples("images", 4)

@@ -145,6 +145,28 @@ def test_all_encoders_resume_exactly(zoo, run, tmp_path, monkeypatch, stop_at, e
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+def test_the_first_steps_may_minimise_another_divergence(zoo, run, tmp_path, stop_at):
+    out = {name: tmp_path / name for name in ("kl", "first", "resumed")}
+    both = dataclasses.replace(SMALL, first_divergence="kl", first_steps=5)
+    small(zoo, out["kl"], "noninteractive", settings=dataclasses.replace(SMALL, divergence="kl"))
+    small(zoo, out["first"], "noninteractive", settings=both)
+    with stop_at(4):
+        small(zoo, out["resumed"], "noninteractive", settings=both, control=out["first"])
+    small(zoo, out["resumed"], "noninteractive", settings=both, control=out["first"], resume=True)
+    assert contents(out["resumed"]) == contents(out["first"])
+    rows = {name: list(csv.DictReader((own / "history.csv").open())) for name, own in out.items()}
+    assert rows["first"][0]["train_loss"] == rows["kl"][0]["train_loss"]  # the steps were the same
+    assert rows["first"][0]["validation_loss"] != rows["kl"][0]["validation_loss"]
+    assert rows["first"][-1]["train_loss"] != rows["kl"][-1]["train_loss"]
+    assert read_metrics(out["first"])[0]["definition"].startswith("mean over snapshots of the mean total-var")
+
+
+def test_embeddings_have_the_size_asked_for(zoo, tmp_path):
+    made = small(zoo, tmp_path / "run", "statistics", settings=dataclasses.replace(SMALL, embedding=5))
+    assert made.embed(zoo.population(zoo.snapshots())).shape == (zoo.snapshots().num_rows, 5)
+    assert TrainedRun.load(tmp_path / "run").emulator.embedding.in_features == 5
+
+
 def test_what_resuming_needs_holds_no_code(zoo, run, tmp_path, stop_at):
     with stop_at(4):
         small(zoo, tmp_path / "run", control=run)

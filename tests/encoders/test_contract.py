@@ -18,6 +18,7 @@ SMALL = {
     "dws": {"channels": 8, "layers": 2},
     "flat": {"width": 24},
     "transformer": {"width": 16, "layers": 2, "feedforward": 24},
+    "responses": {"sequences": 2, "steps": 5, "hidden": 12, "learned": True},
     "noninteractive": {"sequences": 2, "steps": 5, "width": 16, "hidden": 12},
     "interactive": {"sequences": 2, "steps": 5, "width": 16, "hidden": 12, "step_embedding": True},
 }

@@ -175,13 +175,14 @@ def test_mean_and_scale_of_unbounded_probing_inputs_are_learned(make):
 @MAKERS
 def test_mean_and_scale_of_unbounded_probing_inputs_start_as_those_of_inputs(make):
     encoder, population = make(NUMBERS), some()
-    inputs = torch.randn(1000, 5, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 6) + 3
-    encoder.calibrate(population, inputs)
-    torch.testing.assert_close(encoder.location.detach(), inputs.mean(0))
-    torch.testing.assert_close(encoder.scale.detach(), inputs.std(0, correction=0))
+    inputs = torch.randn(200, 6, 5, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 6) + 3
+    given = {"rollouts": inputs}
+    encoder.calibrate(population, lambda kind, steps: given[kind][:, :steps])
+    torch.testing.assert_close(encoder.location.detach(), inputs.mean((0, 1)))
+    torch.testing.assert_close(encoder.scale.detach(), inputs.std((0, 1), correction=0))
     before = encoder.probe(population).inputs
     raw = (before - encoder.location) / encoder.scale
-    encoder.calibrate(population, 10 * inputs)
+    encoder.calibrate(population, lambda kind, steps: 10 * given[kind][:, :steps])
     first = 0  # later inputs of interactive probing depend on responses, which changed
     torch.testing.assert_close(
         encoder.probe(population).inputs[:, :, first],

@@ -26,16 +26,16 @@ def given(zoo, trained):
     rnns = zoo.population(table)
     sd = rnns.weights["weight_hh_l0"].flatten(1).std(1)
     target = ((sd - sd.mean()) / sd.std())[:, None]
-    inputs, _ = Snapshots.of(zoo, table).sample()
-    return TrainedRun.load(trained), rnns, target, assign(zoo, table, 0), inputs
+    examples = Snapshots.of(zoo, table).examples
+    return TrainedRun.load(trained), rnns, target, assign(zoo, table, 0), examples
 
 
 def test_end_to_end_finds_what_weights_hold_and_changes_no_model(given):
-    model, rnns, target, roles, inputs = given
+    model, rnns, target, roles, examples = given
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     steps: list[int] = []
     settings = SupervisedSettings(steps=150, rnns=16, every=25, learning_rate=1e-3)
-    whole = supervised.fit(model, Performance(), rnns, target, roles, settings, inputs, HEAD, steps.append)
+    whole = supervised.fit(model, Performance(), rnns, target, roles, settings, examples, HEAD, steps.append)
     held_out = np.flatnonzero(roles.held_out)
     error = (whole(held_out) - target[held_out]).square().mean()
     constant = (target[roles.train].mean() - target[held_out]).square().mean()
@@ -47,10 +47,10 @@ def test_end_to_end_finds_what_weights_hold_and_changes_no_model(given):
 
 
 def test_end_to_end_starts_where_the_run_started_and_repeats(given):
-    model, rnns, target, roles, inputs = given
+    model, rnns, target, roles, examples = given
     start, _ = make_parts(model.specs, model.task, model.settings)
     begun = dict(
-        supervised.Supervised(model, Performance(), rnns, roles, HEAD, inputs).encoder.named_parameters()
+        supervised.Supervised(model, Performance(), rnns, roles, HEAD, examples).encoder.named_parameters()
     )
     changed = {name for name, own in start.named_parameters() if not torch.equal(own, begun[name])}
     assert len(changed) == 2  # of the last layer, which whitens z
@@ -59,7 +59,7 @@ def test_end_to_end_starts_where_the_run_started_and_repeats(given):
     rows = np.arange(len(target))
     state = torch.random.get_rng_state()
     first, second = (
-        supervised.fit(model, Performance(), rnns, target, roles, settings, inputs, HEAD)(rows)
+        supervised.fit(model, Performance(), rnns, target, roles, settings, examples, HEAD)(rows)
         for _ in range(2)
     )
     assert torch.equal(first, second)
@@ -67,10 +67,10 @@ def test_end_to_end_starts_where_the_run_started_and_repeats(given):
 
 
 def test_what_the_last_steps_learned_counts(given):
-    model, rnns, target, roles, inputs = given
+    model, rnns, target, roles, examples = given
     settings = SupervisedSettings(steps=100, rnns=16, learning_rate=1e-3, every=200)
-    untrained = supervised.Supervised(model, Performance(), rnns, roles, HEAD, inputs)
-    whole = supervised.fit(model, Performance(), rnns, target, roles, settings, inputs, HEAD)
+    untrained = supervised.Supervised(model, Performance(), rnns, roles, HEAD, examples)
+    whole = supervised.fit(model, Performance(), rnns, target, roles, settings, examples, HEAD)
     assert not torch.equal(whole.encoder.last.weight, untrained.encoder.last.weight)
 
 

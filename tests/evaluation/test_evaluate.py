@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from rnnatlas.emulation.data import Snapshots
 from rnnatlas.errors import RunFormatError, SettingsError, ZooFormatError
 from rnnatlas.evaluation import evaluate as module
 from rnnatlas.evaluation import predictions as benchmark
@@ -22,7 +23,7 @@ from rnnatlas.properties.calibration import half_width
 from rnnatlas.properties.predictors import PredictorSettings
 from rnnatlas.zoo.splits import ood_half
 
-READ = ("embedding", "untrained", "pca", "nearest", "norms", "step", "constant")
+READ = ("embedding", "untrained", *(of for of in TRIVIAL if of != "architecture"))
 QUICK = PredictorSettings(steps=20, width=8)
 
 
@@ -168,8 +169,7 @@ def test_features_are_one_row_a_snapshot_and_untrained_differs(zoo, trained):
     table = zoo.snapshots()
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     train = np.asarray(table["split"].to_pylist()) == "train"
-    inputs = torch.zeros(3, zoo.task.interface.input.size)
-    found = features(model, zoo.population(table), table, train, inputs)
+    found = features(model, zoo.population(table), table, train, Snapshots.of(zoo, table).examples)
     assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture", "nearest"}
     assert all(len(own) == table.num_rows and own.isfinite().all() for own in found.values())
     assert not torch.allclose(found["embedding"], found["untrained"])

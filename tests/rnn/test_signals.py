@@ -119,6 +119,25 @@ def test_any_numbers_make_probing_inputs_that_an_rnn_could_read(signal, raw):
     assert (inputs[0] - inputs[1]).abs().sum() <= signal.width + 1e-9
 
 
+@pytest.mark.parametrize("signal", [Tokens(4), Values(4, -2.0, 3.0), Values(4)], ids=str)
+def test_random_inputs_are_such_as_an_rnn_could_read_and_raw_ones_lead_back_to_them(signal):
+    like = 7 + 3 * torch.randn(50, 9, 4, generator=torch.Generator().manual_seed(1))
+    inputs = signal.random((2000, 5), torch.Generator().manual_seed(0), like)
+    assert inputs.shape == (2000, 5, 4)
+    if isinstance(signal, Tokens):
+        assert inputs.unique().tolist() == [0, 1]
+        torch.testing.assert_close(inputs.mean((0, 1)), torch.full((4,), 0.25), atol=0.02, rtol=0)
+    elif signal.bounded:
+        assert -2 <= inputs.min() < -1.9
+        assert 2.9 < inputs.max() <= 3
+    else:
+        torch.testing.assert_close(inputs.mean((0, 1)), like.mean((0, 1)), atol=0.1, rtol=0.1)
+        torch.testing.assert_close(inputs.std((0, 1)), like.std((0, 1)), atol=0.1, rtol=0.1)
+    back = signal.probing_inputs(5.0 * signal.raw(inputs, 5.0))
+    tolerance = 0.1 if isinstance(signal, Tokens) else 0.01
+    torch.testing.assert_close(back, inputs, atol=tolerance, rtol=0)
+
+
 @given(st.integers(1, 300), st.data())
 def test_tokens_are_what_is_read_back(size, data):
     tokens = torch.tensor(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=8)))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnatlas.errors import SettingsError
-from rnnatlas.rnn import Population, RNNSpec, run
+from rnnatlas.rnn import BlackBox, Population, RNNSpec, run
 from rnnatlas.seeds import stream
 from rnnatlas.tasks.formal_languages import FormalLanguages, FormalLanguagesSettings
 
@@ -247,6 +247,40 @@ def test_score_reports_strings_that_belong_and_that_end():
     tokens[0, 2] = 0  # never ends
     assert SMALL.score(tokens, [instance])["performance"] == [0.5]
     assert SMALL.score(tokens, [instance])["finished"] == [0.75]
+
+
+@pytest.mark.parametrize("task", [PAPER, SMALL])
+def test_counting_strings_have_letters_in_order_and_end(task):
+    steps = task.time
+    strings = task.probes("counting", steps).argmax(-1).numpy()
+    assert (strings[:, 0] == task.bos).all()
+    assert (np.diff(strings[:, 1:].astype(int).clip(max=task.settings.tokens)) >= 0).all()
+    assert (strings[:, -1] == task.eos).mean() > 0.5  # some are longer
+    assert len(np.unique(strings, axis=0)) > 10
+
+
+def test_after_a_beginning_an_interview_is_what_the_rnn_goes_on_with():
+    """One that knows its language ends each aⁿ so that the string belongs."""
+    shifts = np.array([0, 1, -1])
+
+    def goes_on(inputs, state):
+        seen = torch.cat([state, inputs.argmax(-1, keepdim=True)], 1)
+        counts = np.stack([(seen == letter).sum(1) for letter in range(3)], 1)
+        missing = counts[:, :1] + shifts > counts
+        missing[:, 0] = False  # how many there are, the interview itself says
+        following = torch.from_numpy(np.where(missing.any(1), missing.argmax(1), SMALL.eos))
+        return 20 * SMALL.interface.output.encode(following), seen
+
+    knows = BlackBox(goes_on, lambda batch: torch.zeros(batch, 0, dtype=torch.long), SMALL.interface)
+    outputs = SMALL.interview(knows, 3, SMALL.time)
+    assert outputs.shape == (1, 3, SMALL.time, SMALL.interface.output.size)
+    counts = []
+    for own in outputs[0].argmax(-1).numpy():
+        n = (own == 2).sum() + 1
+        string = np.concatenate([np.zeros(n, np.uint8), own[n:].astype(np.uint8)])
+        assert SMALL.membership(string, {"b": 1, "c": -1}), string
+        counts.append(n)
+    assert counts == sorted(set(counts))
 
 
 def test_mask_ends_with_the_answer_that_says_eos():

@@ -65,7 +65,7 @@ class Responses(ProbingEncoder):
     Settings = ResponsesSettings
     settings: ResponsesSettings
     title: ClassVar[str | None] = "responses"
-    colour: ClassVar[str | None] = "#d55e00"
+    colour: ClassVar[str | None] = "#a3163e"
     questions: Tensor
     places: Tensor
     mean: Tensor

@@ -116,7 +116,7 @@ class Values:
     def raw(self, inputs: Float[Tensor, "*batch input"], scale: float) -> Float[Tensor, "*batch input"]:
         """Numbers that `scale` times make `probing_inputs` that are the inputs given, but off the bounds."""
         if self.low is None or self.high is None:
-            return inputs
+            return inputs / scale
         return ((inputs - self.low) / (self.high - self.low)).logit(1e-3) / scale
 
     def random(
