@@ -81,7 +81,7 @@ def test_an_encoder_is_trained_and_judged(tmp_path, monkeypatch):
     page = found.report.read_text(encoding="utf-8")
     assert "A learned embedding" in page
     assert (found.folder / "map.html").is_file()
-    assert ra.load(found.folder / "run").settings.encoder == "noninteractive"
+    assert ra.load(found.folder / "run").settings.encoder == learned.ENCODER
 
 
 def test_without_inputs_the_report_names_what_was_read(tmp_path):

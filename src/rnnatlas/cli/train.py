@@ -12,7 +12,7 @@ def train(
     zoo: str,
     /,
     *,
-    encoder: str,
+    encoder: str = "responses",
     out: Path,
     preset: str | None = None,
     divergence: str | None = None,
@@ -31,7 +31,8 @@ def train(
     from the last validation, exactly as if it had not been stopped.
 
     ```
-    rnnatlas train zoo --encoder interactive --preset demo --out run
+    rnnatlas train zoo --preset demo --out run
+    rnnatlas train zoo --encoder interactive --preset demo --out interviewed
     ```
 
     Args:

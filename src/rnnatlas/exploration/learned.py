@@ -31,6 +31,7 @@ FEWEST = 15
 COMPONENTS = 16
 """Principal components that predictors read, as many as an embedding has numbers."""
 
+ENCODER = "responses"
 TRIVIAL = "trivial"
 SOURCES = {
     "embedding": "the learned embedding",
@@ -54,9 +55,7 @@ def settings(zoo: Zoo) -> dict[str, Any]:
             "validate_every": 100,
             "emulator": {"width": 64, "layers": 1},
         },
-        "encoders": {
-            "noninteractive": {"sequences": 8, "steps": min(24, zoo.task.time), "width": 64, "layers": 1}
-        },
+        "encoders": {ENCODER: {"sequences": 8, "steps": min(24, zoo.task.time), "hidden": 64}},
     }
 
 
@@ -91,7 +90,7 @@ class Learned:
 
 
 def learn(zoo: Zoo, rows: pa.Table, out: Path, seed: int = 0, progress: bool = False) -> Learned:
-    """Trains a non-interactive probing encoder on a folder's RNNs, and embeds all of them.
+    """Trains an encoder of responses on a folder's RNNs, and embeds all of them.
 
     Args:
         zoo: The RNNs with their rollouts and splits.
@@ -101,7 +100,7 @@ def learn(zoo: Zoo, rows: pa.Table, out: Path, seed: int = 0, progress: bool = F
         progress: Whether to show a bar.
     """
     began = time.perf_counter()
-    model = train(zoo, "noninteractive", out, seed, changes=settings(zoo), progress=progress)
+    model = train(zoo, ENCODER, out, seed, changes=settings(zoo), progress=progress)
     atlas = embed(model, [zoo], seed=seed)
     places = [atlas.position(id) for id in rows["id"].to_pylist()]
     found = {}
