@@ -122,3 +122,66 @@ def test_a_black_box_needs_no_gradients():
 def test_impossible_settings_are_refused(changes):
     with pytest.raises(SettingsError, match=next(iter(changes))):
         make(**changes)
+
+
+# --- two rounds ------------------------------------------------------------------------------------------
+
+
+def two_rounds(control=None, **changes):
+    encoder = make(sequences=4, rounds=2, control=control, **changes)
+    with torch.no_grad():
+        encoder.shift.weight.mul_(20)
+    encoder.calibrate(some(40), examples(encoder.interface))
+    return encoder
+
+
+def test_what_an_rnn_responds_shifts_its_second_probing_inputs():
+    inputs = two_rounds().probe(some()).inputs
+    first, second = inputs[:, :2], inputs[:, 2:]
+    assert torch.equal(first, first[:1].expand_as(first))
+    assert (second - second[:1]).abs().amax((1, 2, 3))[1:].min() > 1e-4
+
+
+def test_nothing_shifts_those_of_the_decoy():
+    inputs = two_rounds("decoy").probe(some()).inputs
+    assert torch.equal(inputs, inputs[:1].expand_as(inputs))
+
+
+def test_donors_shift_those_of_the_yoked_control():
+    """An RNN's own responses decide which donor that is, and nothing else of it matters."""
+    encoder = two_rounds("yoked")
+    inputs = encoder.probe(some()).inputs[:, 2:]
+    with torch.no_grad():
+        responses = standard(encoder.donors, encoder.mean[: 2 * 6 * 4], encoder.sd[: 2 * 6 * 4])
+        shifts = encoder.shift(encoder.descriptor(responses).relu()).unflatten(1, (2, 6, 5))
+        raw = encoder.interface.input.raw(encoder.questions[2:], 5.0)
+        possible = encoder.interface.input.probing_inputs(5.0 * (raw + shifts))
+    distances = (inputs[:, None] - possible[None]).abs().amax((2, 3, 4)).amin(1)
+    assert distances.max() < 1e-5
+    assert len(inputs.round(decimals=4).unique(dim=0)) > 3
+
+
+@pytest.mark.parametrize("control", [None, "yoked", "decoy"])
+def test_two_rounds_embed_each_rnn_alone_and_learn(control):
+    encoder, population = two_rounds(control).double(), some().to(dtype=torch.float64)
+    together = encoder(population)
+    alone = torch.cat([encoder(population.select([i])) for i in range(len(population))])
+    torch.testing.assert_close(together, alone)
+    together[:, 0].sum().backward()
+    moved = {name for name, own in encoder.named_parameters() if own.grad is not None and own.grad.any()}
+    everything = {name for name, _ in encoder.named_parameters()}
+    assert everything - moved <= ({"shift.weight"} if control == "decoy" else set())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rounds": 3},
+        {"rounds": 2, "sequences": 1},
+        {"control": "yoked"},
+        {"rounds": 2, "control": "decoy", "learned": True},
+    ],
+)
+def test_impossible_rounds_are_refused(changes):
+    with pytest.raises(SettingsError, match=r"rounds|control"):
+        make(**changes)
