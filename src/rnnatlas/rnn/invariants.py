@@ -133,7 +133,8 @@ def _of_population(population: Population, responses: bool) -> Float[Tensor, "rn
             [_layer(some, suffix, read) for suffix, read in zip(spec.suffixes, _readers(some), strict=True)]
         )
         columns = [_whole(some), layers.mean(0), layers.amax(0)] + ([responses_of(some)] if responses else [])
-        parts.append(torch.cat(columns, 1).where(finite[:, None], torch.nan))
+        known = invariants_known(spec, responses).to(device)
+        parts.append(torch.cat(columns, 1).where(known, 0.0).where(finite[:, None], torch.nan))
     return torch.cat(parts)
 
 
