@@ -2,10 +2,10 @@
 
     python benchmarks/invariants.py ZOO...
 
-Printed are, for each zoo, kind of features and training RNNs: the R² of a ridge regression of the logarithm of
-the training step and the accuracy of the nearest step, on RNNs of other runs; and the rank correlation of
-performance, predicted likewise, within a step (mean over steps). Where a zoo has several architectures, RNNs of
-each are predicted from those of the others, too. Then, how long invariants take.
+Printed are, for each zoo, kind of features and training RNNs, of RNNs of other runs: the R² of a ridge
+regression of the logarithm of the training step, the accuracy of the nearest step and the rank correlation;
+and the rank correlation of performance, predicted likewise, within a step (mean over steps). Where a zoo has
+several architectures, RNNs of each are predicted from those of the others, too. Then, how long it takes.
 """
 
 import sys
@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -64,7 +64,7 @@ def features(rnns, train, shared):
 
 
 def scores(values, snapshots, train, test):
-    """R² and accuracy for the step, and the rank correlation of performance within a step."""
+    """Of the step R², accuracy and rank correlation; of performance the rank correlation within a step."""
     step = np.log2(1 + snapshots["step"].to_numpy().astype(float))
     performance = np.array([row["performance"] for row in snapshots["metrics"].to_pylist()])
 
@@ -76,8 +76,13 @@ def scores(values, snapshots, train, test):
     nearest = steps[abs(found[:, None] - steps).argmin(1)]
     r2 = 1 - ((found - step[test]) ** 2).mean() / step[test].var()
     within = predicted(performance)
-    ranks = [spearmanr(within[step[test] == own], performance[test][step[test] == own])[0] for own in steps]
-    return r2, (nearest == step[test]).mean(), np.nanmean(ranks)
+    of_step = [step[test] == own for own in steps]
+    ranks = [rank_correlation(within[own], performance[test][own]) for own in of_step]
+    return r2, (nearest == step[test]).mean(), rank_correlation(found, step[test]), np.nanmean(ranks)
+
+
+def rank_correlation(a, b):
+    return np.corrcoef(rankdata(a), rankdata(b))[0, 1]
 
 
 def show(path):
@@ -90,7 +95,7 @@ def show(path):
     if len(kinds := np.unique(cells)) > 1:
         sides += [(f"all but {cell}", (split == "train") & (cells != cell), cells == cell) for cell in kinds]
     print(f"{path}: {', '.join(map(str, rnns.specs))}")
-    print("trained on\theld out\tfeatures\tstep R²\tstep accuracy\tperformance within a step")
+    print("trained on\theld out\tfeatures\tstep R²\tstep accuracy\tstep rank\tperformance within a step")
     for number, (name, train, test) in enumerate(sides):
         where = "another cell" if number > 2 else split[test][0]
         for of, values in features(rnns, train, shared=number > 2).items():

@@ -7,13 +7,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, mlp
+from rnnatlas.encoders.base import EMBED, Encoder, Examples, mlp
 from rnnatlas.rnn import Interface, Population, RNNSpec, System, populations
 from rnnatlas.rnn.invariants import invariant_names, invariants, invariants_known
 from rnnatlas.settings import at_least_one, settings
 
 CLIP = 4.0
 """Standard deviations beyond which an invariant is not told from one at this distance."""
+CORRELATIONS = 0.3
+"""Weight of correlations over units: they are many and noisy, and would make up most of the components."""
 REMEMBERED = 2**14
 """RNNs whose invariants are remembered: training reads each hundreds of times."""
 
@@ -50,12 +52,12 @@ class Invariants(Encoder):
     capturable = False
     symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "sign-flip", "bias-shift"})
 
-    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any):
-        super().__init__(interface, spec, settings)
+    def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any, size: int = EMBED):
+        super().__init__(interface, spec, settings, size)
         self.scales = Scales()
         count = len(self.scales.mean)
         self.mlp = nn.Sequential(mlp(count, *[settings.width] * settings.layers), nn.Tanh())
-        self.head = nn.Linear(count + settings.width, EMBED)
+        self.head = nn.Linear(count + settings.width, size)
 
     @property
     def last(self) -> nn.Linear:
@@ -74,7 +76,7 @@ class Invariants(Encoder):
         return self.head(torch.cat([features, self.mlp(features)], 1))
 
     @torch.no_grad()
-    def standardise(self, system: System, inputs: Tensor | None = None) -> None:
+    def standardise(self, system: System, examples: Examples | None = None) -> None:
         """Takes mean and standard deviation of each invariant, and the principal components."""
         self.scales.fit(system)
         features = torch.cat([self.scales(population) for _, population in populations(system)])
@@ -90,17 +92,20 @@ class Scales(nn.Module):
 
     mean: Tensor
     sd: Tensor
+    weight: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        count = len(invariant_names())
-        self.register_buffer("mean", torch.zeros(count))
-        self.register_buffer("sd", torch.ones(count))
+        names = invariant_names()
+        self.register_buffer("mean", torch.zeros(len(names)))
+        self.register_buffer("sd", torch.ones(len(names)))
+        weight = torch.tensor([CORRELATIONS if " × " in name else 1.0 for name in names])
+        self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, population: Population) -> Float[Tensor, "rnn feature"]:
         """The scaled invariants, on the device and in the precision of the means."""
         values = _recall(population).to(self.mean.device)
-        scaled = ((values - self.mean) / self.sd).clamp(-CLIP, CLIP).to(self.mean)
+        scaled = ((values - self.mean) / self.sd).clamp(-CLIP, CLIP).to(self.mean) * self.weight
         return scaled.where(invariants_known(population.spec).to(self.mean.device), 0.0)
 
     @torch.no_grad()

@@ -13,8 +13,8 @@ from torch.nn import functional
 from rnnatlas import seeds
 from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.encoders.base import Examples, chunks
-from rnnatlas.encoders.responses import KNOWN, joined, scales, standard
 from rnnatlas.encoders.invariants import Scales, principal_components
+from rnnatlas.encoders.responses import KNOWN, joined, scales, standard
 from rnnatlas.rnn import Mixed, Population, canonical_bias, populations
 from rnnatlas.rnn import run as run_rnns
 

@@ -45,8 +45,8 @@ def of_singular_values(matrices: Float[Tensor, "rnn row column"]) -> Float[Tenso
 def of_eigenvalues(matrices: Float[Tensor, "rnn row row"]) -> Float[Tensor, "rnn feature"]:
     """Quantiles of log magnitudes, the share of magnitudes above 1, and asinh of the largest real part.
 
-    The last quantile is the spectral radius. Logarithms have a floor, since eigenvalues that are zero together
-    are known to about 1e-8 only.
+    The last quantile is the spectral radius. Logarithms have a floor, since eigenvalues that are zero
+    together are known to about 1e-8 only.
     """
     values, size = _eigenvalues(matrices)
     magnitudes = values.abs() * size
