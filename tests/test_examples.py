@@ -17,6 +17,7 @@ EXAMPLES = {
     "Zoo.open": ra.Zoo.open,
     "embed": ra.embed,
     "hidden": ra.hidden,
+    "invariants": ra.invariants,
     "load": ra.load,
     "register": ra.register,
     "run": ra.run,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         sample,
         step,
     )
+    from rnnatlas.rnn.invariants import invariant_names, invariants
     from rnnatlas.zoo.store import Zoo
 
 from rnnatlas._version import __version__
@@ -50,6 +51,8 @@ _HOMES = {
     "embed": "rnnatlas.atlas.embed",
     "explore": "rnnatlas.exploration.explore",
     "hidden": "rnnatlas.rnn",
+    "invariant_names": "rnnatlas.rnn.invariants",
+    "invariants": "rnnatlas.rnn.invariants",
     "load": "rnnatlas.evaluation.model",
     "register": "rnnatlas.registry",
     "run": "rnnatlas.rnn",
@@ -77,6 +80,8 @@ __all__ = [
     "explore",
     "hidden",
     "importers",
+    "invariant_names",
+    "invariants",
     "load",
     "properties",
     "register",

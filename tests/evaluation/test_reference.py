@@ -114,3 +114,8 @@ def test_few_rnns_are_judged_by_training_rnns_of_other_runs_or_not_at_all(model,
 def test_the_sentence_counts_those_that_are_flagged():
     assert reference.remark([True, None]) is None
     assert reference.remark([True, False, None]).startswith("1 of 3 RNNs respond otherwise than the RNNs")
+
+
+def test_rnns_of_other_sizes_cannot_be_judged(model):
+    wider = drawn(RNNSpec(cell="gru", input=7, hidden=5, output=3), 2, 1.0)
+    assert model.likeness(wider) == [{"ood_score": None, "in_distribution": None}] * 2

@@ -144,10 +144,10 @@ class Training(lightning.LightningModule):
         """Whether steps are CUDA graphs: of one process, whose RNNs share an architecture.
 
         Gradients of several processes are brought together, and of several architectures each has another
-        number of RNNs at each step.
+        number of RNNs at each step. Encoders may not be capturable, either.
         """
         alone = self.device.type == "cuda" and self.trainer.world_size == 1
-        return alone and len(self._train.specs) == 1
+        return alone and len(self._train.specs) == 1 and self.encoder.capturable
 
     def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: D102
         loss = self.learn(batch) if self._captures else self.loss(batch).mean()

@@ -23,6 +23,10 @@ registry = Registry(
             "rnnatlas.encoders.transformer:Transformer",
             "mechanistic: attention between rows of weights",
         ),
+        "invariants": (
+            "rnnatlas.encoders.invariants:Invariants",
+            "mechanistic: spectra and moments that RNNs of any architecture have, nothing of it trained",
+        ),
         "responses": (
             "rnnatlas.encoders.responses:Responses",
             "functionalist: all responses to a few whole sequences, read directly",

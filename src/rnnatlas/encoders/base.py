@@ -41,7 +41,7 @@ class Encoder(nn.Module, ABC):
 
     On a GPU, a training step is a CUDA graph, which repeats what the GPU did once: `read` may not depend on
     numbers that the CPU draws or reads off tensors (`.item()`, masks as indices), nor copy lists or numbers
-    to the GPU at each call.
+    to the GPU at each call. An encoder that has to do so says that it is not `capturable`.
 
     Args:
         interface: What the RNNs read and give out.
@@ -55,6 +55,7 @@ class Encoder(nn.Module, ABC):
     colour: ClassVar[str | None] = None
     reads_weights: ClassVar[bool]
     symmetries: ClassVar[frozenset[str]]
+    capturable: ClassVar[bool] = True
 
     def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any, size: int = EMBED):
         super().__init__()

@@ -13,12 +13,13 @@ from torch.nn import functional
 from rnnatlas import seeds
 from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.encoders.base import Examples, chunks
+from rnnatlas.encoders.invariants import Scales, principal_components
 from rnnatlas.encoders.responses import KNOWN, joined, scales, standard
 from rnnatlas.rnn import Mixed, Population, canonical_bias, populations
 from rnnatlas.rnn import run as run_rnns
 
 COMPONENTS = 64
-"""Principal components of raw weights, and of responses to fixed inputs."""
+"""Principal components of raw weights, of invariants and of responses to fixed inputs."""
 
 QUERIES = (8, 22)
 """Fixed inputs, sequences and steps, beside encoders that show RNNs none themselves."""
@@ -41,6 +42,8 @@ DEFINITIONS: Mapping[str, str] = {
     "fixed-task": f"{FIXED} made for the task (counting strings, of formal languages)",
     "interview": f"{FIXED} that the RNN goes on with itself, as the interview of theorem 3.3 does: aⁿ, and "
     "then always the token that it finds most probable",
+    "invariants": f"the first {COMPONENTS} principal components of `rnnatlas.invariants`: spectra of the "
+    "weights and their moments over hidden units",
     "norms": "the logarithm of the norm of each weight tensor, both biases of a gate as one",
     "step": "the training step of the snapshot, one-hot",
     "architecture": "which architecture the RNN has, one-hot",
@@ -51,7 +54,7 @@ DEFINITIONS: Mapping[str, str] = {
 FIXED_INPUTS = ("fixed-rollouts", "fixed-random", "fixed-task", "interview")
 """What RNNs respond to inputs that nobody has learned: the strongest of all that need no encoder."""
 
-TRIVIAL = (*FIXED_INPUTS, "pca", "nearest", "norms", "step", "architecture", "constant")
+TRIVIAL = (*FIXED_INPUTS, "pca", "nearest", "invariants", "norms", "step", "architecture", "constant")
 """Features that need no encoder."""
 
 RNNs = Population | Mixed
@@ -78,6 +81,7 @@ def features(
         "embedding": run.embed(rnns),
         "untrained": untrained(run, rnns, train, examples).embed(rnns),
         "pca": _pca(rnns, train, run.settings.seed),
+        "invariants": invariant_components(rnns, train),
         "norms": _norms(rnns),
         "step": _one_hot(snapshots["step"].to_numpy()),
         "constant": torch.ones(len(rnns), 1),
@@ -163,6 +167,19 @@ def _pca(rnns: RNNs, train: Bool[np.ndarray, " rnn"], seed: int) -> Float[Tensor
         block[positions] = torch.from_numpy(pca.transform(vectors)).float()
         blocks.append(block)
     return torch.cat(blocks, dim=1) if blocks else torch.zeros(len(rnns), 1)
+
+
+def invariant_components(
+    rnns: RNNs, train: Bool[np.ndarray, " rnn"], most: int = COMPONENTS
+) -> Float[Tensor, "rnn feature"]:
+    """Invariants of all architectures together, standardised on training RNNs and clipped."""
+    scales = Scales()
+    scales.fit(rnns.select(np.flatnonzero(train).tolist()))
+    scaled = torch.zeros(len(rnns), len(scales.mean))
+    for positions, population in populations(rnns):
+        scaled[positions] = scales(population)
+    known = scaled[torch.from_numpy(train)]
+    return (scaled - known.mean(0)) @ principal_components(known, most).float().T
 
 
 def _norms(rnns: RNNs) -> Float[Tensor, "rnn feature"]:

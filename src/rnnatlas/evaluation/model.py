@@ -94,9 +94,10 @@ class Model(TrainedRun):
         Returns:
             For each RNN `ood_score`, the share of held-out RNNs whose responses to some inputs are nearer to
             those of a training RNN than this one's are; and `in_distribution`, whether that is below 95 %.
-            Both are None where the run was evaluated by an earlier version, not at all, or on too few RNNs.
+            Both are None where the run was evaluated by an earlier version, not at all, or on too few RNNs,
+            and of RNNs with other input or output sizes, which cannot read the same inputs.
         """
-        if self.reference is None:
+        if self.reference is None or system.interface.sizes != self.task.interface.sizes:
             return [{"ood_score": None, "in_distribution": None} for _ in range(len(system))]
         scores = self.reference.scores(self, system).tolist()
         return [{"ood_score": score, "in_distribution": score < FLAGGED} for score in scores]
