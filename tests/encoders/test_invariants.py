@@ -73,9 +73,12 @@ def test_starts_at_the_principal_components():
     torch.testing.assert_close(components @ components.T, torch.eye(EMBED).double())
 
 
-def test_what_was_worked_out_is_remembered_and_the_same(monkeypatch):
+def test_what_was_worked_out_is_remembered_in_training_and_the_same(monkeypatch):
     monkeypatch.setattr(module, "_remembered", {})
     encoder, population = make(some(LSTM)), some(LSTM, 6, seed=1)
+    with torch.no_grad():
+        encoder(population)
+    assert not module._remembered, "what times an encoder times all of its work"
     first = encoder(population)
     with monkeypatch.context() as patch:
         patch.setattr(module, "invariants", None)  # nothing is worked out again

@@ -133,9 +133,9 @@ def principal_components(
 
 
 def _recall(population: Population) -> Float[Tensor, "rnn feature"]:
-    """Invariants, worked out once for the same weights where nobody needs a gradient."""
+    """Invariants, worked out once for the same weights while something is trained, which reads them often."""
     weights = population.flatten()
-    if weights.requires_grad or weights.is_meta:
+    if weights.requires_grad or weights.is_meta or not torch.is_grad_enabled():
         return invariants(population)
     name = population.spec.slug.encode()
     rows = weights.cpu().numpy()
