@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.made import PROBING, SMALL
 
-from rnnatlas.emulation.model import TrainedRun, make_parts, read_metrics
+from rnnatlas.emulation.model import TrainedRun, make_parts, read_metrics, read_settings
 from rnnatlas.emulation.training import train
 from rnnatlas.errors import RNNSpecMismatch, RunFormatError
 from rnnatlas.rnn import Population, RNNSpec
@@ -94,6 +94,14 @@ def test_another_format_version(run):
         RunFormatError, match=r"format version 7, this rnnatlas .* reads version 3; use rnnatlas"
     ):
         TrainedRun.load(run)
+
+
+@pytest.mark.parametrize(("permute", "augment"), [("true", "permutation"), ("false", "none")])
+def test_settings_of_when_orders_of_hidden_units_alone_could_be_drawn(run, permute, augment):
+    path, settings = run / "settings.yaml", read_settings(run).encoder_settings
+    old = f"encoder_settings: {{permute: {permute}, "
+    path.write_text(path.read_text().replace("encoder_settings: {", old))
+    assert read_settings(run).encoder_settings == {**settings, "augment": augment}
 
 
 def test_half_copied_weights(run):

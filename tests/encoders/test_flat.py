@@ -77,7 +77,7 @@ def test_orders_follow_the_default_generator(kind):
 
 @KINDS
 def test_without_permutations_training_and_use_are_the_same(kind):
-    settings = type(SMALL[kind])(**{**vars(SMALL[kind]), "permute": False})
+    settings = type(SMALL[kind])(**{**vars(SMALL[kind]), "augment": "none"})
     encoder, population = make(kind, settings=settings), some()
     state = torch.random.get_rng_state()
     assert torch.equal(encoder(population), encoder.eval()(population))

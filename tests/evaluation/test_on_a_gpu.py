@@ -33,7 +33,7 @@ END_TO_END = SupervisedSettings(properties=("task",), steps=4, rnns=8, every=4) 
 def test_training_goes_the_same_way(encoder, zoo, tmp_path, stop_at):
     """From a state that training on the CPU left: whitening at the start blows rounding up."""
     # orders of hidden units are drawn on the device
-    own = {"permute": False} if encoder in ("flat", "transformer") else {}
+    own = {"augment": "none"} if encoder in ("flat", "transformer") else {}
     zero = train(zoo, "zero", tmp_path / "zero", settings=EMULATION, device="cpu", progress=False)
     asked = {"encoder_settings": own, "settings": EMULATION, "control": zero.path, "progress": False}
     with stop_at(4):

@@ -259,6 +259,9 @@ def read_settings(path: Path) -> RunSettings:
             f"{path} is of format version {values.get('format')}, this rnnatlas {__version__} reads version "
             f"{FORMAT}; use rnnatlas {values.get('version', 'of that version')}, or train again"
         )
+    encoder = values.get("encoder_settings")
+    if isinstance(encoder, dict) and "permute" in encoder:  # as it was called when orders alone were drawn
+        encoder["augment"] = "permutation" if encoder.pop("permute") else "none"
     try:
         return build(RunSettings, values, "settings.yaml")
     except SettingsError as error:

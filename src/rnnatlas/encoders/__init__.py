@@ -27,6 +27,10 @@ registry = Registry(
             "rnnatlas.encoders.invariants:Invariants",
             "mechanistic: spectra and moments that RNNs of any architecture have, nothing of it trained",
         ),
+        "graph": (
+            "rnnatlas.encoders.graph:Graph",
+            "mechanistic: messages between units, for RNNs of any architecture",
+        ),
         "responses": (
             "rnnatlas.encoders.responses:Responses",
             "functionalist: all responses to a few whole sequences, read directly",

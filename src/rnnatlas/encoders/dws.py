@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rnnatlas.encoders.base import EMBED, Encoder, Examples, mean_and_sd, mlp
+from rnnatlas.encoders.augment import Augment, Augmented
+from rnnatlas.encoders.base import EMBED, Examples, mean_and_sd, mlp
 from rnnatlas.encoders.equivariant import Equivariant, Features, Part, Rectified, parts
 from rnnatlas.rnn import Interface, Population, RNNSpec, canonical_bias
 from rnnatlas.settings import at_least_one, settings
@@ -23,18 +24,22 @@ class DWSSettings:
         channels: Channels of each tensor after each of them.
         layers: Equivariant layers.
         width: Hidden units of the MLP that makes the embedding.
+        augment: What is drawn at random for each RNN in training: "none", or "all" that the layers do not
+            commute with, signs and scales of hidden units where its cell leaves them open. "permutation"
+            draws nothing, as orders are all alike here.
     """
 
     lifted: int = 16
     channels: int = 48
     layers: int = 4
     width: int = 128
+    augment: Augment = "none"
 
     def __post_init__(self) -> None:
         at_least_one(self, "lifted", "channels", "layers", "width")
 
 
-class DWS(Encoder):
+class DWS(Augmented):
     """Embeds an RNN by layers that treat its weights as they treat one another.
 
     Each weight, its gates as channels, becomes a vector of channels by a linear layer and ReLU, one for

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rnnatlas.encoders.augment import Augment
 from rnnatlas.encoders.base import EMBED, mlp
 from rnnatlas.encoders.rows import RowEncoder, row_shapes
 from rnnatlas.rnn import Interface, Population, RNNSpec
@@ -19,12 +20,13 @@ class FlatSettings:
     Args:
         width: Units of each hidden layer of the MLP.
         layers: Hidden layers of the MLP.
-        permute: Whether hidden units are put in a random order in training.
+        augment: What is drawn at random for each RNN in training: "none", "permutation" (the order of its
+            hidden units) or "all" (signs and scales as well, where its cell leaves them open).
     """
 
     width: int = 128
     layers: int = 3
-    permute: bool = True
+    augment: Augment = "permutation"
 
     def __post_init__(self) -> None:
         at_least_one(self, "width", "layers")

@@ -1,4 +1,4 @@
-"""What encoders that read every single weight share: rows of weights, their scale, and reordered units."""
+"""What encoders that read every single weight share: rows of weights, and their scale."""
 
 from typing import Any, ClassVar
 
@@ -6,28 +6,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.encoders.base import EMBED, Encoder, Examples, mean_and_sd
-from rnnatlas.rnn import (
-    Interface,
-    Mixed,
-    Population,
-    RNNSpec,
-    System,
-    canonical_bias,
-    permute_hidden,
-    populations,
-    random_permutations,
-)
+from rnnatlas.encoders.augment import Augmented
+from rnnatlas.encoders.base import EMBED, Examples, mean_and_sd
+from rnnatlas.rnn import Interface, Population, RNNSpec, canonical_bias
 
 
-class RowEncoder(Encoder):
+class RowEncoder(Augmented):
     """Reads RNNs row by row: all that a gate of a hidden unit, or an output of the head, is computed from.
 
     Biases are canonical, so a shift between the two is not seen. Each tensor is standardised by one mean
     and standard deviation over the training snapshots: statistics of single weights would tell hidden units
-    apart. Nothing here is invariant to reordering hidden units; with `settings.permute`, each RNN gets a
-    random order of its own whenever it is seen in training, and none afterwards (Herrmann et al. 2024,
-    section 3).
+    apart. Nothing here is invariant to reordering hidden units, so orders are drawn in training
+    (`settings.augment`).
     """
 
     reads_weights = True
@@ -39,13 +29,6 @@ class RowEncoder(Encoder):
         super().__init__(interface, spec, settings, size)
         self.register_buffer("mean", torch.zeros(len(spec.shapes)))
         self.register_buffer("sd", torch.ones(len(spec.shapes)))
-
-    def forward(self, system: System) -> Float[Tensor, "rnn embed"]:
-        """See `Encoder.forward`; in training, of RNNs whose hidden units are in a random order."""
-        self.check(system)
-        if self.training and self.settings.permute:
-            system = _reordered(system)
-        return super().forward(system)
 
     def rows(self, population: Population) -> list[Float[Tensor, "rnn row column"]]:
         """Standardised rows of each layer and direction, then of the head."""
@@ -59,15 +42,6 @@ class RowEncoder(Encoder):
         """Takes each tensor's mean and standard deviation over the training snapshots."""
         for index, weight in enumerate(canonical_bias(population).weights.values()):
             self.mean[index], self.sd[index] = mean_and_sd(weight)
-
-
-def _reordered(system: System) -> System:
-    """The RNNs, each with its hidden units in an order of its own."""
-    if not isinstance(system, Population):
-        return Mixed([(index, _reordered(population)) for index, population in populations(system)])
-    # torch's own generator, which training seeds for each step
-    order = random_permutations(system.spec, len(system), device=system.device)
-    return permute_hidden(system, order)
 
 
 def rows(population: Population) -> list[Float[Tensor, "rnn row column"]]:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rnnatlas.encoders.augment import Augment
 from rnnatlas.encoders.base import EMBED
 from rnnatlas.encoders.rows import RowEncoder, row_shapes
 from rnnatlas.errors import SettingsError
@@ -23,14 +24,15 @@ class TransformerSettings:
         layers: Blocks of attention and MLP.
         heads: Attention heads of each block.
         feedforward: Units of each block's MLP.
-        permute: Whether hidden units are put in a random order in training.
+        augment: What is drawn at random for each RNN in training: "none", "permutation" (the order of its
+            hidden units) or "all" (signs and scales as well, where its cell leaves them open).
     """
 
     width: int = 128
     layers: int = 6
     heads: int = 2
     feedforward: int = 512
-    permute: bool = True
+    augment: Augment = "permutation"
 
     def __post_init__(self) -> None:
         at_least_one(self, "width", "layers", "heads", "feedforward")

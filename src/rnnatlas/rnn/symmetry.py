@@ -27,7 +27,8 @@ class Symmetry:
 
     Args:
         applies: Whether RNNs of an architecture have it.
-        change: Draws a change of its own for each RNN of such a population, and makes it.
+        change: Draws a change of its own for each RNN of such a population, and makes it; without a
+            generator by torch's own, on the population's device.
     """
 
     applies: Callable[[RNNSpec], bool]
@@ -135,7 +136,9 @@ def random_permutations(
 
 
 def _permuted(population: Population, generator: torch.Generator | None) -> Population:
-    return permute_hidden(population, random_permutations(population.spec, len(population), generator))
+    device = _device(population, generator)
+    order = random_permutations(population.spec, len(population), generator, device)
+    return permute_hidden(population, order)
 
 
 def _flipped(population: Population, generator: torch.Generator | None) -> Population:
@@ -172,7 +175,13 @@ def _normal(
     """Normal random numbers for every unit's gates."""
     spec = population.spec
     shape = (len(population), len(spec.suffixes), len(spec.gates), spec.hidden)
-    return torch.randn(shape, generator=generator).to(population.device, population.dtype)
+    drawn = torch.randn(shape, generator=generator, device=_device(population, generator))
+    return drawn.to(population.device, population.dtype)
+
+
+def _device(population: Population, generator: torch.Generator | None) -> torch.device:
+    """Where random numbers are drawn."""
+    return population.device if generator is None else generator.device
 
 
 def _summed(spec: RNNSpec) -> int:
@@ -214,7 +223,7 @@ def _rescale(population: Population, rows: Tensor, columns: Tensor) -> Populatio
     rows, columns = rows.to(population.device), columns.to(population.device)
     candidate = spec.gates.index(CANDIDATE.get(spec.cell, "h"))
     for layer, suffix in enumerate(spec.suffixes):
-        factors = torch.ones(len(population), len(spec.gates), spec.hidden).to(rows)
+        factors = rows.new_ones(len(population), len(spec.gates), spec.hidden)
         factors[:, candidate] = rows[:, layer]
         for name in _rows(spec, suffix):
             weight = weights[name]
