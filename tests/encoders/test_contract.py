@@ -19,6 +19,7 @@ SMALL = {
     "flat": {"width": 24},
     "transformer": {"width": 16, "layers": 2, "feedforward": 24},
     "responses": {"sequences": 2, "steps": 5, "hidden": 12, "learned": True},
+    "hybrid": {"sequences": 2, "steps": 5, "hidden": 12, "decode": 0.0},
     "invariants": {"width": 16},
     "graph": {"width": 8, "channels": 4, "rounds": 2},
     "noninteractive": {"sequences": 2, "steps": 5, "width": 16, "hidden": 12},

@@ -116,12 +116,15 @@ class Training(lightning.LightningModule):
         return {**weights, "inputs": inputs, "targets": targets, "mask": mask}
 
     def _loss(self, inputs: Tensor, targets: Tensor, mask: Tensor, **weights: Tensor) -> Tensor:
-        z = self.encoder(population_of(weights, self._train.task))
+        rnns = population_of(weights, self._train.task)
+        z = self.encoder(rnns)
         lengths = last_counted(mask) if self.settings.mask_padding else None
         predictions, targets = map(self.emulator.standardise, (self.emulator(z, inputs, lengths), targets))
         early = self.training and self.done < self.settings.first_steps
         values = (self._first if early else self._divergence)(targets, predictions)
-        return masked_mean(values, mask if self.settings.mask_padding else None)
+        loss = masked_mean(values, mask if self.settings.mask_padding else None)
+        extra = self.encoder.extra_loss(rnns, z) if self.training else None
+        return loss if extra is None else loss + extra
 
     def learn(self, batch: Batch) -> Tensor:
         """The loss of a batch, and its gradients in the parameters, worked out on a GPU by one CUDA graph."""

@@ -35,6 +35,10 @@ registry = Registry(
             "rnnatlas.encoders.responses:Responses",
             "functionalist: all responses to a few whole sequences, read directly",
         ),
+        "hybrid": (
+            "rnnatlas.encoders.hybrid:Hybrid",
+            "both: responses, and invariants of the weights, which the embedding also has to keep",
+        ),
         "noninteractive": (
             "rnnatlas.encoders.noninteractive:NonInteractiveProbing",
             "functionalist: responses to a fixed, learned list of probing inputs",

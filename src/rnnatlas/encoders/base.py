@@ -30,8 +30,9 @@ FLOOR = 0.03
 class Encoder(nn.Module, ABC):
     """Embeds RNNs; each RNN's embedding depends on that RNN alone.
 
-    A mechanistic encoder (`reads_weights`) reads populations. A functionalist one only runs RNNs, so it takes
-    any system with the same input and output sizes. `accepts` says what an encoder takes.
+    A mechanistic encoder (`reads_weights`) reads populations, of one architecture or of `any_architecture`. A
+    functionalist one only runs RNNs, so it takes any system with the same input and output sizes. `accepts`
+    says what an encoder takes.
 
     `symmetries` names those of `rnnatlas.rnn.SYMMETRIES` that leave the embedding, too, as it is, for RNNs
     with a head and outside training, where an encoder may draw some of the others at random.
@@ -56,6 +57,7 @@ class Encoder(nn.Module, ABC):
     reads_weights: ClassVar[bool]
     symmetries: ClassVar[frozenset[str]]
     capturable: ClassVar[bool] = True
+    any_architecture: ClassVar[bool] = False
 
     def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any, size: int = EMBED):
         super().__init__()
@@ -100,11 +102,15 @@ class Encoder(nn.Module, ABC):
                 f"this encoder was built for RNNs with {inputs} inputs and {outputs} outputs, found {found}; "
                 "train one on a zoo that was built with such RNNs"
             )
-        if self.reads_weights and spec != self.spec:
+        if self.reads_weights and not self.any_architecture and spec != self.spec:
             return (
                 f"this encoder was built for {self.spec}, found {spec}; train one on a zoo of such RNNs, or "
                 "use one that probes RNNs"
             )
+        return None
+
+    def extra_loss(self, system: System, z: Float[Tensor, "rnn embed"]) -> Float[Tensor, " rnn"] | None:
+        """What is minimised beside the emulation loss, of each RNN, in training alone; None for nothing."""
         return None
 
     @property

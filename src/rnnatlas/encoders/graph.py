@@ -67,6 +67,7 @@ class Graph(Augmented):
     title: ClassVar[str | None] = "recurrent neural graph"
     colour: ClassVar[str | None] = "#44aa99"
     reads_weights = True
+    any_architecture = True
     symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
     edge_scale: Tensor
     number_scale: Tensor
@@ -93,11 +94,6 @@ class Graph(Augmented):
         self.rounds = nn.ModuleList(Round(width, channels) for _ in range(settings.rounds))
         self.norm = nn.LayerNorm(width)
         self.mlp = mlp(3 * 3 * width, 4 * width, size)
-
-    def accepts(self, interface: Interface, spec: RNNSpec | None) -> str | None:
-        """See `Encoder.accepts`; any architecture that can be read and has these inputs and outputs."""
-        fits = spec is not None and interface.sizes == self.interface.sizes
-        return None if fits else super().accepts(interface, spec)
 
     @property
     def last(self) -> nn.Linear:

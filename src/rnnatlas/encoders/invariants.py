@@ -49,6 +49,7 @@ class Invariants(Encoder):
     title: ClassVar[str | None] = "invariants of the weights"
     colour: ClassVar[str | None] = "#8a6d00"
     reads_weights = True
+    any_architecture = True
     capturable = False
     symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "sign-flip", "bias-shift"})
 

@@ -113,15 +113,16 @@ def training(
 ) -> Job:
     """Trains one run; that of an encoder needs the control of its seed.
 
-    Of a zoo of several architectures, an encoder that reads weights takes one of them, and has a control of
-    its own that was trained on the same RNNs.
+    Of a zoo of several architectures, an encoder that reads the weights of one takes one of them, and has a
+    control of its own that was trained on the same RNNs.
     """
     from rnnatlas.emulation.model import EmulationSettings
 
     control = label == encoders.CONTROL
     encoder, change = ("interactive", {"interaction": False}) if label == NO_INTERACTION else (label, {})
     emulation = build(EmulationSettings, resolved["emulation"], "emulation")
-    alone = control or (mixed and encoders.find(encoder).reads_weights)
+    kind = encoders.find(encoder)
+    alone = control or (mixed and kind.reads_weights and not kind.any_architecture)
     rates = resolved["experiment"]["learning_rates"]
     rate = rates.get(encoder, emulation.learning_rate)
     work = Train(
