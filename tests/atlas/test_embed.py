@@ -218,6 +218,52 @@ def test_search_from_a_file(model, zoo, tmp_path):
     assert found["id"].to_pylist() == [atlas.ids[5]]
 
 
+def pair(path, one=6, other=9):
+    """A state_dict of a network of two RNNs, each with a head."""
+    torch.manual_seed(one + other)
+    parts = {}
+    for name, size in (("encoder", one), ("decoder", other)):
+        parts[name] = nn.ModuleDict({"rnn": nn.GRU(4, size), "head": nn.Linear(size, 4)})
+    torch.save(nn.ModuleDict(parts).state_dict(), path)
+    return path
+
+
+def test_rnns_of_one_file_are_one_entry(model, zoo, tmp_path):
+    path, single = pair(tmp_path / "pair.pt"), checkpoint(tmp_path / "single.pt")
+    atlas = embed(model, [zoo.path, path, single], "pca")
+    whole, alone = atlas.table.to_pylist()[-2:]
+    assert whole["id"] == str(path)
+    assert whole["rnns"] == [f"{path}:encoder.rnn", f"{path}:decoder.rnn"]
+    assert alone["rnns"] == [f"{single}:rnn"]
+    assert "one file is a network of several RNNs (2 in all)" in atlas.card["networks"]
+    apart = embed(model, [path, single], "pca", separate=True)
+    assert len(apart) == 3
+    assert "rnns" not in apart.table.column_names
+    units = apart.embeddings / np.linalg.norm(apart.embeddings, axis=1, keepdims=True)
+    mean = units[:2].mean(0)
+    joint = atlas.embeddings[-2] / np.linalg.norm(atlas.embeddings[-2])
+    np.testing.assert_allclose(joint, mean / np.linalg.norm(mean), rtol=1e-3, atol=1e-4)
+    vector, _ = embed_query(atlas, path, model)
+    np.testing.assert_allclose(vector, atlas.embeddings[-2], rtol=1e-3, atol=1e-4)
+    assert atlas.search(vector, 1)["id"].to_pylist() == [str(path)]
+    with pytest.raises(CheckpointError, match="holds 2 RNNs"):
+        embed_query(apart, path, model)
+    atlas.map(tmp_path / "map.html")
+    atlas.save(tmp_path / "atlas")
+
+
+def test_rnns_of_a_zoo_that_share_a_file_are_one_entry(model, tmp_path):
+    for number in range(3):
+        pair(tmp_path / f"net{number}.pt", 5 + number)
+    imported, _ = import_checkpoints([tmp_path], tmp_path / "imported")
+    assert len(imported) == 6
+    atlas = embed(model, [imported], "pca")
+    assert atlas.ids == [str(tmp_path / f"net{number}.pt") for number in range(3)]
+    assert atlas.table["run"].to_pylist() == [0, 1, 2]
+    apart, _ = import_checkpoints([tmp_path / "net0.pt"], tmp_path / "apart", separate=True)
+    assert len(embed(model, [apart], "pca")) == 2
+
+
 def test_search_with_another_encoder_is_refused(model, mechanistic, zoo, tmp_path):
     atlas = embed(model, [zoo.path])
     with pytest.raises(AtlasFormatError, match="made by another state of the run"):

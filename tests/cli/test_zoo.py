@@ -1,6 +1,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -246,3 +247,30 @@ def test_an_imported_zoo_trains_no_encoder(tmp_path, capsys):
     (shard,) = (tmp_path / "zoo").rglob("*.parquet")
     shard.unlink()
     assert "import it again, or copy it whole" in call(capsys, "zoo", "show", tmp_path / "zoo")[2]
+
+
+def test_import_a_folder_in_the_published_layout(zoo, tmp_path, capsys):
+    ours = Zoo.open(zoo)
+    rows = np.arange(len(ours))
+    sequences = ours.rollout_inputs(rows)
+    ended = np.cumsum(sequences == ours.task.eos, axis=-1) > 0
+    sequences = np.where(ended, ours.task.eos, sequences).astype(np.uint8)
+    arrays = {
+        "parameters": ours.population(rows).flatten().numpy(),
+        "sequences": sequences,
+        "logits": ours.task.outputs(ours.population(rows), torch.from_numpy(sequences)).numpy(),
+        "tasks": [list(task.values()) for task in ours.table["task"].to_pylist()],
+        "num_step_correct": np.stack([ours.table["step"].to_numpy(), np.full(len(rows), 0.5)], axis=1),
+    }
+    folder = tmp_path / "published"
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    status, _, err = call(capsys, "zoo", "import", folder, "--out", tmp_path / "again", "--cell", "lstm")
+    assert status == 2
+    assert "with no flag but --seed" in err
+    status, _, err = call(capsys, "zoo", "import", folder, "--out", tmp_path / "again", "--seed", "3")
+    assert status == 0
+    assert "read as LSTM 4→5→4" in err
+    assert "12 snapshots of LSTM 4→5→4" in err
+    assert call(capsys, "zoo", "verify", tmp_path / "again", "--all")[0] == 0

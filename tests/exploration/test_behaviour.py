@@ -1,5 +1,7 @@
 """Behavioural distances depend on what RNNs do, not on what they are."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -103,9 +105,19 @@ def test_outputs_that_overflow_are_far_not_undefined():
     system = Mixed.from_modules([(nn.RNN(3, 4, nonlinearity="relu"), nn.Linear(4, 2)) for _ in range(4)])
     with torch.no_grad():
         system.groups[0][1].weights["weight_hh_l0"][0] = 1e30
-    distances = behaviour(system, NUMBERS).distances
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        distances = behaviour(system, NUMBERS).distances
     assert np.isfinite(distances).all()
     assert distances[0, 1:].min() > distances[1:, 1:].max()
+
+
+def test_inputs_near_the_largest_numbers_pass_without_warnings():
+    system = Mixed.from_modules([(nn.RNN(3, 4), nn.Linear(4, 2)) for _ in range(4)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        distances = behaviour(system, np.sign(NUMBERS) * np.float32(3e38)).distances
+    assert np.isfinite(distances).all()
 
 
 def test_of_many_trials_as_many_are_read_as_fit(monkeypatch):

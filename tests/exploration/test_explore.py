@@ -164,3 +164,26 @@ def test_networks_that_are_all_the_same_and_labels_that_are_not_known(tmp_path):
     assert not found.distances.any()
     assert found.groups is None
     assert found.report.is_file()
+
+
+def test_rnns_of_one_file_are_one_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(learned, "STEPS", 20)
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    made = networks()
+    for number in range(14):
+        parts = {
+            name: nn.ModuleDict({"rnn": rnn, "head": head})
+            for name, (rnn, head) in (("encoder", made[number]), ("decoder", made[number + 1]))
+        }
+        torch.save(nn.ModuleDict(parts).state_dict(), folder / f"net{number:02d}.pt")
+    said = []
+    found = ra.explore([folder], tmp_path / "out", inputs=INPUTS, say=said.append)
+    assert found.distances.shape == (14, 14)
+    assert said[0].startswith("14 networks compared")
+    assert [row["id"] for row in rows(found)] == [str(folder / f"net{i:02d}.pt") for i in range(14)]
+    assert "14 files are networks of several RNNs (28 in all)" in found.report.read_text(encoding="utf-8")
+    assert found.learned is not None
+    assert sorted(found.learned.atlas.ids) == sorted(found.rows["id"].to_pylist())
+    apart = ra.explore([folder], tmp_path / "apart", inputs=INPUTS, train=False, separate=True)
+    assert apart.distances.shape == (28, 28)

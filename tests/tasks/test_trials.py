@@ -129,3 +129,29 @@ def test_noise_has_mean_0_and_variance_1_and_comes_from_its_seed():
     assert abs(found.var() - 1) < 0.05
     beside = (found[:, 1:] * found[:, :-1]).mean((1, 2))  # some trials are smooth, some are not
     assert beside.min() < 0.2 < 0.6 < beside.max()
+
+
+def test_a_target_that_is_no_class_does_not_count():
+    targets = np.array([[0, 2, -100], [-100, 1, 1]])
+    found = read({"inputs": NUMBERS[:2, :3], "targets": targets})
+    assert found.mask is not None
+    assert found.mask.tolist() == (targets >= 0).tolist()
+    assert found.targets is not None
+    assert found.targets[found.mask].tolist() == [0, 2, 1, 1]
+    assert found.interface((3, 3)) == Interface(Values(3), Tokens(3))
+    assert "2 of 6 positions the target is -100" in found.notes[0]
+    mask = np.array([[1, 0, 1], [1, 1, 1]])
+    both = read({"inputs": NUMBERS[:2, :3], "mask": mask, "targets": targets}).mask
+    assert both is not None
+    assert both.tolist() == ((targets >= 0) & (mask == 1)).tolist()
+    with pytest.raises(DataError, match="found 1 without"):
+        read({"inputs": NUMBERS[:2, :3], "targets": np.array([[0, 2, 1], [-100] * 3])})
+
+
+@pytest.mark.parametrize("targets", [[[-1, 1, 0]], [[-1, 2, -2]], [[-0.5, 1, 0]]])
+def test_other_negative_targets_are_numbers_at_first(targets):
+    found = read({"inputs": NUMBERS[:1, :3], "targets": np.array(targets)})
+    assert found.mask is None
+    assert found.interface((3, 1)) == Interface(Values(3), Values(1))
+    classes = found.as_classes()
+    assert (classes is not None) == (targets == [[-1, 1, 0]])

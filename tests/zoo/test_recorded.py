@@ -1,4 +1,5 @@
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -86,13 +87,28 @@ def test_performance_is_1_of_networks_that_give_out_the_targets(tmp_path):
     known = np.where(mask[..., None], given, 100)
     numbers = {"inputs": INPUTS, "targets": known, "mask": mask}
     classes = {"inputs": INPUTS, "targets": np.where(mask, given.argmax(2), 0), "mask": mask}
-    for name, trials in (("numbers", numbers), ("classes", classes)):
+    ignored = {"inputs": INPUTS, "targets": np.where(mask, given.argmax(2), -1)}
+    for name, trials in (("numbers", numbers), ("classes", classes), ("ignored", ignored)):
         zoo = Zoo.from_modules(nets, tmp_path / name, inputs=trials)
         performance = {row["id"]: row["metrics"]["performance"] for row in zoo.table.to_pylist()}
         assert performance["rnn-00001"] == pytest.approx(1, abs=1e-5)
         assert max(performance["rnn-00000"], performance["rnn-00002"]) < 0.99
     assert zoo.task is not None
     assert zoo.task.interface.output == Tokens(2)
+    assert any("the target is -1, which is no class" in said for said in zoo.card["settings"]["remarks"])
+
+
+def test_outputs_that_overflow_are_marked_without_warnings(tmp_path):
+    nets = networks(6, input=3, output=3)
+    with torch.no_grad():
+        nets[2].head.weight *= 1e38
+    targets = np.ones((20, 7), dtype=int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        zoo = Zoo.from_modules(nets, tmp_path / "zoo", inputs={"inputs": INPUTS, "targets": targets})
+        with pytest.raises(DataError, match="should be finite"):
+            Zoo.from_modules(nets, tmp_path / "other", inputs=INPUTS.astype(np.float64) * 1e300)
+    assert zoo.table["health"].to_pylist().count("diverged") == 1
 
 
 def test_tokens_are_sampled_from_networks_that_can_feed_themselves(tmp_path):

@@ -86,3 +86,28 @@ def test_what_is_of_one_run_is_said():
         "2 series of checkpoints, 4 snapshots, steps from their files and names of files"
     )
     assert said(origins([Path("a.pt")], rnns[:1])) is None
+
+
+@pytest.mark.parametrize(
+    ("beside", "step"),
+    [
+        ({"meta": {"step": 5}}, 5),
+        ({"meta": {"epoch": 5}, "progress": {"global_step": 70}}, 70),
+        ({"step": 3, "meta": {"step": 5}}, 3),
+        ({"meta": {"step": 5}, "other": {"step": 5}}, 5),
+        ({"config": {"iterations": 1000}, "optimizer": {"step": 7}}, -1),
+        ({"meta": {"step": True}}, -1),
+    ],
+)
+def test_steps_are_looked_for_one_level_deep(tmp_path, beside, step):
+    torch.save({"model": torch.nn.GRU(2, 3).state_dict(), **beside}, tmp_path / "a.pt")
+    zoo, _ = import_checkpoints([tmp_path / "a.pt"], tmp_path / "zoo")
+    assert zoo.table["step"].to_pylist() == [step]
+
+
+def test_a_file_that_says_several_steps_has_none_and_it_is_said(tmp_path):
+    beside = {"encoder": {"step": 5}, "decoder": {"step": 9}}
+    torch.save({"model": torch.nn.GRU(2, 3).state_dict(), **beside}, tmp_path / "a.pt")
+    zoo, _ = import_checkpoints([tmp_path / "a.pt"], tmp_path / "zoo")
+    assert zoo.table["step"].to_pylist() == [-1]
+    assert "says several (encoder.step 5, decoder.step 9)" in zoo.table["notes"][0].as_py()

@@ -15,7 +15,7 @@ FEW = 12
 """Whole numbers with at most so many values are shown as ordered classes, not on a colour bar."""
 
 NAMES = {"label": "task", "spec": "architecture"}
-HIDDEN = {"id", "x", "y", "embedding", "samples", "run", "seed"}
+HIDDEN = {"id", "rnns", "x", "y", "embedding", "samples", "run", "seed"}
 ANGLES = {"angle", "degrees", "direction"}
 """Names of numbers that go round."""
 

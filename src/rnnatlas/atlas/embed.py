@@ -21,6 +21,7 @@ from rnnatlas.properties.base import Classes
 from rnnatlas.rnn import System, check_system, groups
 from rnnatlas.rnn.heads import Head
 from rnnatlas.tasks.base import Task
+from rnnatlas.zoo import networks
 from rnnatlas.zoo.format import RECORDED
 from rnnatlas.zoo.store import Zoo
 
@@ -43,6 +44,7 @@ def embed(
     seed: int = 0,
     cell: str | None = None,
     head: Head = None,
+    separate: bool = False,
 ) -> Atlas:
     """Embeds all RNNs of zoos, checkpoint files and systems.
 
@@ -55,6 +57,8 @@ def embed(
         seed: Of the layout.
         cell: The cell where files do not tell; "elman-relu" by default where the run has such RNNs alone.
         head: Prefix of the linear head's names in files, where several layers fit; "" for none.
+        separate: Whether each RNN of a file is an entry of its own; else RNNs of one file are one network and
+            one entry, whose direction is the mean of theirs.
 
     Raises:
         CheckpointError: A path holds no RNN, or one whose weights are not finite.
@@ -94,6 +98,9 @@ def embed(
         tables += from_systems
         left_out += reasons
     table = pa.concat_tables(tables, promote_options="permissive")
+    groups = networks.members(table["network"].to_pylist())
+    if not separate:
+        table = _joined(table)
     repeated = _repeated(table["id"].to_pylist())
     if repeated:
         raise CheckpointError(
@@ -108,6 +115,8 @@ def embed(
         "seed": model.settings.seed,
         "sources": [str(thing.path if isinstance(thing, Zoo) else thing) for thing in things],
         "left_out": left_out,
+        "separate": separate,
+        "networks": None if separate else networks.said(groups),
         "layout": layout,
         "layout_seed": seed,
     }
@@ -123,30 +132,30 @@ def embed_query(
 
     Raises:
         AtlasFormatError: The atlas was made by another encoder.
-        CheckpointError: The file holds no RNN, or several.
+        CheckpointError: The file holds no RNN, or several and the atlas keeps such apart.
     """
     if digest(model) != atlas.card["model"]:
         raise AtlasFormatError(
             f"the atlas was made by another state of the run {model.path}; embed the RNNs again"
         )
     query = read_files([path], model, cell, head)
-    if len(query.rnns) != 1:
+    if len(query.rnns) != 1 and (len(set(query.sources)) > 1 or atlas.card.get("separate", True)):
         raise CheckpointError(
             f"{path} holds {len(query.rnns)} RNNs, but a search starts from one; "
             "embed the file and search by id"
         )
     vectors = model.embed(query.population()).numpy()
     _check_finite(query.ids, vectors)
-    return vectors[0], query.rnns[0].remark
+    return _mean(vectors), "; ".join(filter(None, [rnn.remark for rnn in query.rnns])) or None
 
 
 def embed_file(model: Model, path: Path, cell: str | None = None, head: Head = None) -> pa.Table:
-    """The row that the RNN of a checkpoint file has in an atlas, but for its places; arguments as `embed`.
+    """The row that the network of a checkpoint file has in an atlas, but for places; arguments as `embed`.
 
     Raises:
         CheckpointError: The file holds no RNN.
     """
-    return _from_files(model, read_files([path], model, cell, head))
+    return _joined(_from_files(model, read_files([path], model, cell, head)))
 
 
 def predict(
@@ -216,13 +225,15 @@ def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Tabl
         raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
     rnns = zoo.population(snapshots)
     vectors = model.embed(rnns)
-    columns = ["spec", "run", "step", "split", "task", "metrics", "labels"]
+    columns = ["spec", "run", "step", "split", "task", "metrics", "labels", "role"]
     if zoo.card["task"] and zoo.card["task"]["name"] == RECORDED:  # whose instances are told by id and labels
         columns.remove("task")
     table = snapshots.select([name for name in columns if name in snapshots.column_names])
     ids = snapshots["id"].to_pylist()
     table = table.add_column(0, "id", pa.array([name + id for id in ids], pa.string()))
     table = table.append_column("source", pa.array([str(zoo.path)] * len(table), pa.string()))
+    own = [file and name + file for file in networks.network_of(snapshots)]
+    table = table.append_column("network", pa.array(own, pa.string()))
     table = table.append_column("notes", _notes(snapshots))
     if zoo.task is not None:
         label = zoo.task.label
@@ -241,7 +252,11 @@ def _from_files(model: Model, files: FileRNNs) -> pa.Table:
     rnns = files.population()
     specs = [rnn.spec.slug for rnn in files.rnns]
     notes = pa.array([rnn.remark for rnn in files.rnns], pa.string())
-    table = pa.table({"id": files.ids, "spec": specs, "source": files.sources, "notes": notes})
+    several = [file if files.sources.count(file) > 1 else None for file in files.sources]
+    network = pa.array(several, pa.string())
+    table = pa.table(
+        {"id": files.ids, "spec": specs, "source": files.sources, "network": network, "notes": notes}
+    )
     return _finish(model, table, rnns, model.embed(rnns), _written(model, rnns, files.ids))
 
 
@@ -260,6 +275,7 @@ def _from_systems(model: Model, systems: Sequence[System]) -> tuple[list[pa.Tabl
                     "id": ids,
                     "spec": pa.array([spec and spec.slug] * len(ids), pa.string()),
                     "source": ["memory"] * len(ids),
+                    "network": pa.nulls(len(ids), pa.string()),
                 }
             )
             tables.append(_finish(model, table, group, model.embed(group), _written(model, group, ids)))
@@ -289,6 +305,38 @@ def _finish(
         )
         table = table.append_column("predicted", pa.array(predictions, kind))
     return table
+
+
+def _joined(table: pa.Table) -> pa.Table:
+    """One row a network; one of several RNNs is as likely as the least likely of them."""
+    names = table["network"].to_pylist()
+    groups = networks.members(names)
+    one = networks.joined(table, groups, names).drop_columns("network")
+    if "rnns" not in one.column_names:
+        return one
+    vectors = np.array(table["embedding"].to_pylist(), np.float32)
+    means = np.stack([_mean(vectors[own]) for own in groups])
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(means.reshape(-1)), means.shape[1])
+    scores, within = table["ood_score"].to_pylist(), table["in_distribution"].to_pylist()
+    columns = {
+        "embedding": embedding,
+        "samples": [strings or [] for strings in one["samples"].to_pylist()],
+        "ood_score": [None if None in (s := [scores[i] for i in own]) else max(s) for own in groups],
+        "in_distribution": [None if None in (w := [within[i] for i in own]) else all(w) for own in groups],
+    }
+    for name, values in columns.items():
+        field = table.schema.field(name)
+        one = one.set_column(one.column_names.index(name), field, pa.array(values, field.type))
+    return one
+
+
+def _mean(vectors: Float[np.ndarray, "rnn embed"]) -> Float[np.ndarray, " embed"]:
+    """The mean direction of some embeddings, as long as they are on average."""
+    if len(vectors) == 1:
+        return vectors[0]
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    mean = (vectors / np.where(lengths > 0, lengths, 1)).mean(0)
+    return mean / (np.linalg.norm(mean) or 1) * lengths.mean()
 
 
 def _predicted(name: str, of_classes: bool) -> pa.DataType:

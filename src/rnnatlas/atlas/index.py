@@ -34,7 +34,7 @@ class Atlas:
             was left out.
         table: `id, source, spec, embedding, x, y, samples`, `ood_score` and `in_distribution` as
             `Model.likeness` gives them, and whatever is known of the RNNs: `label, task, run, step, split,
-            metrics, predicted`.
+            metrics, predicted`; `rnns` where an entry may be a network of several RNNs.
         path: Its folder; None for one that was not read from disk.
     """
 

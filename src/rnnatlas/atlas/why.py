@@ -21,7 +21,8 @@ from rnnatlas.zoo.store import Zoo
 
 ALIKE = 0.1
 """Numbers agree that differ by less than so many of their standard deviations over the atlas."""
-OTHERS = ("id", "run", "source", "x", "y", "embedding", "samples", "notes", "ood_score", "similarity")
+OTHERS = ("id", "run", "source", "network", "role", "rnns", "x", "y", "embedding", "samples", "notes")
+OTHERS += ("ood_score", "similarity")
 """Columns that are no property of an RNN."""
 
 
@@ -128,6 +129,8 @@ class _Responses:
             LookupError: It is not there any more.
         """
         id, source = entry["id"], entry["source"]
+        if len(entry.get("rnns") or ()) > 1:
+            raise LookupError(f"{id} is a network of several RNNs; embed with --separate to compare these")
         if source == "memory":
             raise LookupError("RNNs in memory are not kept")
         if "://" in source or (Path(source) / "zoo.json").is_file():

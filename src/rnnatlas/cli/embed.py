@@ -18,6 +18,7 @@ def embed(
     seed: Seed = 0,
     cell: str | None = None,
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
+    separate: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     common: Common | None = None,
 ) -> None:
@@ -38,6 +39,8 @@ def embed(
             from elman-tanh.
         head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
+        separate: Make each RNN of a file an entry of its own; else a file that holds several, such as encoder
+            and decoder, is one network and one entry.
         force: Replace an atlas that is there, unless its folder holds something else too.
     """
     from rnnatlas.atlas.embed import embed as embed_paths
@@ -52,10 +55,12 @@ def embed(
     with making(
         out, replaces=(CARD, ENTRIES, INDEX) if force else ()
     ) as folder:  # before, since an hour of embedding should not end with "exists already"
-        atlas = embed_paths(model, paths, layout, seed, cell, head)
+        atlas = embed_paths(model, paths, layout, seed, cell, head, separate)
         atlas.save(folder)
     for reason in atlas.card["left_out"]:
         common.say(f"left out: {reason}")
+    if atlas.card["networks"]:
+        common.say(atlas.card["networks"])
     if remark := assumed(atlas.table["notes"].to_pylist()):
         common.say(remark)
     if remark := reference.remark(atlas.table["in_distribution"].to_pylist()):

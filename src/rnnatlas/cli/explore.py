@@ -20,6 +20,7 @@ def explore(
     seed: Seed = 0,
     cell: str | None = None,
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
+    separate: Annotated[bool, Parameter(negative=())] = False,
     common: Common | None = None,
 ) -> None:
     """Compare anyone's RNNs: groups, odd ones, which labels explain how they differ, a map and a report.
@@ -44,6 +45,8 @@ def explore(
         cell: elman-relu, where RNNs with one gate are such; a file does not tell them from elman-tanh.
         head: Prefix of the output layer's names, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
+        separate: Compare RNNs of one file, and checkpoints of one series, as networks of their own; else a
+            file that holds several RNNs is one network.
     """
     from rnnatlas.exploration.explore import explore as run
 
@@ -58,6 +61,7 @@ def explore(
         seed=seed,
         cell=cell,
         head=head,
+        separate=separate,
         progress=common.progress,
         say=common.say,
     )

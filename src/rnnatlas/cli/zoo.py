@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from rnnatlas.cli.common import Common, Seed, at_least, print_json, print_table
+from rnnatlas.errors import SettingsError
 
 if TYPE_CHECKING:
     from rnnatlas.zoo.imports import Checkpoint
@@ -115,7 +116,8 @@ def import_(
     Files without an RNN that can be used are skipped and named, unless you gave them one by one. With
     --inputs (or --labels, --group, --signal) what the RNNs give out is kept, and encoders can be trained on
     the zoo. Without, it can be shown and embedded by an encoder of another zoo with the same input and output
-    sizes.
+    sizes. A folder in the layout of Herrmann et al. (2024), parameters.npy and so on, becomes a zoo with
+    tasks, metrics and rollouts; of the flags it takes --seed alone.
 
     ```
     rnnatlas zoo import checkpoints/ 'runs/*/model.pt' --out zoo
@@ -143,8 +145,21 @@ def import_(
             PREFIX=NAME for the RNN at one prefix, once for each.
     """
     from rnnatlas.zoo.imports import import_checkpoints, passed_over
+    from rnnatlas.zoo.published import import_published, is_published
 
     common = common or Common()
+    if any(map(is_published, paths)):
+        flags = [inputs, labels, group, signal, rollouts, cell, head, separate or None]
+        if len(paths) > 1 or any(flag is not None for flag in flags):
+            raise SettingsError(
+                f"{next(filter(is_published, paths))}, a zoo in the layout of Herrmann et al. (2024), is "
+                "imported by itself and with no flag but --seed; leave out the others"
+            )
+        zoo = import_published(paths[0], out, seed or 0, common.progress)
+        for sentence in _remarks(zoo, []):
+            common.say(sentence)
+        common.say(f"{len(zoo)} snapshots of {', '.join(map(str, zoo.specs))} in {out}")
+        return
     others = passed_over(paths)  # before there is a zoo, which may lie in a folder of theirs
     zoo, incomplete = import_checkpoints(
         paths,

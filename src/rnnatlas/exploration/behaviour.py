@@ -49,6 +49,7 @@ class Behaviour:
 
 
 @torch.no_grad()
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is far, see _finite
 def behaviour(
     system: System,
     inputs: Shaped[np.ndarray, "trial *stored"],
@@ -105,7 +106,7 @@ def _with_noise(
     if isinstance(signal, Tokens):
         anew = own.random(inputs.shape) < strength
         return np.where(anew, own.integers(0, signal.size, inputs.shape), inputs).astype(inputs.dtype)
-    deviation = float(inputs.std()) or 1.0
+    deviation = float(inputs.std(dtype=np.float64)) or 1.0
     noisy = inputs + strength * deviation * own.standard_normal(inputs.shape)
     if signal.low is not None and signal.high is not None:
         noisy = noisy.clip(signal.low, signal.high)

@@ -22,6 +22,7 @@ from rnnatlas.files import check_free, replacing
 from rnnatlas.properties.labels import label
 from rnnatlas.rnn.system import System
 from rnnatlas.seeds import stream
+from rnnatlas.zoo import networks
 from rnnatlas.zoo.imports import import_checkpoints, passed_over
 from rnnatlas.zoo.store import Zoo
 
@@ -42,6 +43,7 @@ def explore(
     seed: int = 0,
     cell: str | None = None,
     head: Any = None,
+    separate: bool = False,
     progress: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Exploration:
@@ -60,6 +62,7 @@ def explore(
         seed: Decides everything random.
         cell: As for `import_checkpoints`.
         head: As for `import_checkpoints`.
+        separate: As for `import_checkpoints`; without it RNNs of one file are one network.
         progress: Whether to show bars.
         say: Is told what was found as soon as it is.
 
@@ -78,7 +81,7 @@ def explore(
     """
     out = Path(out)
     check_free(out)
-    zoo, left_out = _zoo(things, out / "zoo", inputs, labels, group, seed, cell, head)
+    zoo, left_out = _zoo(things, out / "zoo", inputs, labels, group, seed, cell, head, separate)
     found = compare(zoo, out, left_out, seed)
     _save(found)
     write_report(found)
@@ -99,21 +102,29 @@ def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) ->
     rows, left_out = zoo.snapshots().sort_by([("run", "ascending"), ("step", "ascending")]), list(left_out)
     if (diverged := len(zoo) - rows.num_rows) > 0:
         left_out.append(f"{diverged} RNNs whose weights or outputs are not finite")
-    if rows.num_rows > MOST:
-        left_out.append(f"{rows.num_rows - MOST} RNNs drawn at random, since {MOST} are compared at most")
-        rows = rows.take(np.sort(stream(seed, "explore", "rnns").permutation(rows.num_rows)[:MOST]))
-    if rows.num_rows < 2:
-        raise RNNAtlasError(f"comparing takes at least two RNNs, found {rows.num_rows} that can be run")
+    of = networks.members(networks.network_of(rows))
+    if len(of) > MOST:
+        left_out.append(f"{len(of) - MOST} RNNs drawn at random, since {MOST} are compared at most")
+        drawn = np.sort(stream(seed, "explore", "rnns").permutation(len(of))[:MOST])
+        rows = rows.take([row for place in drawn for row in of[place]])
+        of = networks.members(networks.network_of(rows))
+    if len(of) < 2:
+        raise RNNAtlasError(f"comparing takes at least two RNNs, found {len(of)} that can be run")
     system: System = zoo.population(rows)
     trials = zoo.task.trials  # type: ignore[attr-defined]
     did = behaviour(system, trials.inputs, trials.mask, seed)
-    distances = did.distances
+    roles = rows["role"].to_pylist() if "role" in rows.column_names else [None] * rows.num_rows
+    distances = networks.between(did.distances, of, roles)
     odd = odd_ones(distances)
-    labels = _labels(zoo, rows)
+    labels = {
+        name: [networks.agreed([values[i] for i in own]) for own in of]
+        for name, values in _labels(zoo, rows).items()
+    }
     return Exploration(
         folder=out,
         zoo=zoo,
-        rows=rows,
+        rows=networks.joined(rows, of, networks.network_of(rows)),
+        members=[[rows["row"][i].as_py() for i in own] for own in of],
         labels=labels,
         behaviour=did,
         distances=distances,
@@ -122,7 +133,7 @@ def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) ->
         groups=groups(distances, odd, seed),
         explained=explain(distances, labels, seed),
         left_out=left_out,
-        remarks=_remarks(zoo, rows),
+        remarks=[*filter(None, [networks.said(of)]), *_remarks(zoo, rows)],
         seconds=time.perf_counter() - began,
     )
 
@@ -142,6 +153,7 @@ def _zoo(
     seed: int,
     cell: str | None,
     head: Any,
+    separate: bool,
 ) -> tuple[Zoo, list[str]]:
     """The RNNs as a zoo with trials, and what was left out of it."""
     if isinstance(things, (str, Path)):
@@ -150,7 +162,15 @@ def _zoo(
     if things and all(isinstance(thing, (str, Path)) for thing in things):
         others = passed_over(things)  # before there is a zoo, which may lie in a folder of theirs
         zoo, incomplete = import_checkpoints(
-            things, out, cell=cell, head=head, inputs=inputs, labels=labels, group=group, seed=seed
+            things,
+            out,
+            cell=cell,
+            head=head,
+            inputs=inputs,
+            labels=labels,
+            separate=separate,
+            group=group,
+            seed=seed,
         )
         left_out = [sentence for file in incomplete for sentence in (file.skipped, *file.unclear) if sentence]
         return zoo, left_out + ([others] if others else [])
@@ -188,10 +208,12 @@ def _learn(found: Exploration, seed: int, progress: bool) -> Exploration:
     learned = learning.learn(found.zoo, found.rows, found.folder / "run", seed, progress)
     learned.atlas.save(found.folder / "atlas")
     learned.atlas.map(found.folder / MAP)
+    statistics = learning.weight_statistics(found.zoo.population([i for own in found.members for i in own]))
+    ends = np.cumsum([len(own) for own in found.members])[:-1]
     features = {
         "embedding": learned.z,
         "behaviour": coordinates(found.distances, learning.COMPONENTS),
-        "weights": learning.weight_statistics(found.zoo.population(found.rows)),
+        "weights": np.stack([own.mean(axis=0) for own in np.split(statistics, ends)]),
     }
     task = found.zoo.task
     assert task is not None, "explore imports RNNs with trials"
@@ -225,4 +247,5 @@ def _first_sentence(found: Exploration) -> str:
     count = found.rows.num_rows
     alike = "no groups" if found.groups is None else f"{found.groups.count} groups that behave alike"
     odd = int(found.odd.sum())
-    return f"{count} RNNs compared: {alike}, {odd} unlike nearly all others"
+    what = "networks" if any(len(own) > 1 for own in found.members) else "RNNs"
+    return f"{count} {what} compared: {alike}, {odd} unlike nearly all others"

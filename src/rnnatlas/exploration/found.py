@@ -25,7 +25,9 @@ class Exploration:
     Attributes:
         folder: Where all of it lies.
         zoo: The RNNs, with their answers to the inputs.
-        rows: Those that were compared, as `Zoo.snapshots` gives them.
+        rows: Those that were compared, as `Zoo.snapshots` gives them; RNNs of one file are one network and
+            one row, see `zoo.networks`.
+        members: Rows of the zoo that each of them stands for.
         labels: Name of a label → its value for each of them; architecture among them.
         behaviour: What they do.
         distances: How differently each pair behaves.
@@ -44,6 +46,7 @@ class Exploration:
     folder: Path
     zoo: Zoo
     rows: pa.Table
+    members: Sequence[Sequence[int]]
     labels: Mapping[str, Sequence[Any]]
     behaviour: Behaviour
     distances: Float[np.ndarray, "rnn rnn"]

@@ -44,6 +44,7 @@ def contents(found: Exploration) -> dict[str, Any]:
     task = found.zoo.task
     assert task is not None, "explore imports RNNs with trials"
     columns, titles = _columns(found), {spec.slug: str(spec) for spec in found.zoo.specs}
+    specs = found.zoo.table["spec"].to_pylist()
     drawn: dict[str, charts.Chart] = {"behaviour": _map(found, found.places, columns)}
     if found.learned is not None:
         drawn["embedding"] = _map(found, found.learned.xy, columns)
@@ -51,8 +52,8 @@ def contents(found: Exploration) -> dict[str, Any]:
         "date": datetime.datetime.now(tz=datetime.UTC).strftime("%d %B %Y").lstrip("0"),
         "version": __version__,
         "count": found.rows.num_rows,
-        "architectures": Counter(titles[slug] for slug in found.rows["spec"].to_pylist()),
-        "cells": Counter(found.labels["cell"]),
+        "architectures": Counter(titles[specs[row]] for own in found.members for row in own),
+        "cells": Counter(filter(None, found.labels["cell"])),
         "trials": found.behaviour.trials,
         "time": task.time,
         "counted": task.counted,

@@ -16,6 +16,8 @@ from rnnatlas.rnn.heads import listed
 MOST_ENTRIES, LONGEST_NAME = 200_000, 2000
 """Containers with tensors in them, and tensors: containers may hold themselves or others again and again."""
 STEPS = ("global_step", "step", "iteration", "iterations", "iter", "num_updates", "epoch")
+SETTINGS = re.compile(r"conf|cfg|arg|param|opt|setting|sched|loader|history", re.IGNORECASE)
+"""In names of what says how long a training should be, not how long it was."""
 _CONTAINERS = (Stored, Array, Inert, dict, list, tuple)
 _TORCH = re.compile(r"torch\.nn\.modules\.rnn\.(LSTM|GRU|RNN)(Cell)?")
 _MODES = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "elman-tanh", "RNN_RELU": "elman-relu"}
@@ -72,7 +74,8 @@ def contents(document: Document) -> Contents:
     Raises:
         CheckpointError: There is no end of them.
     """
-    found = Contents(quantised=document.quantised, step=_step(document.root))
+    step, notes = _step(document.root)
+    found = Contents(quantised=document.quantised, step=step, notes=notes)
     classes: dict[str, None] = {}
     script = document.code is not None
     useful = _useful(document.root, script)
@@ -106,10 +109,28 @@ def contents(document: Document) -> Contents:
     return found
 
 
-def _step(root: Any) -> int | None:
-    """The number of updates that stands beside tensors, by the first of `STEPS` that is there."""
-    said = (root.get(name) for name in STEPS) if isinstance(root, dict) else ()
-    return next((step for step in said if type(step) is int and 0 <= step < 2**31), None)
+def _step(root: Any) -> tuple[int | None, list[str]]:
+    """The number of updates beside tensors or one level deeper, by the first of `STEPS` that is there.
+
+    Where parts of a file say different ones none is taken, and a note says so.
+    """
+    if not isinstance(root, dict):
+        return None, []
+    parts = [(str(key), part) for key, part in root.items() if isinstance(part, dict)]
+    inside = [(f"{key}.", part) for key, part in parts if not SETTINGS.search(key)]
+    for level in ([("", root)], inside):
+        for name in STEPS:
+            said = {f"{prefix}{name}": part[name] for prefix, part in level if _is_step(part.get(name))}
+            if len(set(said.values())) > 1:
+                listed = ", ".join(f"{key} {step}" for key, step in list(said.items())[:3])
+                return None, [f"its step is not known, since it says several ({listed})"]
+            if said:
+                return next(iter(said.values())), []
+    return None, []
+
+
+def _is_step(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
 
 
 def _endless() -> CheckpointError:

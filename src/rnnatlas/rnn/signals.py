@@ -29,8 +29,12 @@ class Tokens:
         return np.min_scalar_type(self.size - 1)
 
     def store(self, outputs: Float[Tensor, "*batch output"]) -> Float[np.ndarray, "*batch output"]:
-        """Outputs as rollouts keep them: log-probabilities lose nothing that matters in half precision."""
-        return outputs.cpu().numpy().astype(np.float16)
+        """Outputs as rollouts keep them: log-probabilities lose nothing that matters in half precision.
+
+        What overflows becomes infinite, of which zoos take note.
+        """
+        with np.errstate(over="ignore"):
+            return outputs.cpu().numpy().astype(np.float16)
 
     @property
     def width(self) -> float:

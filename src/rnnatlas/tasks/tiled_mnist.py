@@ -28,6 +28,8 @@ SHARED = 1000
 """Validation images that unrotated rollouts are drawn from."""
 ROTATED, LABEL, PIXELS = 0, 1, 2
 """Where a stored rollout keeps whether its image is rotated, which digit it shows, and the image."""
+UNKNOWN = 255
+"""The digit where it is not known."""
 
 
 @settings
@@ -287,8 +289,9 @@ class TiledMNIST(Task):
         return untiled(F.pad(tiles, (0, 0, 0, self.time - 1 - tiles.shape[-2]), value=torch.nan))
 
     def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:
-        """The digit on each image, with "↺" where it is rotated."""
-        return [f"{own[LABEL]}{'↺' if own[ROTATED] else ''}" for own in stored]
+        """The digit on each image, "?" where it is not known, with "↺" where it is rotated."""
+        digits = ("?" if own[LABEL] == UNKNOWN else str(own[LABEL]) for own in stored)
+        return [digit + ("↺" if own[ROTATED] else "") for digit, own in zip(digits, stored, strict=True)]
 
 
 class TiledDigits(TiledMNIST):

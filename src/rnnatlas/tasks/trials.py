@@ -16,6 +16,8 @@ from rnnatlas.rnn import Interface, Signal, Tokens, Values
 from rnnatlas.seeds import stream
 
 ARRAYS = ("inputs", "mask", "targets")
+IGNORED = -100
+"""Class that torch's cross-entropy leaves out unless it is told another."""
 FORMS = "an .npy or .npz file of arrays, or a .csv or .parquet file of token sequences"
 
 
@@ -27,11 +29,13 @@ class Trials:
         inputs: Token numbers [trial, time], or numbers [trial, time, channel].
         mask: Whether a position counts; None where all do.
         targets: Classes [trial, time] or numbers [trial, time, output]; None where they are not known.
+        notes: What was assumed, a sentence each.
     """
 
     inputs: Shaped[np.ndarray, "trial time *channel"]
     mask: Bool[np.ndarray, "trial time"] | None = None
     targets: Shaped[np.ndarray, "trial time *output"] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -50,6 +54,30 @@ class Trials:
         """The same with token numbers as numbers of one channel."""
         inputs = self.inputs[..., None] if self.are_tokens else self.inputs
         return dataclasses.replace(self, inputs=inputs.astype(np.float32))
+
+    def as_classes(self) -> "Trials | None":
+        """The same with targets as classes, if all are whole and all that are negative are one number.
+
+        Where that one stands there is no class, and outputs do not count.
+
+        Raises:
+            DataError: A trial has no step that counts.
+        """
+        if self.targets is None or self.targets.ndim != 3 or self.targets.shape[2] != 1:
+            return None
+        targets = self.targets[..., 0]
+        below = np.unique(targets[targets < 0])
+        if len(below) != 1 or (targets % 1 != 0).any():
+            return None
+        counts = targets >= 0
+        note = (
+            f"at {int((~counts).sum())} of {counts.size} positions the target is {below[0]:.0f}, which is no "
+            "class, so they do not count (ignore_index of torch)"
+        )
+        mask = counts if self.mask is None else counts & self.mask
+        _check_counting(mask, "the inputs")
+        classes = np.where(counts, targets, 0).astype(np.int64)
+        return dataclasses.replace(self, mask=mask, targets=classes, notes=(*self.notes, note))
 
     def interface(self, sizes: tuple[int, int]) -> Interface | str:
         """What RNNs of these sizes read and give out in such trials, or why such RNNs cannot."""
@@ -96,11 +124,13 @@ def read(given: Any, signal: str | None = None) -> Trials:
         )
     inputs = _as_signal(inputs, signal, name)
     mask, targets = arrays.get("mask"), arrays.get("targets")
-    return Trials(
+    found = Trials(
         inputs,
         None if mask is None else _mask(mask, inputs, name),
         None if targets is None else _targets(targets, inputs, name),
     )
+    ignores = found.targets is not None and found.targets.min() == IGNORED
+    return (found.as_classes() or found) if ignores else found
 
 
 def load(file: Any) -> Trials:
@@ -227,7 +257,8 @@ def _numbers(values: Any, name: str) -> np.ndarray:
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name} should be an array of numbers, found one of {array.dtype}")
-    array = array.astype(np.float32) if array.dtype.kind == "f" else array
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused
+        array = array.astype(np.float32) if array.dtype.kind == "f" else array
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
         raise DataError(f"{name} should be finite, found {count} numbers that are NaN or infinite; mend them")
@@ -264,12 +295,16 @@ def _mask(given: Any, inputs: np.ndarray, name: str) -> np.ndarray:
         )
     if not np.isin(mask, (0, 1)).all():
         raise DataError(f"the mask of {name} should hold 0 and 1 alone, found {mask.min()} to {mask.max()}")
+    _check_counting(mask, name)
+    return mask.astype(bool)
+
+
+def _check_counting(mask: np.ndarray, name: str) -> None:
     empty = int((mask.max(1) == 0).sum())
     if empty:
         raise DataError(
             f"each trial of {name} should have a step that counts, found {empty} without; leave them out"
         )
-    return mask.astype(bool)
 
 
 def _targets(given: Any, inputs: np.ndarray, name: str) -> np.ndarray:

@@ -29,6 +29,8 @@ BULK = ("weights", "rollout_inputs", "rollout_outputs")
 
 RECORDED = "recorded"
 """Name of the task of imported RNNs."""
+AS_STATED = "metrics_as_stated"
+"""Setting of a zoo whose metrics are those that its source states, and were not measured here."""
 
 
 def shard_name(spec: RNNSpec, number: int) -> str:

@@ -161,7 +161,12 @@ def record(rows: Sequence[Row], given: Any, labels: Labels | None, own: RecordSe
         labels=None if labels is None else labels.table.take(pa.array(kept, pa.int64())),
         rollouts=min(count, len(known)),
         left_out=_left_out(rows, reasons),
-        remarks=[_said(task, known), *(labels.remarks if labels else ()), _sizes(keys, splits, own.group)],
+        remarks=[
+            _said(task, known),
+            *known.notes,
+            *(labels.remarks if labels else ()),
+            _sizes(keys, splits, own.group),
+        ],
     )
 
 
@@ -209,6 +214,8 @@ def _fit(
     if known is not None and not fitting:
         if known.are_tokens and signal is None and any(reads == 1 for reads, _ in counts):
             return _fit(known.as_numbers(), specs, "values")  # one number a step, which happens to be whole
+        if (classes := known.as_classes()) is not None:
+            return _fit(classes, specs, signal)
         sizes, count = counts.most_common(1)[0]
         raise DataError(
             f"the inputs fit none of the RNNs: {found[sizes]}, but {count} of {len(specs)} RNNs read "

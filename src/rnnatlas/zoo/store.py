@@ -271,7 +271,7 @@ class Zoo:
 
 
 def _built(card: Mapping[str, Any]) -> bool:
-    return card["task"] is not None and card["task"]["name"] != RECORDED
+    return card["task"] is not None and "paths" not in card["settings"] and card["task"]["name"] != RECORDED
 
 
 class _Column:

@@ -12,7 +12,8 @@ from rnnatlas.errors import SettingsError
 from rnnatlas.executors.base import limited
 from rnnatlas.rnn import Population
 from rnnatlas.seeds import stream
-from rnnatlas.zoo.store import DIVERGED, Zoo
+from rnnatlas.zoo.format import AS_STATED, DIVERGED
+from rnnatlas.zoo.store import Zoo
 
 RNNS = 32
 """RNNs that are run at a time."""
@@ -115,7 +116,7 @@ def _compare_metrics(zoo: Zoo, rows: np.ndarray, population: Population) -> np.n
     """Which snapshots' metrics come out as stored; the streams they were measured with are known."""
     assert zoo.task is not None
     table = zoo.table.take(rows)
-    if table["metrics"].null_count:
+    if table["metrics"].null_count or zoo.card["settings"].get(AS_STATED):
         return np.ones(len(rows), dtype=bool)
     names = zip(table["run"].to_pylist(), table["step"].to_pylist(), strict=True)
     streams = [stream(zoo.card["seed"], "metrics", *name) for name in names]
