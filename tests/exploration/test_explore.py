@@ -45,7 +45,7 @@ def test_modules_are_compared_and_a_report_is_written(tmp_path):
     assert [row["loud"] for row in rows(found)] == LABELS["loud"]
     assert np.load(found.folder / "distances.npy").shape == (18, 18)
     page = found.report.read_text(encoding="utf-8")
-    assert "<b>loud</b> explains most" in page
+    assert "<b>loud</b> explains best" in page
     assert "A learned embedding" not in page
     assert said[0].startswith("18 RNNs compared")
     assert "18 RNNs" in repr(found)

@@ -14,7 +14,7 @@ from rnnatlas.tables import flat
 FEW = 12
 """Whole numbers with at most so many values are shown as ordered classes, not on a colour bar."""
 
-NAMES = {"label": "task", "spec": "architecture"}
+NAMES = {"label": "task", "spec": "architecture", "in_distribution": "like the zoo", "ood_score": "OOD score"}
 HIDDEN = {"id", "x", "y", "embedding", "samples", "run", "seed"}
 ANGLES = {"angle", "degrees", "direction"}
 """Names of numbers that go round."""

@@ -138,7 +138,8 @@ def import_(
         seed: Of splits and of what is drawn; 0 without it.
         separate: Keep RNNs of one file, and checkpoints of one series (step_100.pt, step_200.pt), as runs of
             their own; else they share a run, and so a split.
-        cell: elman-relu, where RNNs with one gate are such; a file does not tell them from elman-tanh.
+        cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed),
+            elman-relu, leaky-tanh or leaky-relu. lstm or gru: read no other cells.
         head: Prefix of the output layer's names, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
     """

@@ -105,11 +105,11 @@ def _files(results: Results) -> list[str]:
     return [name for name in named if name and (results.folder / name).is_file()]
 
 
-def _definitions(results: Results) -> dict[str, str]:
-    """What the emulators are conditioned on and what the predictors read, of those that have figures."""
+def _definitions(results: Results) -> list[dict[str, str]]:
+    """What the emulators are conditioned on, and what the predictors read, of those that have figures."""
     groups = [*results.losses.values(), *results.properties.values()]
     shown = {figure.of for figures in groups for figure in figures}
-    return {key: text for key, text in {**EMULATED, **DEFINITIONS}.items() if key in shown}
+    return [{key: text for key, text in all_.items() if key in shown} for all_ in (EMULATED, DEFINITIONS)]
 
 
 def _elsewhere(
