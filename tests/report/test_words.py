@@ -241,7 +241,7 @@ def test_summary_names_every_encoder_once_by_outcome():
         "It helps for flattened weights, not for equivariant network (DWS); "
         "for layer-wise statistics it is open."
     )
-    assert said(flat="no") == "It helps for no encoder; it does not for flattened weights."
+    assert said(flat="no") == "It helps for no encoder: not for flattened weights."
 
 
 def test_encoders_from_outside_have_names_and_colours(monkeypatch):

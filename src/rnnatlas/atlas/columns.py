@@ -67,6 +67,8 @@ def _name(key: str) -> str:
     first, dot, last = key.partition(".")
     if not dot:
         return NAMES.get(key, key)
+    if first == "labels":
+        return last
     return {"metrics": last, "task": f"task: {last}", "predicted": f"predicted {last}"}.get(
         first, key
     ).replace("_", " ")

@@ -94,10 +94,10 @@ def _lowest(results: Results, split: str) -> list[str]:
     best = min(compared, key=lambda encoder: losses[encoder].mean)
     if len(compared) < 2 <= len(losses):
         return ["No two encoders were judged on the same RNNs, so their losses are not compared."]
-    beside = "" if not others else f" of {words.listed([words.name(one) for one in compared], ', ')}"
+    compared = words.listed([words.name(one) for one in compared], ", ")
     return [
-        f"The lowest loss{beside} is {losses[best]}, of {words.name(best)}; that of the unconditional "
-        f"emulator is {zeros[best]}.",
+        f"{f'Among {compared}, the' if others else 'The'} lowest loss is {losses[best]}, of {words.name(best)}; "
+        f"that of the unconditional emulator is {zeros[best]}.",
         *others,
     ]
 

@@ -42,6 +42,17 @@ NAMES = {
 }
 """Names for people of all but encoders and controls, which have their own."""
 
+DIVERGENCES = {
+    "kl": "Kullback–Leibler divergence",
+    "reverse-kl": "reverse Kullback–Leibler divergence",
+    "jensen-shannon": "Jensen–Shannon divergence",
+    "cosine": "cosine distance",
+    "l1": "mean absolute error",
+    "l2": "squared distance",
+    "mse": "mean squared error",
+}
+"""Names for people of divergences that are not called what they are."""
+
 TASK_SCORES = ("task accuracy", "direction degrees")
 """Scores of predicting what an RNN was trained on; the first that there is counts."""
 
@@ -95,6 +106,11 @@ def name(key: str) -> str:
         return NAMES[key]
     encoder = encoders.find(key)
     return getattr(encoder, "title", None) or key
+
+
+def divergence_name(key: str) -> str:
+    """A divergence for people."""
+    return DIVERGENCES.get(key, key.replace("-", " "))
 
 
 def split_name(split: str, noun: str) -> str:
@@ -247,7 +263,7 @@ def summary(findings: Sequence[Finding], claim: str) -> str:
     }
     text = f"{claim} for {names.get('yes', 'no encoder')}"
     if "no" in names:
-        text += f", not for {names['no']}" if "yes" in names else f"; it does not for {names['no']}"
+        text += f"{',' if 'yes' in names else ':'} not for {names['no']}"
     if "open" in names:
         text += f"; for {names['open']} it is open"
     return f"{text}."
