@@ -225,7 +225,11 @@ def _print_groups(groups: list[dict[str, Any]], title: str) -> None:
         return
     metrics = list(groups[0]["metrics"])
     rows = [
-        ["–" if group[title] == -1 else group[title], group["snapshots"], group["runs"], group["tasks"], *group["metrics"].values()]
+        [
+            "–" if group[title] == -1 else group[title],
+            *(group[count] for count in ("snapshots", "runs", "tasks")),
+            *group["metrics"].values(),
+        ]
         for group in groups
     ]
     print()
