@@ -57,7 +57,7 @@ def predict(
     if remark := reference.remark(like):
         common.say(remark)
     elif None in like:
-        common.say(f"whether RNNs are like those of the zoo is not known: that takes a larger zoo, or evaluating {run} again")
+        common.say(f"whether RNNs are like the zoo's is not known; use a larger zoo, or evaluate {run} again")
     if json:
         print_json(predictions)
         return
