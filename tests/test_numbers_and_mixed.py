@@ -180,7 +180,9 @@ def test_a_mechanistic_encoder_takes_one_architecture_and_names_the_others(zoo, 
     model = ra.train(zoo, "statistics", tmp_path / "run", **options)
     [spec] = model.specs
     trained_on = {str(other) for other in zoo.population(zoo.snapshots(split="train")).specs}
-    assert all(other in " ".join(caplog.messages) for other in trained_on - {str(spec)})
+    [said] = [message for message in caplog.messages if "the split train:" in message]
+    assert all(f" of {other}" in said for other in trained_on - {str(spec)})
+    assert said.endswith(f"takes {spec} alone")
     atlas = ra.embed(model, zoo, layout="pca")
     assert set(atlas.table["spec"].to_pylist()) == {spec.slug}
     assert len(atlas.card["left_out"]) == len(zoo.specs) - 1

@@ -76,6 +76,17 @@ def test_colour_by_full_or_short_name(atlas, column):
     assert column in (chosen["key"], chosen["name"])
 
 
+def test_columns_are_called_what_people_call_them():
+    struct = pa.array([{"final_loss": 0.5}, {"final_loss": 0.25}])
+    columns = {"labels": struct, "metrics": struct, "in_distribution": pa.array([True, False])}
+    named = {column["key"]: column["name"] for column in colour_columns(pa.table(columns))}
+    assert named == {
+        "labels.final_loss": "final_loss",  # as its owner wrote it
+        "metrics.final_loss": "final loss",
+        "in_distribution": "like the zoo",
+    }
+
+
 def test_unknown_column_names_the_nearest(atlas):
     with pytest.raises(UnknownName, match="no column 'performnce' to colour by; did you mean 'performance'"):
         document(atlas, "performnce")
@@ -174,7 +185,7 @@ def test_further_layouts_and_encoders(atlas):
     other = Atlas({**atlas.card, "layout": "tsne"}, atlas.table.take(pa.array(order)))
     data = data_of(document(atlas, layouts=["tsne"], others=[other]))
     first, second = data["encoders"]
-    assert [first["name"], second["name"]] == ["interactive", "interactive (2)"]
+    assert [first["name"], second["name"]] == ["interactive probing", "interactive probing (2)"]
     assert [layout["name"] for layout in first["layouts"]] == ["t-SNE", "PCA"]
     assert np.array_equal(first["embedding"], second["embedding"])
     assert np.array_equal(first["layouts"][1]["y"], second["layouts"][0]["y"])

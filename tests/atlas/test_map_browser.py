@@ -235,12 +235,12 @@ def test_paths_join_the_snapshots_of_a_run_by_step(page, atlas):
 
 def test_layout_and_encoder_can_be_switched(page, atlas, other):
     names = "[...$('{}').options].map(option => option.textContent)"
-    assert page.value(names.format("encoder")) == ["interactive", "transformer"]
+    assert page.value(names.format("encoder")) == ["interactive probing", "parameter transformer"]
     assert page.value(names.format("layout")) == ["t-SNE", "PCA"]
     page.value("$('layout').value = 1; $('layout').onchange({})")
     assert np.allclose(page.value("[...place.x]"), atlas.table["x"], atol=1e-6)
     page.value("select(4); $('encoder').value = 1; $('encoder').onchange({})")
-    assert page.value("$('subtitle').textContent") == "Embedded by the transformer encoder, placed by PCA"
+    assert page.value("$('subtitle').textContent") == "Embedded by parameter transformer, placed by PCA"
     found = other.search(atlas.ids[4], k=8)
     assert set(ids(page, "closest.map(([i]) => i)")) == set(found["id"].to_pylist())
 

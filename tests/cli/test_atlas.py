@@ -178,7 +178,7 @@ def test_what_a_run_evaluated_before_does_not_know_is_said(evaluated, checkpoint
     (run / "reference.safetensors").unlink()
     _, out, err = call(capsys, "predict", run, checkpoint)
     assert out.splitlines()[1].split("\t")[1] == "unknown"
-    assert f"whether RNNs are like those of the zoo is not known; evaluate the run again: {run}" in err
+    assert f"whether RNNs are like the zoo's is not known; use a larger zoo, or evaluate {run} again" in err
 
 
 def test_what_a_checkpoint_does_not_tell_is_said_or_named(atlas, evaluated, tmp_path, capsys):

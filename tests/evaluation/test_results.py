@@ -62,6 +62,18 @@ def test_figures_are_those_of_the_runs(table, runs):
         assert str(found.interval) == str(figure.interval)
 
 
+def test_snapshots_without_a_step_count(runs, tmp_path):
+    """Imported networks have step -1."""
+    run = shutil.copytree(runs["statistics"][0], tmp_path / "run")
+    for name in ("losses.parquet", "predictions.parquet"):
+        known = pq.read_table(run / name)
+        place = known.column_names.index("step")
+        steps = pa.array([-1] * known.num_rows, known["step"].type)
+        pq.write_table(known.set_column(place, "step", steps), run / name)
+    kinds = results.collect({"statistics": {0: run}})["kind"].to_pylist()
+    assert kinds.count("figure") == len(results.figures(results.collect(runs), "statistics"))
+
+
 def test_differences_are_paired_and_between_all_sides(table):
     name = "emulation loss, total-variation"
     (between,) = records(table, kind="difference", name=name, split="ood", versus="no registered name",

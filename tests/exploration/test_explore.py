@@ -10,6 +10,7 @@ from torch import nn
 import rnnatlas as ra
 from rnnatlas.errors import DataError, OutputExists, RNNAtlasError
 from rnnatlas.exploration import learned
+from rnnatlas.exploration.structure import coordinates
 
 INPUTS = np.random.default_rng(0).standard_normal((24, 10, 3)).astype(np.float32)
 
@@ -45,7 +46,7 @@ def test_modules_are_compared_and_a_report_is_written(tmp_path):
     assert [row["loud"] for row in rows(found)] == LABELS["loud"]
     assert np.load(found.folder / "distances.npy").shape == (18, 18)
     page = found.report.read_text(encoding="utf-8")
-    assert "<b>loud</b> explains most" in page
+    assert "<b>loud</b> explains best" in page
     assert "A learned embedding" not in page
     assert said[0].startswith("18 RNNs compared")
     assert "18 RNNs" in repr(found)
@@ -133,6 +134,18 @@ def test_what_is_in_features_is_predicted_and_what_is_not_is_not():
     assert found["noise"].gain["embedding"].low < 0.05
     assert found["noise"].of["embedding"].mean < 0.2
     assert found["noise"].of["trivial"].mean == pytest.approx(0, abs=0.15)
+
+
+def test_coordinates_that_are_next_to_nothing_do_not_hide_those_that_matter():
+    """Of as many coordinates as RNNs only the first ones tell three groups from one another."""
+    random = np.random.default_rng(2)
+    group = np.arange(18) % 3
+    points = 10 * np.eye(3, 18)[group] + 0.1 * random.standard_normal((18, 18))
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    features = {"behaviour": coordinates(distances, 18)}
+    labels = {"group": [f"group {of}" for of in group]}
+    [found] = learned.predict(features, labels, np.arange(18))
+    assert found.of["behaviour"].mean == 1
 
 
 def test_groups_are_not_parted_by_cross_validation():

@@ -37,6 +37,21 @@ def test_report_of_a_tiny_experiment(experiment):
     assert "&lt;script&gt;alert(1)" in text
 
 
+def test_style_has_a_rule_for_every_class(experiment):
+    page_, _, _ = write_report(experiment).read_text().partition("<script")
+    style, _, body = page_.partition("</style>")
+    classes = {name for names in re.findall(r'class="([^"]+)"', body) for name in names.split()}
+    assert {"own", "mark", "dot"} <= classes
+    assert {name for name in classes if not re.search(rf"\.{name}\b", style)} == set()
+
+
+def test_definitions_say_of_what_they_are(experiment):
+    body = write_report(experiment).read_text()
+    losses, _, read = body.partition("<h3>What predictors of properties read</h3>")
+    assert "<dt>another RNN&#39;s embedding</dt>" in losses
+    assert "<dt>frozen embedding</dt>" in read.partition("</section>")[0]
+
+
 def test_sentences_follow_the_intervals(experiment):
     results = Results(experiment, Experiment.load(experiment))
     shown = contents(results)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rnnatlas.evaluation.features import TRIVIAL
 from rnnatlas.evaluation.figures import Figure
 from rnnatlas.intervals import Interval
 from rnnatlas.report.words import (
@@ -14,9 +15,11 @@ from rnnatlas.report.words import (
     name,
     prediction,
     ranking,
+    split_name,
     summary,
     task_score,
 )
+from rnnatlas.tasks.recorded import Recorded
 
 
 def interval(mean: float, half: float = 0.01) -> Interval:
@@ -226,6 +229,18 @@ def test_errors_of_angles_are_better_below():
     assert "higher than weight norms" in worse.text
 
 
+def test_many_baselines_are_counted_not_listed():
+    known = figures("task accuracy", embedding=interval(0.5), **{of: interval(0.5) for of in TRIVIAL})
+    [found] = prediction({"flat": known}, "new-runs")
+    assert found.outcome == "open"
+    assert f"those of {len(TRIVIAL)} of {len(TRIVIAL)} baselines, such as" in found.text
+
+
+def test_imported_networks_have_no_kinds():
+    assert split_name("ood", "language") == "languages of another kind (OOD)"
+    assert split_name("ood", Recorded.noun) == "networks held out at random"
+
+
 def test_score_of_the_task_is_that_which_the_zoo_has():
     assert task_score({"a": figures("angle degrees") + figures("direction degrees", own=interval(1.0))}) == (
         "direction degrees"
@@ -241,7 +256,7 @@ def test_summary_names_every_encoder_once_by_outcome():
         "It helps for flattened weights, not for equivariant network (DWS); "
         "for layer-wise statistics it is open."
     )
-    assert said(flat="no") == "It helps for no encoder; it does not for flattened weights."
+    assert said(flat="no") == "It helps for no encoder: not for flattened weights."
 
 
 def test_encoders_from_outside_have_names_and_colours(monkeypatch):

@@ -14,7 +14,7 @@ from rnnatlas.tables import flat
 FEW = 12
 """Whole numbers with at most so many values are shown as ordered classes, not on a colour bar."""
 
-NAMES = {"label": "task", "spec": "architecture"}
+NAMES = {"label": "task", "spec": "architecture", "in_distribution": "like the zoo", "ood_score": "OOD score"}
 HIDDEN = {"id", "rnns", "x", "y", "embedding", "samples", "run", "seed"}
 ANGLES = {"angle", "degrees", "direction"}
 """Names of numbers that go round."""
@@ -67,6 +67,8 @@ def _name(key: str) -> str:
     first, dot, last = key.partition(".")
     if not dot:
         return NAMES.get(key, key)
+    if first == "labels":
+        return last
     return {"metrics": last, "task": f"task: {last}", "predicted": f"predicted {last}"}.get(
         first, key
     ).replace("_", " ")

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from rnnatlas import encoders
 from rnnatlas.atlas import colours
 from rnnatlas.atlas.columns import colour_columns, default_column
 from rnnatlas.atlas.layouts import place
@@ -112,7 +113,7 @@ def _data(
 
 def _encoders(atlas: Entries, layouts: Sequence[str], others: Sequence[Entries]) -> list[dict[str, Any]]:
     """Embeddings and places of each encoder; the rows are those of the first atlas."""
-    found = []
+    found, names = [], []
     for one in (atlas, *others):
         rows = _rows(atlas, one)
         own = one.card.get("layout", "")
@@ -123,8 +124,10 @@ def _encoders(atlas: Entries, layouts: Sequence[str], others: Sequence[Entries])
                 places[layout] = np.stack([one.table[axis].to_numpy() for axis in "xy"], axis=1)
             else:
                 places[layout] = place(layout, one.embeddings, one.card.get("layout_seed", 0))
-        name = one.card.get("encoder", "an encoder")
-        count = sum(other["name"].partition(" (")[0] == name for other in found)
+        key = one.card.get("encoder", "an encoder")
+        name = getattr(encoders.find(key), "title", None) or key
+        count = names.count(name)
+        names.append(name)
         found.append(
             {
                 "name": f"{name} ({count + 1})" if count else name,

@@ -35,8 +35,9 @@ def embed(
         out: The atlas's folder.
         layout: How places on the map are found: pca or tsne; umap or pacmap with rnnatlas[map] installed.
         seed: Of the layout.
-        cell: elman-relu, where RNNs with one gate of checkpoint files are such; a file does not tell them
-            from elman-tanh.
+        cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed, unless
+            all such RNNs of the run are elman-relu), elman-relu, leaky-tanh or leaky-relu. lstm or gru: read
+            no other cells.
         head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
         separate: Make each RNN of a file an entry of its own; else a file that holds several, such as encoder

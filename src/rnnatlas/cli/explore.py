@@ -42,7 +42,8 @@ def explore(
         group: Label of what belongs together and is not parted in cross-validation, such as a subject.
         train: Whether to train an encoder, which takes minutes.
         seed: Decides everything random.
-        cell: elman-relu, where RNNs with one gate are such; a file does not tell them from elman-tanh.
+        cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed),
+            elman-relu, leaky-tanh or leaky-relu. lstm or gru: read no other cells.
         head: Prefix of the output layer's names, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
         separate: Compare RNNs of one file, and checkpoints of one series, as networks of their own; else a

@@ -34,8 +34,9 @@ def predict(
         run: The trained and evaluated run's folder.
         paths: Zoos (also s3://…, with s3fs installed), checkpoint files, folders of them, globs. What the
             encoder does not take is left out and named, unless you gave it by its own name.
-        cell: elman-relu, where RNNs with one gate of checkpoint files are such; a file does not tell them
-            from elman-tanh.
+        cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed, unless
+            all such RNNs of the run are elman-relu), elman-relu, leaky-tanh or leaky-relu. lstm or gru: read
+            no other cells.
         head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
         json: Print one JSON document instead of a table.
@@ -56,7 +57,7 @@ def predict(
     if remark := reference.remark(like):
         common.say(remark)
     elif None in like:
-        common.say(f"whether RNNs are like those of the zoo is not known; evaluate the run again: {run}")
+        common.say(f"whether RNNs are like the zoo's is not known; use a larger zoo, or evaluate {run} again")
     if json:
         print_json(predictions)
         return

@@ -43,7 +43,9 @@ def search(
             the first that has it).
         why: Say what those found have in common with the query, which has to be one RNN.
         run: The run that made the atlas, where it is no longer where it was.
-        cell: elman-relu, where the checkpoint's RNN is such; a file does not tell it from elman-tanh.
+        cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed, unless
+            all such RNNs of the run are elman-relu), elman-relu, leaky-tanh or leaky-relu. lstm or gru: read
+            no other cells.
         head: Prefix of the output layer's names in the checkpoint, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
         json: Print one JSON document instead of a table.
@@ -76,7 +78,8 @@ def search(
 
 def _cells(row: dict[str, Any]) -> list[Any]:
     performance = (row.get("metrics") or {}).get("performance")
-    known = [row.get("label"), row.get("step"), performance, row.get("split")]
+    step = None if row.get("step") == -1 else row.get("step")
+    known = [row.get("label"), step, performance, row.get("split")]
     return [row["id"], row["similarity"], *map(_text, known), " ".join(row["samples"][:2])]
 
 

@@ -140,7 +140,8 @@ def import_(
         seed: Of splits and of what is drawn; 0 without it.
         separate: Keep RNNs of one file, and checkpoints of one series (step_100.pt, step_200.pt), as runs of
             their own; else they share a run, and so a split.
-        cell: elman-relu, where RNNs with one gate are such; a file does not tell them from elman-tanh.
+        cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed),
+            elman-relu, leaky-tanh or leaky-relu. lstm or gru: read no other cells.
         head: Prefix of the output layer's names, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
     """
@@ -174,7 +175,10 @@ def import_(
     for sentence in _remarks(zoo, incomplete):
         common.say(sentence)
     skipped = sum(checkpoint.skipped is not None for checkpoint in incomplete)
-    common.say(f"{len(zoo)} RNNs ({', '.join(map(str, zoo.specs))}) in {out}, {skipped} files skipped")
+    counted = f"{skipped} {'file' if skipped == 1 else 'files'} skipped"
+    runs = len(zoo.table["run"].unique())
+    held = f"{len(zoo)} RNNs" if runs == len(zoo) else f"{len(zoo)} snapshots of {runs} RNNs"
+    common.say(f"{held} ({', '.join(map(str, zoo.specs))}) in {out}, {counted}")
     if others:
         common.say(others)
 
@@ -209,6 +213,7 @@ def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> No
         zoo: The zoo's folder, or its address (s3://…).
         json: Print one JSON document instead of tables.
     """
+    from rnnatlas.rnn import Tokens
     from rnnatlas.zoo.store import Zoo
     from rnnatlas.zoo.summary import examples, summarise
 
@@ -225,7 +230,8 @@ def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> No
     print_table(["architecture", "parameters", "snapshots"], rows)
     for groups, title in (("steps", "step"), ("splits", "split")):
         _print_groups(summary[groups], title)
-    for label, performance, strings in examples(opened):
+    writes = opened.task is not None and isinstance(opened.task.interface.output, Tokens)
+    for label, performance, strings in examples(opened) if writes else ():
         print(f"{label} (performance {performance:.2f}): {' '.join(strings)}")
 
 
@@ -234,7 +240,11 @@ def _print_groups(groups: list[dict[str, Any]], title: str) -> None:
         return
     metrics = list(groups[0]["metrics"])
     rows = [
-        [group[title], group["snapshots"], group["runs"], group["tasks"], *group["metrics"].values()]
+        [
+            "–" if group[title] == -1 else group[title],
+            *(group[count] for count in ("snapshots", "runs", "tasks")),
+            *group["metrics"].values(),
+        ]
         for group in groups
     ]
     print()

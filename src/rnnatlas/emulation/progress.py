@@ -27,7 +27,7 @@ class Progress(lightning.Callback):
                 rich.progress.TimeRemainingColumn(),
                 console=rich.console.Console(stderr=True),
             )
-            title = f"training {type(training.encoder).__name__}"
+            title = f"training {training.encoder.title or type(training.encoder).__name__}"
             self._task = self._bar.add_task(title, total=training.settings.steps, losses="")
             self._bar.start()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from rnnatlas import encoders, files, seeds
@@ -188,11 +189,19 @@ def _snapshots(zoo: Zoo, kind: type[Encoder], settings: Any, where: str | None) 
         encoder = kind(zoo.task.interface, RNNSpec.from_slug(most), settings)
     snapshots = {}
     for split, table in tables.items():
-        table, reasons = accepted(encoder, zoo, table)
-        for reason in reasons:
-            warn(f"left out of the split {split}: {reason}")
-        snapshots[split] = Snapshots.of(zoo, table)
+        taken, _ = accepted(encoder, zoo, table)
+        if taken.num_rows < table.num_rows:
+            warn(f"left out of the split {split}: {_left_out(table, taken)}")
+        snapshots[split] = Snapshots.of(zoo, taken)
     return snapshots
+
+
+def _left_out(table: pa.Table, taken: pa.Table) -> str:
+    """Of which architectures snapshots are left out, and which are taken, in one line."""
+    every, kept = (Counter(snapshots["spec"].to_pylist()) for snapshots in (table, taken))
+    others = [f"{count} of {RNNSpec.from_slug(slug)}" for slug, count in (every - kept).items()]
+    known = ", ".join(str(RNNSpec.from_slug(slug)) for slug in kept)
+    return f"{(every - kept).total()} snapshots ({', '.join(others)}); this encoder takes {known} alone"
 
 
 def _start(out: Path, run: RunSettings, resume: bool) -> None:

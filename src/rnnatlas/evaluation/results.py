@@ -150,10 +150,11 @@ def costs(table: pa.Table) -> dict[str, dict[str, float]]:
 
 
 def _read(own: Mapping[int, Path | str], since: int) -> Tables:
+    counted = [("step", ">=", since)] if since else None  # imported snapshots may have no step, which is -1
     for run in own.values():
         check_evaluated(run)
     lost, predicted = (
-        [pq.read_table(Path(run) / name, filters=[("step", ">=", since)]) for run in own.values()]
+        [pq.read_table(Path(run) / name, filters=counted) for run in own.values()]
         for name in (LOSSES, PREDICTIONS)
     )
     return lost, predicted

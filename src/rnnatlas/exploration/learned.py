@@ -166,7 +166,7 @@ def predict(
         sides = {source: values[kept] for source, values in features.items()}
         sides[TRIVIAL] = np.zeros((len(kept), 1))
         scores = {
-            source: _scores(values, target, groups[kept], of_numbers, seed)
+            source: _scores(_scaled(source, values), target, groups[kept], of_numbers, seed)
             for source, values in sides.items()
         }
         found.append(_compared(name, scores, groups[kept], of_numbers))
@@ -184,6 +184,20 @@ def _compared(name: str, scores: Mapping[str, np.ndarray], groups: np.ndarray, o
     return Predicted(name, "R²" if of_numbers else "accuracy", of, gain, len(groups))
 
 
+def _scaled(source: str, values: Float[np.ndarray, "rnn feature"]) -> Float[np.ndarray, "rnn feature"]:
+    """Statistics of weights standardised one by one, as their units differ; coordinates all by one factor.
+
+    There may be as many coordinates as RNNs, the last ones next to 0; standardised one by one, these would
+    count as much as the first.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    if source == "weights":
+        return StandardScaler().fit_transform(values)
+    centred = values - values.mean(0)
+    return centred / (centred.std() or 1.0)
+
+
 def _scores(
     features: Float[np.ndarray, "rnn feature"],
     target: Shaped[np.ndarray, " rnn"],
@@ -193,8 +207,6 @@ def _scores(
 ) -> Float[np.ndarray, " rnn"]:
     """Each RNN's share right, or 1 less its squared error over the variance: their mean is accuracy or R²."""
     from sklearn.linear_model import LogisticRegression, RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     scores = np.zeros(len(target))
     names, membership = np.unique(groups, return_inverse=True)
@@ -210,7 +222,7 @@ def _scores(
                 continue
             else:
                 regressor = LogisticRegression(C=1.0, max_iter=1000)
-            fitted = make_pipeline(StandardScaler(), regressor).fit(features[train_], target[train_])
+            fitted = regressor.fit(features[train_], target[train_])
             given = fitted.predict(features[test])
             if of_numbers:
                 scores[test] += 1 - (given - target[test]) ** 2 / target.var()

@@ -16,6 +16,7 @@ from rnnatlas.exploration.learned import SOURCES, Predicted
 from rnnatlas.exploration.structure import are_numbers, is_known
 from rnnatlas.files import write_text
 from rnnatlas.report import charts
+from rnnatlas.report.words import divergence_name
 
 SHOWN = 12
 """RNNs of a list that are named."""
@@ -67,7 +68,7 @@ def contents(found: Exploration) -> dict[str, Any]:
         "remarks": found.remarks,
         "seconds": found.seconds,
         "learned": found.learned,
-        "divergence": found.learned and found.learned.model.divergence.replace("-", " "),
+        "divergence": found.learned and divergence_name(found.learned.model.divergence),
         "emulation": _emulation(found),
         "predicted": [_row(one) for one in found.predicted],
         "sources": SOURCES,

@@ -32,7 +32,7 @@ class TaskProperty(Classes):
         "loss": Score(
             "binary cross-entropy, mean over the one-hot entries", lower_is_better=True, bounds=LOSS
         ),
-        "accuracy": Score("share of the task's numbers (m's) whose most probable value is right"),
+        "accuracy": Score("share of the numbers that define the task whose most probable value is right"),
         "all_right": Score("share of RNNs for which every number is right"),
     }
 

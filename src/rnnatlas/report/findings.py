@@ -54,9 +54,36 @@ def of_run(run: Path, zoo: str) -> list[tuple[str, list[tuple[str, words.Finding
     return [
         (
             words.split_name(split, results.noun),
-            [(question, finding) for question, found in of_split(results, split) for finding in found],
+            [
+                (question, finding)
+                for question, found in [*of_split(results, split), *_labels(results, split)]
+                for finding in found
+            ],
         )
         for split in results.splits
+    ]
+
+
+def _labels(results: Results, split: str) -> list[tuple[str, list[words.Finding]]]:
+    """Findings on each label of imported RNNs: accuracy of classes, loss of numbers.
+
+    Labels that too few RNNs of the split have for an interval are left out.
+    """
+    known = {
+        figure.name
+        for figures in results.properties.values()
+        for figure in figures
+        if figure.split == split and figure.of == "embedding" and np.isfinite(figure.interval.low)
+    }
+    losses = [name for name in sorted(known) if name.startswith("labels.") and name.endswith(" loss")]
+    labels = [name.removesuffix(" loss") for name in losses if not name.endswith(" calibrated loss")]
+    scores = {label: f"{label} {'accuracy' if f'{label} accuracy' in known else 'loss'}" for label in labels}
+    return [
+        (
+            f"Does the frozen embedding predict {label.removeprefix('labels.')}?",
+            words.prediction(results.properties, split, score),
+        )
+        for label, score in scores.items()
     ]
 
 
@@ -94,10 +121,11 @@ def _lowest(results: Results, split: str) -> list[str]:
     best = min(compared, key=lambda encoder: losses[encoder].mean)
     if len(compared) < 2 <= len(losses):
         return ["No two encoders were judged on the same RNNs, so their losses are not compared."]
-    beside = "" if not others else f" of {words.listed([words.name(one) for one in compared], ', ')}"
+    names = words.listed([words.name(one) for one in compared], ", ")
+    lowest = f"Among {names}, the lowest loss" if others else "The lowest loss"
     return [
-        f"The lowest loss{beside} is {losses[best]}, of {words.name(best)}; that of the unconditional "
-        f"emulator is {zeros[best]}.",
+        f"{lowest} is {losses[best]}, of {words.name(best)}; that of the unconditional emulator is "
+        f"{zeros[best]}.",
         *others,
     ]
 

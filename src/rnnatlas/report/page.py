@@ -78,7 +78,7 @@ def contents(results: Results) -> dict[str, Any]:
         "findings": findings.of_split(results, headline) if headline else [],
         "ranking": findings.ranking(results, headline) if headline else [],
         "elsewhere": _elsewhere(results, headline, about),
-        "divergence": results.divergence.replace("-", " "),
+        "divergence": words.divergence_name(results.divergence),
         "seeds": max(len(runs) for runs in results.experiment.runs.values()),
         "loss_tables": _main_first(comparison.loss_tables(results), _main_losses(results)),
         "property_tables": _main_first(comparison.property_tables(results), [score, *MAIN_SCORES]),
@@ -105,11 +105,11 @@ def _files(results: Results) -> list[str]:
     return [name for name in named if name and (results.folder / name).is_file()]
 
 
-def _definitions(results: Results) -> dict[str, str]:
-    """What the emulators are conditioned on and what the predictors read, of those that have figures."""
+def _definitions(results: Results) -> list[dict[str, str]]:
+    """What the emulators are conditioned on, and what the predictors read, of those that have figures."""
     groups = [*results.losses.values(), *results.properties.values()]
     shown = {figure.of for figures in groups for figure in figures}
-    return {key: text for key, text in {**EMULATED, **DEFINITIONS}.items() if key in shown}
+    return [{key: text for key, text in all_.items() if key in shown} for all_ in (EMULATED, DEFINITIONS)]
 
 
 def _elsewhere(
@@ -191,7 +191,7 @@ def _splits(results: Results) -> list[tuple[str, int, int, int]]:
 
 def _charts(results: Results) -> dict[str, charts.Chart]:
     """The charts of losses and predictions, by name."""
-    divergence = results.divergence.replace("-", " ")
+    divergence = words.divergence_name(results.divergence)
     losses = comparison.panels(results, comparison.loss_rows, loss_name(results.divergence))
     histories = {encoder: results.histories(encoder) for encoder in results.encoders}
     drawn = {

@@ -11,12 +11,19 @@ from rnnatlas import encoders
 from rnnatlas.evaluation.features import TRIVIAL
 from rnnatlas.evaluation.figures import Figure, find, loss_name
 from rnnatlas.intervals import Interval, overlap
+from rnnatlas.tasks.recorded import Recorded
 
 SPLITS = {
     "new-runs": "new runs of known {noun}s",
     "validation": "{noun}s not trained on (these chose the checkpoints)",
     "ood": "{noun}s of another kind (OOD)",
 }
+SPLITS_AT_RANDOM = {
+    "validation": "held-out networks (these chose the checkpoints)",
+    "ood": "networks held out at random",
+}
+"""Of networks that were imported, which have no kinds."""
+
 NO_INTERACTION = "no-interaction"
 """Label of interactive probing whose inputs cannot depend on the responses."""
 
@@ -42,11 +49,25 @@ NAMES = {
 }
 """Names for people of all but encoders and controls, which have their own."""
 
+DIVERGENCES = {
+    "kl": "Kullback–Leibler divergence",
+    "reverse-kl": "reverse Kullback–Leibler divergence",
+    "jensen-shannon": "Jensen–Shannon divergence",
+    "cosine": "cosine distance",
+    "l1": "mean absolute error",
+    "l2": "squared distance",
+    "mse": "mean squared error",
+}
+"""Names for people of divergences that are not called what they are."""
+
 TASK_SCORES = ("task accuracy", "direction degrees")
 """Scores of predicting what an RNN was trained on; the first that there is counts."""
 
 UNTOUCHED = ("new-runs", "ood")
 """Splits that may be the headline, the first that there is; validation chose the checkpoints."""
+
+FEW = 3
+"""Baselines that a sentence names one by one."""
 
 ENOUGH_SEEDS = 3
 """Fewer do not rank encoders."""
@@ -97,8 +118,15 @@ def name(key: str) -> str:
     return getattr(encoder, "title", None) or key
 
 
+def divergence_name(key: str) -> str:
+    """A divergence for people."""
+    return DIVERGENCES.get(key, key.replace("-", " "))
+
+
 def split_name(split: str, noun: str) -> str:
     """A split for people; `noun` is what the task calls its instances."""
+    if noun == Recorded.noun and split in SPLITS_AT_RANDOM:
+        return SPLITS_AT_RANDOM[split]
     return SPLITS.get(split, split).format(noun=noun)
 
 
@@ -208,6 +236,12 @@ def _beside_baselines(
     lost = [text for of, text in not_beaten.items() if outcomes[of] == "no"]
     if lost:
         return "no", f"{worse} than {listed(lost)}."
+    if len(not_beaten) > FEW:
+        first = best if best in not_beaten else next(iter(not_beaten))
+        return "open", (
+            f"whose interval overlaps with those of {len(not_beaten)} of {len(baselines)} baselines, such as "
+            f"{not_beaten[first]}."
+        )
     return "open", f"whose interval overlaps with {listed(list(not_beaten.values()))}."
 
 
@@ -247,7 +281,7 @@ def summary(findings: Sequence[Finding], claim: str) -> str:
     }
     text = f"{claim} for {names.get('yes', 'no encoder')}"
     if "no" in names:
-        text += f", not for {names['no']}" if "yes" in names else f"; it does not for {names['no']}"
+        text += f"{',' if 'yes' in names else ':'} not for {names['no']}"
     if "open" in names:
         text += f"; for {names['open']} it is open"
     return f"{text}."

@@ -1,5 +1,5 @@
 /* What the reader does: choosing, searching, pointing. */
-function subtitle() { $("subtitle").textContent = `Embedded by the ${encoder.name} encoder, placed by ${place.name}`; }
+function subtitle() { $("subtitle").textContent = `Embedded by ${encoder.name}, placed by ${place.name}`; }
 
 async function recolor(column = current) {
   paint(column);
