@@ -31,7 +31,7 @@ TINY = {
     "zoo": {"runs": 72, "hidden": 4, "snapshots": [2, 4], "rollouts": 8, "learning_rate": [[0, 0.01]]},
     "task": {"performance_samples": 20},
     "emulation": {"steps": 4, "validate_every": 2, "rnns": 4, "rollouts": 2, "emulator": {"width": 8}},
-    "encoders": {name: {"width": 8} for name in ("interactive", "noninteractive", "statistics")},
+    "encoders": {"interactive": {"width": 8}, "responses": {"hidden": 8}, "statistics": {"width": 8}},
 }
 
 
@@ -169,7 +169,7 @@ def test_an_encoder_is_trained_and_evaluated_where_its_job_says(tmp_path, monkey
 def test_encoders_need_their_control_evaluations_their_encoder_and_the_map_all_of_them(tmp_path):
     resolved = resolve("demo", TINY)
     needs = {job.name: job.needs for job in of_encoders(tmp_path, resolved, 3, "cpu")}
-    labels = ("interactive", "noninteractive", "statistics", "no-interaction")
+    labels = ("interactive", "responses", "statistics", "no-interaction")
     runs = [f"{label}-{seed}" for seed in (3, 4) for label in labels]
     assert needs == {
         "train zero-3": (),
@@ -205,14 +205,13 @@ def test_what_is_trained_does_not_depend_on_the_number_of_workers(tmp_path):
 
 
 def test_encoders_and_control_may_have_learning_rates_of_their_own(tmp_path):
-    own = {"statistics": 1e-3, "interactive": 2e-3, "zero": 3e-3}
+    own = {"statistics": 1e-3, "interactive": 2e-3, "zero": 3e-3, "responses": 4e-3}
     resolved = resolve("demo", {**TINY, "experiment": {"learning_rates": own}})
     found = {
         label: training(tmp_path, label, 0, resolved, "cpu").work.emulation.learning_rate
-        for label in ("statistics", "interactive", "no-interaction", "noninteractive", "zero")
+        for label in ("statistics", "interactive", "no-interaction", "responses", "zero")
     }
-    shared = resolved["emulation"]["learning_rate"]
-    assert found == own | {"no-interaction": 2e-3, "noninteractive": shared}
+    assert found == own | {"no-interaction": 2e-3}
 
 
 def test_a_learning_rate_for_all_outweighs_those_of_a_preset():
@@ -230,7 +229,7 @@ def test_experiments_of_versions_that_knew_fewer_settings_go_on(tmp_path):
     def described(resolved):
         return describe(out, "demo", "formal-languages", 0, {}, resolved)
 
-    resolved = resolve("demo", TINY)
+    resolved = resolve("demo", TINY | {"emulation": TINY["emulation"] | {"learning_rate": 1e-3}})
     older = json.loads(json.dumps(resolved))
     del older["experiment"]["learning_rates"]
     begin(out, described(older))
