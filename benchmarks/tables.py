@@ -49,7 +49,8 @@ def main() -> None:
 
 def as_markdown(table: dict[str, Any], costs: dict[str, str]) -> str:
     """One of the report's tables."""
-    splits = [f"{split.replace('ood', 'OOD')} ({runs} RNNs)" for split, runs, _ in table["columns"]]
+    columns = [(split.replace("ood", "OOD"), counts) for split, counts in table["columns"]]
+    splits = [split if counts is None else f"{split} ({counts[0]} RNNs)" for split, counts in columns]
     heads = [words.name(table["name"]).replace("_", " "), *splits, "encoder size; cost to embed one RNN"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for encoder, rows in table["groups"]:
@@ -58,7 +59,7 @@ def as_markdown(table: dict[str, Any], costs: dict[str, str]) -> str:
             alone = encoder in ("control", "trivial")
             title = TITLES.get(kind) or words.name(encoder if own else kind)
             title = title if own or alone else f"… {title}"
-            figures = [text + (" ▴" if clear else "") for text, clear in cells]
+            figures = [text + (" ▴" if clear else "") for text, clear, *_ in cells]
             lines.append("| " + " | ".join([title, *figures, costs[encoder] if own else ""]) + " |")
     return "\n".join(lines)
 

@@ -78,7 +78,7 @@ class Responses(ProbingEncoder):
 
     Settings = ResponsesSettings
     settings: ResponsesSettings
-    title: ClassVar[str | None] = "responses"
+    title: ClassVar[str | None] = "direct responses"
     colour: ClassVar[str | None] = "#a3163e"
     questions: Tensor
     places: Tensor
