@@ -438,3 +438,22 @@ def test_settings_are_checked():
         EmulationSettings(patience=0)
     with pytest.raises(UnknownName, match="did you mean 'reverse-kl'"):
         EmulationSettings(divergence="reversekl")
+
+
+def test_an_encoders_own_objective_counts_in_training_alone(zoo, tmp_path):
+    own = {"sequences": 2, "steps": 4, "hidden": 8}
+    with_it, without = (
+        small(zoo, tmp_path / f"{decode}", "hybrid", encoder_settings={**own, "decode": decode}).encoder
+        for decode in (0.5, 0.0)
+    )
+    assert with_it.decoder is not None
+    assert without.decoder is None
+    first = [
+        next(csv.DictReader((tmp_path / decode / "history.csv").open()))["train_loss"]
+        for decode in ("0.5", "0.0")
+    ]
+    assert float(first[0]) > float(first[1]) + 0.1
+    table = zoo.snapshots(split="validation")
+    loss = losses(TrainedRun.load(tmp_path / "0.5"), zoo, table, SMALL.validation_rollouts)
+    chosen = [row["conditioned"] for row in loss.to_pylist() if row["divergence"] == "total-variation"]
+    assert np.mean(chosen) == pytest.approx(read_metrics(tmp_path / "0.5")[0]["value"], rel=1e-4)
