@@ -146,20 +146,12 @@ def import_(
             PREFIX=NAME for the RNN at one prefix, once for each.
     """
     from rnnatlas.zoo.imports import import_checkpoints, passed_over
-    from rnnatlas.zoo.published import import_published, is_published
+    from rnnatlas.zoo.published import is_published
 
     common = common or Common()
     if any(map(is_published, paths)):
         flags = [inputs, labels, group, signal, rollouts, cell, head, separate or None]
-        if len(paths) > 1 or any(flag is not None for flag in flags):
-            raise SettingsError(
-                f"{next(filter(is_published, paths))}, a zoo in the layout of Herrmann et al. (2024), is "
-                "imported by itself and with no flag but --seed; leave out the others"
-            )
-        zoo = import_published(paths[0], out, seed or 0, common.progress)
-        for sentence in _remarks(zoo, []):
-            common.say(sentence)
-        common.say(f"{len(zoo)} snapshots of {', '.join(map(str, zoo.specs))} in {out}")
+        _import_published(paths, out, seed or 0, any(flag is not None for flag in flags), common)
         return
     others = passed_over(paths)  # before there is a zoo, which may lie in a folder of theirs
     zoo, incomplete = import_checkpoints(
@@ -181,6 +173,21 @@ def import_(
     common.say(f"{held} ({', '.join(map(str, zoo.specs))}) in {out}, {counted}")
     if others:
         common.say(others)
+
+
+def _import_published(paths: Sequence[Path], out: Path, seed: int, others: bool, common: Common) -> None:
+    """Imports a zoo in the paper's layout, where it is given alone and without `others` of the flags."""
+    from rnnatlas.zoo.published import import_published, is_published
+
+    if len(paths) > 1 or others:
+        raise SettingsError(
+            f"{next(filter(is_published, paths))}, a zoo in the layout of Herrmann et al. (2024), is imported "
+            "by itself and with no flag but --seed; leave out the others"
+        )
+    zoo = import_published(paths[0], out, seed, common.progress)
+    for sentence in _remarks(zoo, []):
+        common.say(sentence)
+    common.say(f"{len(zoo)} snapshots of {', '.join(map(str, zoo.specs))} in {out}")
 
 
 def _remarks(zoo: "Zoo", incomplete: Sequence["Checkpoint"]) -> Iterator[str]:
