@@ -181,8 +181,8 @@ def _import_published(paths: Sequence[Path], out: Path, seed: int, others: bool,
 
     if len(paths) > 1 or others:
         raise SettingsError(
-            f"{next(filter(is_published, paths))}, a zoo in the layout of Herrmann et al. (2024), is imported "
-            "by itself and with no flag but --seed; leave out the others"
+            f"{next(filter(is_published, paths))}, a zoo in the layout of Herrmann et al. (2024), is "
+            "imported by itself and with no flag but --seed; leave out the others"
         )
     zoo = import_published(paths[0], out, seed, common.progress)
     for sentence in _remarks(zoo, []):
