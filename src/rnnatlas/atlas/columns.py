@@ -63,7 +63,8 @@ def _rank(name: str) -> tuple[int, int]:
     return (places[0] if places else len(order), 0)
 
 
-def _name(key: str) -> str:
+def title(key: str) -> str:
+    """The name for people of a column, or of a field of one."""
     first, dot, last = key.partition(".")
     if not dot:
         return NAMES.get(key, key)
@@ -79,7 +80,7 @@ def _column(key: str, values: pa.ChunkedArray) -> dict[str, Any] | None:
     known = values.drop_null()
     if len(known) == 0:
         return None
-    shared = {"key": key, "name": _name(key), "cyclic": False}
+    shared = {"key": key, "name": title(key), "cyclic": False}
     distinct = known.unique().to_pylist()
     whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
     if whole and len(distinct) <= FEW:

@@ -86,8 +86,12 @@ def _cells(row: dict[str, Any]) -> list[Any]:
 def _why(reason: dict[str, Any] | None) -> list[Any]:
     if reason is None:
         return []
-    agree = [f"{name} {_brief(value)}" for name, value in reason["agree"].items()]
-    differ = [f"{name} {_brief(one)} → {_brief(other)}" for name, (one, other) in reason["differ"].items()]
+    from rnnatlas.atlas.columns import title
+
+    agree = [f"{title(name)} {_brief(value)}" for name, value in reason["agree"].items()]
+    differ = [
+        f"{title(name)} {_brief(one)} → {_brief(other)}" for name, (one, other) in reason["differ"].items()
+    ]
     return ["; ".join(agree) or "–", "; ".join(differ) or "–", _text(reason["distance"]), reason["most"]]
 
 

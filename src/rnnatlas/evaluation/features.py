@@ -30,7 +30,7 @@ FIXED = (
 )
 
 DEFINITIONS: Mapping[str, str] = {
-    "embedding": "the frozen embedding",
+    "embedding": "the embedding by the trained encoder, which is not changed any more",
     "untrained": "the embedding of the same encoder with random weights of its own, never trained, but "
     "whitened on training RNNs as the trained encoder was at its start",
     "supervised": "the embedding of the same encoder, which started as the frozen one did but was trained "
