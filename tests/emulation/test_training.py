@@ -422,7 +422,7 @@ def test_shows_progress_on_stderr(zoo, run, tmp_path, capfd):
     small(zoo, tmp_path / "run", control=run, progress=True)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "training InteractiveProbing" in err
+    assert "training interactive probing" in err
     assert "validation" in err
 
 

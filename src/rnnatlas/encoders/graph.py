@@ -65,7 +65,7 @@ class Graph(Augmented):
 
     Settings = GraphSettings
     title: ClassVar[str | None] = "recurrent neural graph"
-    colour: ClassVar[str | None] = "#44aa99"
+    colour: ClassVar[str | None] = "#005f60"
     reads_weights = True
     any_architecture = True
     symmetries: ClassVar[frozenset[str]] = frozenset({"hidden-permutation", "bias-shift"})
