@@ -82,13 +82,7 @@ def embed(
     systems = [thing for thing in things if isinstance(thing, System)]
     paths = [thing for thing in things if not isinstance(thing, System)]
     zoos, files = sort(paths)
-    tables, left_out = [], []
-    for zoo, name in zip(zoos, names(zoos), strict=True):
-        snapshots, reasons = accepted(model.encoder, zoo, zoo.snapshots())
-        diverged = len(zoo) - zoo.snapshots().num_rows
-        left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
-        left_out += [f"{zoo.path}: {reason}" for reason in reasons]
-        tables.append(_from_zoo(model, zoo, snapshots, name))
+    tables, left_out = _from_zoos(model, zoos)
     if files:
         from_files = read_files(files, model, cell, head)
         tables.append(_from_files(model, from_files))
@@ -218,6 +212,18 @@ def _notes(snapshots: pa.Table) -> pa.ChunkedArray:
 
 
 # --- entries ---------------------------------------------------------------------------------------
+
+
+def _from_zoos(model: Model, zoos: Sequence[Zoo]) -> tuple[list[pa.Table], list[str]]:
+    """A table for each zoo, and what was left out of them, a sentence each."""
+    tables, left_out = [], []
+    for zoo, name in zip(zoos, names(zoos), strict=True):
+        snapshots, reasons = accepted(model.encoder, zoo, zoo.snapshots())
+        diverged = len(zoo) - zoo.snapshots().num_rows
+        left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
+        left_out += [f"{zoo.path}: {reason}" for reason in reasons]
+        tables.append(_from_zoo(model, zoo, snapshots, name))
+    return tables, left_out
 
 
 def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Table:
