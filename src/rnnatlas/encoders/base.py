@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnnatlas.errors import RNNSpecMismatch, TrainingDiverged
-from rnnatlas.rnn import Interface, Population, RNNSpec, System, groups, populations
+from rnnatlas.rnn import Interface, Population, RNNSpec, System, by_population, groups
 from rnnatlas.rnn.spec import GATES
 
 EMBED = 16
@@ -82,9 +82,7 @@ class Encoder(nn.Module, ABC):
     def _read(self, system: System) -> Float[Tensor, "rnn embed"]:
         if isinstance(system, Population) or not self.reads_weights:
             return self.read(system)
-        parts = populations(system)  # an encoder may take several architectures
-        order = torch.cat([positions for positions, _ in parts]).argsort()
-        return torch.cat([self.read(population) for _, population in parts])[order]
+        return by_population(system, self.read)  # an encoder may take several architectures
 
     def accepts(self, interface: Interface, spec: RNNSpec | None) -> str | None:
         """Why the encoder does not take RNNs of a kind; None where it takes them.

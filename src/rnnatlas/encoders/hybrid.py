@@ -11,7 +11,7 @@ from rnnatlas.encoders.invariants import Scales
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.encoders.responses import Responses, ResponsesSettings
 from rnnatlas.errors import SettingsError
-from rnnatlas.rnn import Interface, RNNSpec, System, populations
+from rnnatlas.rnn import Interface, RNNSpec, System, by_population
 from rnnatlas.settings import settings
 
 
@@ -61,9 +61,7 @@ class Hybrid(Responses):
         return probing, torch.cat([features, self._invariants(system)], 1)
 
     def _invariants(self, system: System) -> Float[Tensor, "rnn invariant"]:
-        parts = populations(system)
-        order = torch.cat([positions for positions, _ in parts]).argsort()
-        return torch.cat([self.scales(population) for _, population in parts])[order.to(self.mean.device)]
+        return by_population(system, self.scales)
 
     @torch.no_grad()
     def standardise(self, system: System, examples: Examples | None = None) -> None:

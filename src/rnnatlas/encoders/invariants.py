@@ -67,9 +67,7 @@ class Invariants(Encoder):
 
     def accepts(self, interface: Interface, spec: RNNSpec | None) -> str | None:
         """Why the encoder does not take RNNs of a kind; None where their weights can be read."""
-        if spec is None:
-            return "this encoder reads weights, which a black box does not show; use one that probes RNNs"
-        return None
+        return super().accepts(self.interface, spec)
 
     def read(self, population: Population) -> Float[Tensor, "rnn embed"]:
         """A linear layer's outputs for the standardised invariants and what an MLP makes of them."""

@@ -15,7 +15,7 @@ from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.encoders.base import Examples, chunks
 from rnnatlas.encoders.invariants import Scales, principal_components
 from rnnatlas.encoders.responses import KNOWN, joined, scales, standard
-from rnnatlas.rnn import Mixed, Population, canonical_bias, populations
+from rnnatlas.rnn import Mixed, Population, by_population, canonical_bias, populations
 from rnnatlas.rnn import run as run_rnns
 
 COMPONENTS = 64
@@ -175,9 +175,7 @@ def invariant_components(
     """Invariants of all architectures together, standardised on training RNNs and clipped."""
     scales = Scales()
     scales.fit(rnns.select(np.flatnonzero(train).tolist()))
-    scaled = torch.zeros(len(rnns), len(scales.mean))
-    for positions, population in populations(rnns):
-        scaled[positions] = scales(population)
+    scaled = by_population(rnns, scales)
     known = scaled[torch.from_numpy(train)]
     return (scaled - known.mean(0)) @ principal_components(known, most).float().T
 

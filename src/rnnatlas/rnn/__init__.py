@@ -1,7 +1,7 @@
 """RNNs as data: systems, their architectures, running them, and what leaves their function unchanged."""
 
 from rnnatlas.rnn.blackbox import BlackBox
-from rnnatlas.rnn.mixed import Mixed, groups, populations
+from rnnatlas.rnn.mixed import Mixed, by_population, groups, populations
 from rnnatlas.rnn.modules import RecurrentNetwork
 from rnnatlas.rnn.population import Population
 from rnnatlas.rnn.recognise import FoundRNN, find_rnn, find_rnns
@@ -39,6 +39,7 @@ __all__ = [
     "Tokens",
     "Values",
     "backend",
+    "by_population",
     "canonical_bias",
     "check_system",
     "find_rnn",

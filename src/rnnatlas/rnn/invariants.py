@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn import spectra
-from rnnatlas.rnn.mixed import populations
+from rnnatlas.rnn.mixed import by_population, populations
 from rnnatlas.rnn.population import Population
 from rnnatlas.rnn.responses import RESPONSES, responses_of
 from rnnatlas.rnn.spec import RNNSpec
@@ -94,13 +94,9 @@ def invariants(system: System, responses: bool = False) -> Float[Tensor, "rnn fe
         >>> found[:, names.index("size: layers")].exp().round().tolist()
         [1.0, 2.0]
     """
-    parts = populations(check_system(system))
-    if sum(len(population) for _, population in parts) != len(system):
+    if sum(len(population) for _, population in populations(check_system(system))) != len(system):
         raise RNNSpecMismatch("invariants are read off weights, which a black box does not show")
-    found = [_of_population(population, responses) for _, population in parts]
-    if len(found) == 1:
-        return found[0]
-    return torch.cat(found)[torch.cat([positions.cpu() for positions, _ in parts]).argsort()]
+    return by_population(system, lambda population: _of_population(population, responses))
 
 
 def invariants_known(spec: RNNSpec, responses: bool = False) -> Bool[Tensor, " feature"]:

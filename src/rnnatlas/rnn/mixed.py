@@ -1,10 +1,10 @@
 """RNNs of several architectures side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from rnnatlas.errors import RNNSpecMismatch
@@ -182,6 +182,16 @@ def _placed(system: System) -> list[Group]:
 def populations(system: System) -> list[tuple[Int[Tensor, " _"], Population]]:
     """The populations of a system whose weights can be read, with their positions."""
     return [(index, group) for index, group in groups(system) if isinstance(group, Population)]
+
+
+def by_population(
+    system: System, function: Callable[[Population], Shaped[Tensor, "_ *rest"]]
+) -> Shaped[Tensor, "_ *rest"]:
+    """What a function makes of a system's populations, a row an RNN, in the order of the RNNs."""
+    parts = populations(system)
+    rows = torch.cat([function(population) for _, population in parts])
+    order = torch.cat([positions for positions, _ in parts]).argsort()
+    return rows[order.to(rows.device)]
 
 
 def _merged(parts: Sequence[Group]) -> list[Group]:
