@@ -8,7 +8,6 @@ from torch import Tensor
 
 from rnnatlas.encoders.base import EMBED, Examples, mlp
 from rnnatlas.encoders.invariants import Scales
-from rnnatlas.encoders.probing import Probing
 from rnnatlas.encoders.responses import Responses, ResponsesSettings
 from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Interface, RNNSpec, System, by_population
@@ -56,9 +55,8 @@ class Hybrid(Responses):
         self.scales = scales
         self.decoder = mlp(size, settings.hidden, len(scales.mean)) if settings.decode else None
 
-    def _probe(self, system: System) -> tuple[Probing, Float[Tensor, "rnn feature"]]:
-        probing, features = super()._probe(system)
-        return probing, torch.cat([features, self._invariants(system)], 1)
+    def _features(self, system: System) -> Float[Tensor, "rnn feature"]:
+        return torch.cat([super()._features(system), self._invariants(system)], 1)
 
     def _invariants(self, system: System) -> Float[Tensor, "rnn invariant"]:
         return by_population(system, self.scales)

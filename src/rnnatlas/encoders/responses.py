@@ -122,8 +122,12 @@ class Responses(ProbingEncoder):
 
     def read(self, system: System) -> Float[Tensor, "rnn embed"]:
         """The map of what is read of an RNN and of what the MLP makes of that."""
-        features = self._probe(system)[1]
+        features = self._features(system)
         return self.map(torch.cat([features, self.mlp(features).relu()], 1))
+
+    def _features(self, system: System) -> Float[Tensor, "rnn feature"]:
+        """All that is read of an RNN: its responses, and what else a subclass reads beside them."""
+        return self._probe(system)[1]
 
     def _probe(self, system: System) -> tuple[Probing, Float[Tensor, "rnn feature"]]:
         first, inputs = self.first, self.questions
@@ -192,7 +196,7 @@ class Responses(ProbingEncoder):
             if self.settings.rounds == 2:
                 places = torch.linspace(0, len(responses) - 1, DONORS).long()
                 self.donors.copy_(responses[places, : self.donors.shape[1]])
-        features = torch.cat([self._probe(part)[1] for part in parts])
+        features = torch.cat([self._features(part) for part in parts])
         if features.isfinite().all():  # else `calibrate` refuses them
             self._start_map(features)
 
