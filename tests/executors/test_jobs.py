@@ -179,6 +179,16 @@ def test_what_killed_processes_left_does_no_harm(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
+@pytest.mark.parametrize("also", [[], ["other"]], ids=["nothing left to do", "something left to do"])
+def test_a_file_left_by_a_process_killed_just_after_its_job_was_done_goes(tmp_path, also):
+    Local(1).run([job(tmp_path, "one")], tmp_path)
+    left = file_of(tmp_path, "one")
+    left.parent.mkdir()
+    left.write_text("999")
+    Local(1).run([job(tmp_path, name) for name in ["one", *also]], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", *also]
+
+
 def test_the_file_of_a_job_tells_how_far_it_is_and_is_one_process_s(tmp_path):
     path = file_of(tmp_path, "data/part 1")
     with claimed(path, wait=False) as beat:
@@ -189,10 +199,10 @@ def test_the_file_of_a_job_tells_how_far_it_is_and_is_one_process_s(tmp_path):
         assert updates_done(path) == 7
         with claimed(path, wait=False) as another:
             assert another is None
-        tidy([path])
+        tidy(tmp_path)
         assert updates_done(path) == 7
     assert updates_done(path) == 0
-    tidy([path])
+    tidy(tmp_path)
     assert not (tmp_path / FOLDER).exists()
 
 

@@ -89,10 +89,10 @@ class Executor(ABC):
         def made() -> int:
             return sum(job.updates if job.name in finished else updates_done(files[job.name]) for job in left)
 
-        if not left:
-            return
         workers = min(self.workers, len(left))
         try:
+            if not left:
+                return
             with bar(title, sum(job.updates for job in left), rate, made), self.pool(workers) as submit:
 
                 def start(job: Job, patient: bool) -> "Future[bool]":
@@ -101,7 +101,7 @@ class Executor(ABC):
                 for name in _in_order(graph, named, workers, start):
                     finished.add(name)
         finally:
-            tidy(list(files.values()))
+            tidy(folder)
 
 
 def _graph(jobs: Sequence[Job]) -> "TopologicalSorter[str]":

@@ -96,12 +96,10 @@ def updates_done(path: Path) -> int:
         return 0
 
 
-def tidy(paths: list[Path]) -> None:
-    """Removes the files that nobody holds, which killed processes left, and the folder if it is empty."""
-    for path in paths:
-        if path.exists():
-            with claimed(path, wait=False):
-                pass
-    for folder in {path.parent for path in paths}:
-        with suppress(OSError):
-            folder.rmdir()
+def tidy(folder: Path) -> None:
+    """Removes the files of jobs that nobody holds, which killed processes left, and their folder if empty."""
+    for path in (folder / FOLDER).glob("*"):
+        with suppress(OSError), claimed(path, wait=False):
+            pass
+    with suppress(OSError):
+        (folder / FOLDER).rmdir()

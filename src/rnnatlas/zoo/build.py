@@ -85,9 +85,9 @@ def build(
             task.prepare(progress=progress)
         _tidy(out)
         _write_card(out, card, chunks)
-        while jobs:  # again, where another build left files out that belong to one job here
+        runner.run(jobs, out, "training RNNs", "RNN-steps/s" if progress else None)
+        while jobs := _jobs(out, chunks, settings, device):  # of files that another build left to this one
             runner.run(jobs, out, "training RNNs", "RNN-steps/s" if progress else None)
-            jobs = _jobs(out, chunks, settings, device)
         _write_card(out, card, chunks)
     return Zoo.open(out)
 
