@@ -40,7 +40,7 @@ def test_shares_of_tasks_are_the_papers():
 
 
 def test_new_runs_are_a_share_of_the_runs_of_training_tasks():
-    _, splits = assigned(1000, new_runs=0.2)
+    _, splits = assigned(1000, new_runs=0.2, validation=0.1, test=0.05)
     of_training_tasks = splits.count("train") + splits.count("new-runs")
     assert splits.count("new-runs") == round(0.2 * of_training_tasks)
     assert set(splits) == set(SPLITS)
@@ -131,25 +131,28 @@ def test_shares_have_to_make_sense(shares):
 @given(
     st.integers(1, 120),
     st.integers(0, 5),
-    st.integers(0, 10),
-    st.integers(0, 10),
+    st.lists(st.integers(0, 10), min_size=3, max_size=3),
     st.floats(0, 0.99),
 )
-def test_whatever_the_shares_every_run_has_one_split_and_no_task_leaks(runs, seed, train, validation, new):
+def test_whatever_the_shares_every_run_has_one_split_and_no_task_leaks(runs, seed, wanted, new):
     """Tasks are held out whole; each training task keeps a run, and as many new runs as can be are drawn."""
-    tenths = [min(train, 10), min(validation, 10 - min(train, 10))]
-    shares = [tenths[0] / 10, tenths[1] / 10, (10 - sum(tenths)) / 10]
-    names = dict(zip(("train", "validation", "ood"), shares, strict=True))
+    tenths = []
+    for want in wanted:
+        tenths.append(min(want, 10 - sum(tenths)))
+    shares = [*(tenth / 10 for tenth in tenths), (10 - sum(tenths)) / 10]
+    names = dict(zip(("train", "validation", "test", "ood"), shares, strict=True))
     keys, splits = assigned(runs, seed, **names, new_runs=new)
     assert len(splits) == runs
     assert set(splits) <= set(SPLITS)
     of = {split: tasks_of(keys, splits, split) for split in SPLITS}
-    assert not of["validation"] & of["ood"]
-    assert not (of["validation"] | of["ood"]) & (of["train"] | of["new-runs"])
+    apart = [of["train"], of["validation"], of["test"], of["ood"]]
+    assert sum(map(len, apart)) == len(set(keys)) == len(set.union(*apart))
     assert of["new-runs"] <= of["train"], "new runs are of known tasks"
     known = splits.count("train") + splits.count("new-runs")
     spare = known - len(of["train"])
     assert splits.count("new-runs") == min(round(new * known), spare)
-    rest = len(of["train"]) + len(of["validation"])
-    if sum(shares[:2]):
-        assert len(of["validation"]) == round(rest * shares[1] / sum(shares[:2]))
+    rest = len(set(keys)) - len(of["ood"])
+    if sum(shares[:3]):
+        validation, test = (round(rest * share / sum(shares[:3])) for share in shares[1:3])
+        assert len(of["validation"]) == validation
+        assert len(of["test"]) == min(test, rest - validation)

@@ -9,8 +9,8 @@ from rnnatlas.seeds import stream
 from rnnatlas.zoo.splits import ood_half
 from rnnatlas.zoo.store import Zoo
 
-HELD_OUT = ("new-runs", "validation", "ood")
-HELD_OUT_TASKS = ("validation", "ood")
+HELD_OUT = ("new-runs", "validation", "test", "ood")
+HELD_OUT_TASKS = ("validation", "test", "ood")
 """Those whose tasks were held out, not RNNs alone."""
 
 CALIBRATED_ON = "the split validation, whose tasks no predictor knows"

@@ -15,6 +15,7 @@ from rnnatlas.atlas.embed import embed
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.evaluation.emulations import losses
 from rnnatlas.evaluation.model import Model, train
+from rnnatlas.evaluation.roles import HELD_OUT
 from rnnatlas.exploration.structure import are_numbers, is_known
 from rnnatlas.intervals import Interval, bootstrap, difference
 from rnnatlas.rnn import System
@@ -104,7 +105,7 @@ def learn(zoo: Zoo, rows: pa.Table, out: Path, seed: int = 0, progress: bool = F
     atlas = embed(model, [zoo], seed=seed)
     places = [atlas.position(id) for id in rows["id"].to_pylist()]
     found = {}
-    for split in ("validation", "ood", "new-runs"):
+    for split in HELD_OUT:
         held_out = zoo.snapshots(split=split) if split in zoo.table["split"].to_pylist() else rows.slice(0, 0)
         if held_out.num_rows:
             table = losses(model, zoo, held_out, ROLLOUTS)

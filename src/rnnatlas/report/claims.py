@@ -59,6 +59,9 @@ class Records:
                 self._intervals[tuple(row[key] for key in keys)] = interval(row)
                 self.seeds[row["encoder"]] = len(row["seeds"])
         self.loss = next((key[1] for key in self._intervals if is_loss(key[1])), "")
+        splits = {key[2] for key in self._intervals}
+        self.unseen = "test" if "test" in splits else "validation"
+        """Of unseen tasks of the known kind; validation chose the checkpoints."""
 
     def figure(self, name: str, split: str, side: Side) -> Interval | None:
         """A figure."""
@@ -96,7 +99,7 @@ def claims(table: pa.Table, task: str) -> list[Claim]:
 
 
 def _emulation(records: Records, published: Published) -> Iterable[Claim | None]:
-    lower = functools.partial(_lower, records, records.loss, "validation")
+    lower = functools.partial(_lower, records, records.loss, records.unseen)
     mechanistic, probing = (
         [(encoder, "conditioned") for encoder in group] for group in (MECHANISTIC, PROBING)
     )
@@ -209,7 +212,8 @@ def orders(table: pa.Table, task: str) -> list[str]:
     if published is None or min(records.seeds.values()) < ENOUGH_SEEDS:
         return []
     compared = (
-        ("emulation loss on validation", records.loss, "validation", "conditioned", published.emulation),
+        (f"emulation loss on {records.unseen}", records.loss, records.unseen, "conditioned",
+         published.emulation),
         (f"{published.score} on OOD of frozen embeddings", published.score, "ood", "embedding",
          published.pretrained),
         (f"{published.score} on OOD, trained end to end", published.score, "ood", "supervised",
@@ -228,7 +232,7 @@ def orders(table: pa.Table, task: str) -> list[str]:
         }
         if len(ours) > 2:
             sentences.append(" ".join([_order(what, ours, theirs), *others]))
-    groups = alike(table, "validation")
+    groups = alike(table, records.unseen)
     compared = next((group for group in groups if "interactive" in group), [])
     return sentences + _best_ratio(records, published, compared)
 
@@ -255,16 +259,17 @@ def _best_ratio(records: Records, published: Published, compared: Collection[str
         encoder: figure.mean
         for encoder in MECHANISTIC
         if encoder in compared
-        and (figure := records.figure(records.loss, "validation", (encoder, "conditioned"))) is not None
+        and (figure := records.figure(records.loss, records.unseen, (encoder, "conditioned"))) is not None
     }
     if not losses:
         return []
     best = min(losses, key=lambda encoder: losses[encoder])
     theirs = published.emulation["interactive"] / min(published.emulation[other] for other in MECHANISTIC)
-    ours = records.ratio(records.loss, "validation", ("interactive", "conditioned"), (best, "conditioned"))
+    pair = ("interactive", "conditioned"), (best, "conditioned")
+    ours = records.ratio(records.loss, records.unseen, *pair)
     if ours is None:
         return []
     return [
         f"Emulation loss of interactive probing divided by that of the best mechanistic encoder "
-        f"({name(best)}), on validation: {ours}; published: {theirs:.2f}."
+        f"({name(best)}), on {records.unseen}: {ours}; published: {theirs:.2f}."
     ]

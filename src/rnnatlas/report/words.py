@@ -16,6 +16,7 @@ from rnnatlas.tasks.recorded import Recorded
 SPLITS = {
     "new-runs": "new runs of known {noun}s",
     "validation": "{noun}s not trained on (these chose the checkpoints)",
+    "test": "{noun}s not trained on (these chose nothing)",
     "ood": "{noun}s of another kind (OOD)",
 }
 SPLITS_AT_RANDOM = {
@@ -63,7 +64,7 @@ DIVERGENCES = {
 TASK_SCORES = ("task accuracy", "direction degrees")
 """Scores of predicting what an RNN was trained on; the first that there is counts."""
 
-UNTOUCHED = ("new-runs", "ood")
+UNTOUCHED = ("new-runs", "test", "ood")
 """Splits that may be the headline, the first that there is; validation chose the checkpoints."""
 
 FEW = 3

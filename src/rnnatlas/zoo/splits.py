@@ -11,8 +11,8 @@ from rnnatlas.seeds import stream
 from rnnatlas.settings import settings
 from rnnatlas.tasks.base import Instance, Task
 
-SPLITS = ("train", "new-runs", "validation", "ood")
-"""train; held-out runs of training tasks; held-out tasks; held-out tasks of another kind."""
+SPLITS = ("train", "new-runs", "validation", "test", "ood")
+"""train; held-out runs of training tasks; held-out tasks, which choose models or nothing; of another kind."""
 
 
 @settings
@@ -22,20 +22,22 @@ class SplitSettings:
     Args:
         train: Share of the tasks that training runs have.
         validation: Share of the tasks that choose models.
+        test: Share of the tasks that choose nothing, of the same kind as the former; the paper has none.
         ood: Share of the tasks that are of another kind (`Task.is_ood`).
         new_runs: Share of the runs of training tasks that are held out and choose nothing.
     """
 
     train: float = 0.70
     validation: float = 0.15
+    test: float = 0.0
     ood: float = 0.15
     new_runs: float = 0.0
 
     def __post_init__(self) -> None:
-        shares = (self.train, self.validation, self.ood)
+        shares = (self.train, self.validation, self.test, self.ood)
         if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
             raise SettingsError(
-                "train, validation and ood should be shares that sum to 1, "
+                "train, validation, test and ood should be shares that sum to 1, "
                 f"found {', '.join(map(str, shares))}"
             )
         if not 0 <= self.new_runs < 1:
@@ -69,9 +71,13 @@ def assign(task: Task, instances: Sequence[Instance], seed: int, settings: Split
     ood = {key for key, is_ood in zip(keys, task.is_ood(instances, settings.ood), strict=True) if is_ood}
     rest = sorted(set(keys) - ood)
     stream(seed, "splits").shuffle(rest)
-    known = settings.train + settings.validation
-    validation = set(rest[: round(len(rest) * settings.validation / known)] if known else ())
-    splits = ["ood" if key in ood else "validation" if key in validation else "train" for key in keys]
+    split = dict.fromkeys(rest, "train") | dict.fromkeys(ood, "ood")
+    known, first = settings.train + settings.validation + settings.test, 0
+    for name, share in (("validation", settings.validation), ("test", settings.test)):
+        last = first + round(len(rest) * share / known) if known else 0
+        split |= dict.fromkeys(rest[first:last], name)
+        first = last
+    splits = [split[key] for key in keys]
     for run in _new_runs(keys, splits, seed, settings.new_runs):
         splits[run] = "new-runs"
     return splits

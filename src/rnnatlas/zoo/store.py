@@ -151,7 +151,7 @@ class Zoo:
         """Snapshots, with a column `row` that says where they are in the zoo.
 
         Args:
-            split: "train", "new-runs", "validation" or "ood", which a zoo may lack; None for all.
+            split: "train", "new-runs", "validation", "test" or "ood", which a zoo may lack; None for all.
             where: A further SQL condition, such as "step >= 1000 AND performance > 0.5";
                 `tables.rows_where` says what names mean.
             diverged: Whether to keep those whose training diverged.
