@@ -14,6 +14,8 @@ from rnnatlas.atlas.index import Atlas
 from rnnatlas.atlas.pages import render
 from rnnatlas.encoders.probing import Probing
 from rnnatlas.errors import RunFormatError
+from rnnatlas.evaluation.figures import find
+from rnnatlas.evaluation.results import costs as costs_of
 from rnnatlas.intervals import Interval
 from rnnatlas.report import comparison, findings, page
 from rnnatlas.report.diagnostics import degrees_apart, examples, input_differences, same_task
@@ -31,10 +33,20 @@ def test_report_of_a_tiny_experiment(experiment):
     match = re.search(r'<script type="application/json" id="charts">(.*?)</script>', text, re.S)
     assert match
     drawn = json.loads(match[1])
-    assert set(drawn) == {"map", "losses", "curves", "emulated", "probing", "task"}
+    assert set(drawn) == {"map", "losses", "curves", "emulated", "probing", "task", "costs"}
     assert all(f'id="chart-{name}"' in text for name in drawn)
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
+
+
+def test_encoders_stand_at_their_cost(experiment):
+    results = Results(experiment, Experiment.load(experiment))
+    points = contents(results)["charts"]["costs"]["data"]
+    places = [(point["x"], point["y"]) for point in points]
+    for encoder, costs in costs_of(results.table).items():
+        loss = find(results.losses[encoder], f"emulation loss, {results.divergence}", "new-runs")
+        assert ([costs["flops"] / 1e6], [loss["conditioned"].interval.mean]) in places
+    assert len(points) == 4, "two encoders in two panels"
 
 
 def test_style_has_a_rule_for_every_class(experiment):
@@ -132,6 +144,7 @@ def mixed(experiment, none_of=()):
 def test_encoders_judged_on_other_rnns_keep_their_controls_and_are_not_ranked(experiment):
     results = mixed(experiment)
     shown = contents(results)
+    assert "costs" not in shown["charts"]
     rows = comparison.loss_rows(results, f"emulation loss, {results.divergence}", "new-runs")
     assert set(rows) == {"statistics", "interactive"}
     assert all("zero" in own for own in rows.values())

@@ -202,6 +202,48 @@ def _whisker(figure: Any, column: int, down: float, interval: Interval, colour: 
     )
 
 
+def against_cost(
+    panels: Mapping[str, Mapping[str, Interval]], costs: Mapping[str, Mapping[str, float]]
+) -> Chart:
+    """Figures of encoders against the operations it takes to embed an RNN, a panel a figure.
+
+    Args:
+        panels: What a panel's figure is → the interval of each encoder.
+        costs: What each encoder costs, as `evaluation.results.costs` says it.
+    """
+    figure = canvas(len(panels), 1, list(panels), height=230, narrowest=300, shared=False)
+    everyone, operations = list(costs), [spent["flops"] / 1e6 for spent in costs.values()]
+    for row, intervals in enumerate(panels.values(), start=1):
+        for encoder, interval in intervals.items():
+            low, high = (end if np.isfinite(end) else interval.mean for end in (interval.low, interval.high))
+            spent = costs[encoder]
+            figure.add_scatter(
+                x=[spent["flops"] / 1e6],
+                y=[interval.mean],
+                error_y={
+                    "array": [high - interval.mean],
+                    "arrayminus": [interval.mean - low],
+                    "width": 0,
+                    "thickness": 2,
+                },
+                mode="markers+text",
+                marker={"color": colours.encoder_colour(encoder, everyone), "size": 9},
+                text=escaped([f"  {name(encoder)}"]),
+                textposition="middle right",
+                textfont={"size": 11, "color": INK},
+                hovertemplate=f"%{{text}}: {interval}; {spent['milliseconds']:.2g} ms an RNN<extra></extra>",
+                row=row,
+                col=1,
+            )
+        highest = max((one.high if np.isfinite(one.high) else one.mean) for one in intervals.values())
+        figure.update_yaxes(range=[0, 1.15 * highest], row=row, col=1)
+    ends = [np.log10(min(operations)) - 0.2, np.log10(max(operations)) + 0.5]
+    ticks = [one * 10**power for power in range(-3, 5) for one in (1, 3)]
+    figure.update_xaxes(type="log", range=ends, tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    figure.update_xaxes(title_text="million operations an RNN", row=len(panels), col=1)
+    return finished(figure)
+
+
 # --- curves and points -------------------------------------------------------------------------------
 
 

@@ -12,9 +12,11 @@ from rnnatlas._version import __version__
 from rnnatlas.atlas import colours
 from rnnatlas.atlas.columns import colour_columns, default_column
 from rnnatlas.evaluation.features import DEFINITIONS
-from rnnatlas.evaluation.figures import EMULATED, PARTS, loss_name
+from rnnatlas.evaluation.figures import EMULATED, PARTS, find, loss_name
+from rnnatlas.evaluation.results import costs as costs_of
 from rnnatlas.files import write_text
 from rnnatlas.report import charts, claims, comparison, findings, words
+from rnnatlas.report.alike import comparable
 from rnnatlas.report.diagnostics import degrees_apart, examples, same_task
 from rnnatlas.report.experiment import Experiment, Results
 from rnnatlas.report.interview import interview
@@ -201,10 +203,33 @@ def _charts(results: Results) -> dict[str, charts.Chart]:
     if any(results.emulated.values()):
         drawn["emulated"] = charts.emulated(results.emulated)
     score = words.task_score(results.properties)
+    if drawn_against_cost := _against_cost(results, score):
+        drawn["costs"] = drawn_against_cost
     if score is not None:
         scores = comparison.panels(results, comparison.property_rows, score)
         drawn["task"] = charts.dots(scores, words.name(score), start_at_zero=True)
     return drawn
+
+
+def _against_cost(results: Results, score: str | None) -> charts.Chart | None:
+    """Loss and task score on the main split against cost, of encoders that were judged on the same RNNs."""
+    split, costs = words.headline(results.splits), costs_of(results.table)
+    if split is None:
+        return None
+    compared = [encoder for encoder in comparable(results.table, split)[0] if encoder in costs]
+    if len(compared) < 2:
+        return None
+    kinds = [(results.losses, loss_name(results.divergence), "conditioned", "emulation loss")]
+    kinds += [(results.properties, score, "embedding", words.name(score))] if score else []
+    panels = {
+        title: {
+            encoder: found[of].interval
+            for encoder in compared
+            if of in (found := find(figures.get(encoder, ()), name, split))
+        }
+        for figures, name, of, title in kinds
+    }
+    return charts.against_cost(panels, {encoder: costs[encoder] for encoder in compared})
 
 
 def _main_losses(results: Results) -> list[str]:
