@@ -176,6 +176,12 @@ class TestSettings:
         ):
             preset("demo", "chess")
 
+    def test_a_preset_may_stand_on_another(self):
+        demo, compare = (preset(name, "formal-languages") for name in ("demo", "compare"))
+        assert "like" not in compare
+        assert compare["zoo"] == demo["zoo"]
+        assert compare["encoders"].items() > demo["encoders"].items()
+
 
 class TestRegistry:
     def test_loads_late_and_suggests(self):

@@ -278,6 +278,8 @@ def presets() -> list[str]:
 def preset(name: str, task: str) -> dict[str, Any]:
     """What a preset sets for one task: the sections `zoo`, `emulation` and others as plain mappings.
 
+    Those of another preset, which it names under `like`, stand below its own.
+
     Raises:
         UnknownName: There is no such preset, or it says nothing of the task (names the presets that do).
     """
@@ -288,7 +290,8 @@ def preset(name: str, task: str) -> dict[str, Any]:
         having = [other for other in presets() if task in _preset(other)]
         hint = f"presets that have: {', '.join(having)}" if having else nearest(task, tasks)
         raise UnknownName(f"preset {name!r} has no settings for {task}; {hint}")
-    return tasks[task]
+    own = dict(tasks[task])
+    return merge(preset(like, task), own) if (like := own.pop("like", None)) else own
 
 
 def _preset(name: str) -> dict[str, Any]:

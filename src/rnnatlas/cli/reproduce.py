@@ -11,7 +11,7 @@ from rnnatlas.cli.common import Common, Seed
 def reproduce(
     *,
     out: Path,
-    preset: Literal["demo", "small", "paper"] = "small",
+    preset: Literal["demo", "compare", "small", "paper"] = "small",
     zoo: Literal["languages", "mixed", "mnist", "digits", "integrator", "both"] = "languages",
     data: Annotated[Path | None, Parameter(negative=())] = None,
     seed: Seed = 0,
@@ -32,7 +32,8 @@ def reproduce(
 
     Args:
         out: The experiment's folder.
-        preset: demo (minutes on two cores), small (some hours) or paper (for a GPU).
+        preset: demo (minutes on two cores), compare (all encoders on the demo's zoos, an hour or two), small
+            (some hours) or paper (for a GPU).
         zoo: languages, mnist, or both, each in a folder of its own within --out; digits, small ones in the
             place of mnist; mixed or integrator, as in `rnnatlas demo`. Most presets have settings for some.
         data: The training images of MNIST, a folder of IDX files or an .npz file with x_train and y_train, to

@@ -42,7 +42,7 @@ def build(
     Args:
         task: What the RNNs are trained to do; `rnnatlas tasks` lists the tasks.
         out: The zoo's folder.
-        preset: demo, small or paper; without one, everything is as in the paper.
+        preset: demo, compare, small or paper; without one, everything is as in the paper.
         runs: RNNs to train.
         data: The training images of tiled-mnist, a folder of IDX files or an .npz file with x_train and
             y_train, to be checked and kept in the cache; without it the cache is read, and what it lacks is

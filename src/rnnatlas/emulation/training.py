@@ -43,7 +43,7 @@ def resolve(
     Args:
         zoo: The RNNs.
         encoder: Name of the encoder.
-        preset: demo, small or paper; None for the defaults.
+        preset: demo, compare, small or paper; None for the defaults.
         changes: Settings over those of the preset, in the sections `emulation` and `encoders`. A learning
             rate among them outweighs those that a preset has for single encoders.
 

@@ -143,7 +143,7 @@ def train(
         encoder: Name of the encoder; `rnnatlas.encoders` has them.
         out: Folder of the run, made here.
         seed: Of initial weights and batches.
-        preset: demo, small or paper; None for the paper's settings for formal languages.
+        preset: demo, compare, small or paper; None for the paper's settings for formal languages.
         changes: Settings over those of the preset, by section: {"emulation": {"steps": 2000}}.
         options: As `rnnatlas.emulation.training.train` takes them, which also says what is raised.
 

@@ -28,7 +28,7 @@ def reproduce(
 
     Args:
         out: Folder of the experiment; one that was stopped goes on.
-        preset: demo, small or paper.
+        preset: demo, compare, small or paper.
         zoo: What presets call the zoo: its task, or mixed.
         data: Where the user has what the task's RNNs are trained on, as `Task.prepare` takes it.
         seed: Of the zoo; run number i is trained with seed + i.
