@@ -39,7 +39,8 @@ def train(
         zoo: The zoo's folder, or its address (s3://…).
         encoder: What embeds the RNNs; `rnnatlas encoders` lists the encoders.
         out: The run's folder.
-        preset: demo, compare, small or paper; without one, everything is as in the paper for formal languages.
+        preset: demo, compare, small or paper; without one, everything is as in the paper for
+            formal languages.
         divergence: Between outputs: of tokens total-variation, kl, reverse-kl, jensen-shannon,
             cross-entropy, cosine or l2; of numbers mse, l1 or cosine.
         seed: Decides the initial weights and the batches.
