@@ -60,8 +60,8 @@ CLAIMED_OF_EACH = {
         bounds=LOSS,
     ),
     "covered": Score(
-        f"share of RNNs in whose 90 % interval the number lies (split-conformal, set on {CALIBRATED_ON}); "
-        "it should be .9",
+        "share of RNNs in whose 90 % interval the number lies, or in whose sets all values "
+        f"(split-conformal, set on {CALIBRATED_ON}); it should be .9",
         lower_is_better=None,
     ),
     "half_width": Score(

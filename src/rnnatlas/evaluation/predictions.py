@@ -119,7 +119,7 @@ def roles_where(roles: Roles, known: Bool[np.ndarray, " rnn"]) -> Roles | None:
     """What snapshots serve for of which a property is known; None where it is known of too few."""
     if known.all():
         return roles
-    masks = {name: mask & known for name, mask in vars(roles).items() if name != "start"}
+    masks = {name: mask & known for name, mask in vars(roles).items() if name not in ("start", "together")}
     enough = all(masks[name].any() for name in ("train", "stopping", "held_out"))
     return dataclasses.replace(roles, **masks) if enough else None
 
@@ -129,7 +129,7 @@ def _nearest(
 ) -> tuple[Tensor, Calibration]:
     outputs = nearest.predict(prop, near, target, roles.stopping)
     kept = torch.from_numpy(roles.calibration)
-    return outputs, calibrate(prop, outputs[kept], target[kept])
+    return outputs, calibrate(prop, outputs[kept], target[kept], roles.calibrated_together)
 
 
 def _rows(

@@ -32,13 +32,15 @@ def assign(zoo: Zoo, snapshots: pa.Table, seed: int) -> Roles:
     split = np.asarray(snapshots["split"].to_pylist())
     joins = ood_half(zoo.task, snapshots["task"].to_pylist(), split.tolist(), zoo.card["seed"])
     known = (split == "train") | joins
-    stopping = _sixth(known, snapshots["run"].to_numpy(), seed)
+    runs = snapshots["run"].to_numpy()
+    stopping = _sixth(known, runs, seed)
     return Roles(
         start=split == "train",
         train=known & ~stopping,
         stopping=stopping,
         calibration=split == "validation",
         held_out=np.isin(split, HELD_OUT) & ~joins,
+        together=(np.array([str(zoo.task.key(one)) for one in snapshots["task"].to_pylist()]), runs),
     )
 
 

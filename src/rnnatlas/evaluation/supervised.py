@@ -154,5 +154,6 @@ def fit(
         )
     whole.eval().requires_grad_(False)
     kept = np.flatnonzero(roles.calibration)
-    whole.predictor.calibration = calibrate(prop, whole(kept), target[torch.from_numpy(kept)])
+    known = target[torch.from_numpy(kept)]
+    whole.predictor.calibration = calibrate(prop, whole(kept), known, roles.calibrated_together)
     return whole

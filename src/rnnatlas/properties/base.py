@@ -1,6 +1,7 @@
 """What a property of an RNN is: a target, a loss, scores, and how a prediction reads."""
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ LABEL = "labels."
 """What names of properties start with that are labels of imported networks (`labels`)."""
 LOSS = (0.0, float("inf"))
 """Bounds of a loss."""
+ROUNDING = 1e-6
+"""By how much more the probability of a value in a conformal set may lack of 1, for rounding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Property(ABC):
 
         Args:
             outputs: A predictor's, over its temperature.
-            half_width: Half of the width of a number's 90 % interval.
+            half_width: Half of the width of a number's 90 % interval; of classes, what the probability of a
+                value in the 90 % set may lack of 1. Infinite where it is not known.
         """
 
     @abstractmethod
@@ -141,13 +145,14 @@ class OneOf(Classes):
         return {"loss": self.loss(outputs, target).numpy(), "accuracy": right.float().numpy()}
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
-        """The most probable value and the probability of each."""
+        """The most probable value, the probability of each, and the conformal set of values."""
         return [
             {
                 "value": self.classes[int(np.argmax(row))],
                 "probabilities": {
                     str(value): round(share, 4) for value, share in zip(self.classes, row, strict=True)
                 },
+                "set": conformal_set(self.classes, row, half_width),
             }
             for (row,) in self.probabilities(outputs).tolist()
         ]
@@ -167,6 +172,17 @@ class Numbers(Property):
     ) -> dict[str, Float[np.ndarray, " rnn"]]:
         """The loss; correlations are of whole splits."""
         return {"loss": self.loss(outputs, target).numpy()}
+
+
+def conformal_set(
+    values: Sequence[Any], probabilities: Sequence[float], half_width: float
+) -> list[Any] | None:
+    """Values whose probability lacks no more of 1, and the most probable one; None where it is not known."""
+    if not math.isfinite(half_width):
+        return None
+    best = max(probabilities)
+    both = zip(values, probabilities, strict=True)
+    return [value for value, own in both if own == best or 1 - own <= half_width + ROUNDING]
 
 
 def one_hot(values: Sequence[Any], classes: Sequence[Any]) -> Float[Tensor, "rnn class"]:

@@ -1,4 +1,4 @@
-"""Small networks that read a property off a vector of features."""
+"""What reads a property off a vector of features: small networks, or one of the simpler `readouts`."""
 
 import copy
 import dataclasses
@@ -6,16 +6,18 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
 from rnnatlas.encoders.base import mean_and_sd
 from rnnatlas.errors import RunFormatError, SettingsError, reason
 from rnnatlas.files import replacing
+from rnnatlas.properties import readouts
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import Calibration, calibrate
 from rnnatlas.settings import above_zero, at_least_one, settings
@@ -33,6 +35,8 @@ class Roles:
         stopping: Those that choose when they stop.
         calibration: Those that calibrate predictions.
         held_out: Those that figures are of.
+        together: What each snapshot belongs to, such as its task and its run, from large groups to small:
+            intervals are to hold for RNNs of other groups. Without it each snapshot stands alone.
     """
 
     start: Bool[np.ndarray, " rnn"]
@@ -40,6 +44,12 @@ class Roles:
     stopping: Bool[np.ndarray, " rnn"]
     calibration: Bool[np.ndarray, " rnn"]
     held_out: Bool[np.ndarray, " rnn"]
+    together: tuple[Shaped[np.ndarray, " rnn"], ...] = ()
+
+    @property
+    def calibrated_together(self) -> list[Shaped[np.ndarray, " calibrating"]]:
+        """`together` of those that calibrate."""
+        return [groups[self.calibration] for groups in self.together]
 
 
 @settings
@@ -47,6 +57,8 @@ class PredictorSettings:
     """How every predictor is built and trained, whatever features it reads.
 
     Args:
+        kind: "mlp"; "ridge", which is exact and linear; "gp", a Gaussian process; "boosting", boosted trees.
+            All other settings are of the MLP alone.
         width: Units of each of the two hidden layers.
         dropout: Share of hidden units left out in training.
         learning_rate: AdamW's.
@@ -57,6 +69,7 @@ class PredictorSettings:
         every: Steps between two looks at it.
     """
 
+    kind: Literal["mlp", "ridge", "gp", "boosting"] = "mlp"
     width: int = 64
     dropout: float = 0.2
     learning_rate: float = 3e-3
@@ -74,12 +87,13 @@ class PredictorSettings:
 
 
 class Predictor(nn.Module):
-    """An MLP with two hidden layers on standardised features.
+    """An MLP with two hidden layers, or another readout, on standardised features.
 
     Args:
         features: Size of a feature vector.
         target: Size of what is predicted.
         settings: Width and dropout.
+        layers: What reads the features instead of an MLP.
     """
 
     mean: Tensor
@@ -87,13 +101,15 @@ class Predictor(nn.Module):
     temperature: Tensor
     half_width: Tensor
 
-    def __init__(self, features: int, target: int, settings: PredictorSettings):
+    def __init__(
+        self, features: int, target: int, settings: PredictorSettings, layers: nn.Module | None = None
+    ):
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("half_width", torch.tensor(math.inf))
-        self.layers = nn.Sequential(
+        self.layers = layers or nn.Sequential(
             nn.Linear(features, settings.width),
             nn.ReLU(),
             nn.Dropout(settings.dropout),
@@ -109,7 +125,7 @@ class Predictor(nn.Module):
 
     @property
     def calibration(self) -> Calibration:
-        """Temperature and half-width of intervals."""
+        """Temperature, and half-width of intervals."""
         return Calibration(self.temperature.item(), self.half_width.item())
 
     @calibration.setter
@@ -144,6 +160,33 @@ def fit(
     """
     settings = settings or PredictorSettings()
     rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (roles.train, roles.stopping))
+    if settings.kind == "mlp":
+        predictor = _trained(prop, features, target, rows, held_out, seed, settings)
+    else:
+        mean, scale = mean_and_sd(features[rows], 0)
+        sides = [
+            part for some in (rows, held_out) for part in ((features[some] - mean) / scale, target[some])
+        ]
+        layers = readouts.fit(settings.kind, prop, *sides)
+        predictor = Predictor(features.shape[1], prop.width, settings, layers)
+        predictor.standardise(features[rows])
+    predictor.eval().requires_grad_(False)
+    kept = torch.from_numpy(roles.calibration)
+    outputs = predictor(features[kept])
+    predictor.calibration = calibrate(prop, outputs, target[kept], roles.calibrated_together)
+    return predictor
+
+
+def _trained(
+    prop: Property,
+    features: Tensor,
+    target: Tensor,
+    rows: Int[Tensor, " row"],
+    held_out: Int[Tensor, " held_out"],
+    seed: int,
+    settings: PredictorSettings,
+) -> Predictor:
+    """An MLP."""
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         noise = int(seeds.stream(seed, "predictor", prop.name).integers(1 << 62))
         torch.default_generator.manual_seed(noise)
@@ -165,9 +208,6 @@ def fit(
             every=settings.every,
             patience=settings.patience,
         )
-    predictor.eval().requires_grad_(False)
-    kept = torch.from_numpy(roles.calibration)
-    predictor.calibration = calibrate(prop, predictor(features[kept]), target[kept])
     return predictor
 
 
@@ -229,8 +269,15 @@ def save(path: Path | str, predictors: Mapping[str, tuple[Property, Predictor]])
         for key, value in predictor.state_dict().items()
     }
     known = {name: prop.as_dict() for name, (prop, _) in predictors.items()}
+    kinds = {
+        name: kind
+        for name, (_, predictor) in predictors.items()
+        for kind, cls in readouts.KINDS.items()
+        if isinstance(predictor.layers, cls)
+    }
+    metadata = {"format": FORMAT, "properties": json.dumps(known), "kinds": json.dumps(kinds)}
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata={"format": FORMAT, "properties": json.dumps(known)})
+        save_file(tensors, partial, metadata=metadata)
 
 
 def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
@@ -258,7 +305,8 @@ def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
     try:
         known = json.loads(metadata["properties"])
         made = {name: properties.kind(name, "values" in own)(**own) for name, own in known.items()}
-        return {name: (prop, _rebuild(tensors, name)) for name, prop in made.items()}
+        kinds = json.loads(metadata.get("kinds", "{}"))  # those that are no MLP
+        return {name: (prop, _rebuild(tensors, name, kinds.get(name))) for name, prop in made.items()}
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise RunFormatError(
             f"{path} should hold property predictors, but is damaged ({reason(error)}); evaluate the run "
@@ -266,12 +314,17 @@ def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
         ) from None
 
 
-def _rebuild(tensors: Mapping[str, Tensor], name: str) -> Predictor:
+def _rebuild(tensors: Mapping[str, Tensor], name: str, kind: str | None) -> Predictor:
     named = {key.rpartition("/"): value for key, value in tensors.items()}
     state = {own: value for (prop, _, own), value in named.items() if prop == name}
-    weights = [value for key, value in state.items() if key.endswith("weight")]
-    predictor = Predictor(
-        len(state["mean"]), len(weights[-1]), PredictorSettings(width=len(state["layers.0.bias"]))
-    )
+    if kind is None:
+        weights = [value for key, value in state.items() if key.endswith("weight")]
+        settings = PredictorSettings(width=len(state["layers.0.bias"]))
+        predictor = Predictor(len(state["mean"]), len(weights[-1]), settings)
+    else:
+        own = {
+            key.removeprefix("layers."): value for key, value in state.items() if key.startswith("layers.")
+        }
+        predictor = Predictor(len(state["mean"]), 0, PredictorSettings(), readouts.KINDS[kind](own))
     predictor.load_state_dict(state)
     return predictor.eval().requires_grad_(False)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from rnnatlas.properties.base import LOSS, Classes, Property, Score
+from rnnatlas.properties.base import LOSS, Classes, Property, Score, conformal_set
 from rnnatlas.tasks.base import Task
 
 
@@ -91,28 +91,29 @@ class TaskProperty(Classes):
         }
 
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
-        """The most probable values and the probability of each, of those that a snapshot has."""
+        """The most probable values, the probability of each that a snapshot has, and the sets of values.
+
+        That all values are in the sets of their fields has the probability claimed.
+        """
         seen = torch.tensor([[value is not None for value in own] for own in self.values.values()])
         outputs = outputs.masked_fill(~seen.flatten(), -math.inf)
         best = self._groups(outputs).argmax(2)
         return [
-            self._describe(*rnn)
+            self._describe(*rnn, half_width)
             for rnn in zip(self.probabilities(outputs).tolist(), best.tolist(), strict=True)
         ]
 
-    def _describe(self, probabilities: list[list[float]], places: list[int]) -> dict[str, Any]:
-        tables = {
-            field: {
-                str(value): round(share, 4)
-                for value, share in zip(values, row, strict=True)
-                if value is not None
-            }
-            for (field, values), row in zip(self.values.items(), probabilities, strict=True)
-        }
-        best = {
-            field: values[place] for (field, values), place in zip(self.values.items(), places, strict=True)
-        }
-        return {"value": best, "probabilities": tables}
+    def _describe(
+        self, probabilities: list[list[float]], places: list[int], half_width: float
+    ) -> dict[str, Any]:
+        tables, sets, best = {}, {}, {}
+        for (field, values), row, place in zip(self.values.items(), probabilities, places, strict=True):
+            seen = [(value, own) for value, own in zip(values, row, strict=True) if value is not None]
+            tables[field] = {str(value): round(own, 4) for value, own in seen}
+            known, shares = zip(*seen, strict=True)
+            sets[field] = conformal_set(known, shares, half_width)
+            best[field] = values[place]
+        return {"value": best, "probabilities": tables, "set": sets}
 
     def _groups(self, flat: Float[Tensor, "rnn target"]) -> Float[Tensor, "rnn field value"]:
         return flat.unflatten(1, (len(self.values), -1))
