@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rnnatlas.atlas import embed as embedding
-from rnnatlas.atlas.embed import embed, embed_query, predict
+from rnnatlas.atlas.embed import embed, embed_query
 from rnnatlas.atlas.index import Atlas
+from rnnatlas.atlas.predicting import predict
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import load
 from rnnatlas.rnn import Mixed, Population, RNNSpec
@@ -103,7 +104,7 @@ def test_bad_files_of_a_folder_are_left_out_and_named(model, tmp_path):
     assert "bad.pt" in left_out
     assert "other.pt" in left_out
     assert "wide.pt: this encoder was built for RNNs with 4 inputs" in left_out
-    assert [own["id"] for own in predict(model, [tmp_path])[0]] == atlas.ids
+    assert [own["id"] for own in predict(model, [tmp_path]).entries] == atlas.ids
 
 
 def test_folder_without_usable_files(model, tmp_path):
@@ -160,7 +161,7 @@ def test_the_cell_and_the_head_of_files_can_be_named(model, zoo, tmp_path):
     assert relu.table["notes"].to_pylist() == [behind]
     assert not np.allclose(tanh.embeddings, relu.embeddings, atol=1e-6)
     for cell, note in ((None, f"{ASSUMED_TANH}; {behind}"), ("elman-relu", behind)):
-        [prediction], _ = predict(model, [path], cell=cell, head="head")
+        [prediction] = predict(model, [path], cell=cell, head="head").entries
         assert prediction["notes"] == note
         vector, remark = embed_query(embed(model, [zoo.path]), path, model, cell=cell, head="head")
         assert remark == note
@@ -173,7 +174,9 @@ def test_notes_of_an_imported_zoo_stay_with_its_rnns(model, zoo, tmp_path):
         torch.save(nn.RNN(4, 4).state_dict(), tmp_path / f"{seed}.pt")
     imported, _ = import_checkpoints([tmp_path], tmp_path / "imported")
     assert embed(model, [imported.path]).table["notes"].to_pylist() == [ASSUMED_TANH] * 2
-    assert [prediction["notes"] for prediction in predict(model, [imported.path])[0]] == [ASSUMED_TANH] * 2
+    assert [prediction["notes"] for prediction in predict(model, [imported.path]).entries] == [
+        ASSUMED_TANH
+    ] * 2
     assert embed(model, [zoo.path]).table["notes"].null_count == len(zoo)
 
 
@@ -204,7 +207,7 @@ def test_ids_of_several_zoos_begin_with_the_zoos_names(model, zoo, tmp_path):
     found = atlas.search(f"second/{ids[3]}", 1)
     assert found["id"].to_pylist() == [f"first/{ids[3]}"]
     assert found["source"].to_pylist() == [str(first)]
-    assert [row["id"] for row in predict(model, [first, second])[0]] == atlas.ids
+    assert [row["id"] for row in predict(model, [first, second]).entries] == atlas.ids
     assert len(set(embed(model, [first, second, third], "pca").ids)) == 3 * len(ids)
 
 
@@ -271,7 +274,8 @@ def test_search_with_another_encoder_is_refused(model, mechanistic, zoo, tmp_pat
 
 
 def test_predictions_of_zoo_and_file(model, zoo, tmp_path):
-    found, left_out = predict(model, [zoo.path, checkpoint(tmp_path / "one.pt")])
+    predicted = predict(model, [zoo.path, checkpoint(tmp_path / "one.pt")])
+    found, left_out = predicted.entries, predicted.left_out
     assert left_out == []
     assert len(found) == len(zoo) + 1
     assert set(found[0]) == {"id", "notes", "task", "performance", "step", "ood_score", "in_distribution"}

@@ -273,3 +273,86 @@ def test_help_has_an_example(command, capsys):
     status, out, _ = call(capsys, command, "--help")
     assert status == 0
     assert f"rnnatlas {command}" in out
+
+
+def test_a_few_labels_recalibrate_predictions_of_another_architecture(evaluated, tmp_path, capsys):
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    rows = ["file,performance,step,notes"]
+    for number in range(12):
+        torch.manual_seed(number)
+        net = torch.nn.ModuleDict({"rnn": torch.nn.GRU(4, 6), "head": torch.nn.Linear(6, 4)})
+        torch.save(net.state_dict(), folder / f"net_{number}.pt")
+        rows += [f"net_{number}.pt,{0.6 + 0.02 * number},{40 * (number % 2)},mine"] if number < 10 else []
+    known = tmp_path / "known.csv"
+    known.write_text("\n".join(rows))
+    command = ["predict", evaluated / "run", folder]
+    _, out, _ = call(capsys, *command, "--json")
+    before = json.loads(out)
+    status, out, err = call(capsys, *command, "--calibrate", known, "--json")
+    after = json.loads(out)
+    assert status == 0
+    assert [row["id"] for row in after] == [row["id"] for row in before]
+    assert {tuple(row["recalibrated"]) for row in after} == {("performance", "step")}
+    assert all(0.5 < row["performance"]["value"] < 0.9 for row in after), "as those in the file"
+    assert all(row["performance"]["low"] < row["performance"]["high"] for row in after)
+    assert "performance of GRU 4→6→4: recalibrated; on 10 labelled RNNs" in err
+    status, out, _ = call(capsys, *command, "--calibrate", known)
+    assert status == 0
+    assert "?0." not in out.replace("\t", ""), "what is recalibrated is not doubted"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,performance\nsomething.pt,0.5\n", "a column that names the files"),
+        ("file,speed\na.pt,1\n", "should have a column named as a property that the run predicts"),
+        ("file,performance\na.pt,0.5\nb.pt,0.6\n", "3 RNNs of one architecture or more, found 2 at most"),
+        ("file,performance\na.pt,0.5\nb.pt,0.5\nc.pt,0.5\n", "should differ, found 3 equal ones of GRU"),
+        ("file,performance\na.pt,good\nb.pt,bad\nc.pt,bad\n", "should hold numbers, found 'good'"),
+        ("file,performance\n", "should hold a row for each network"),
+    ],
+)
+def test_labels_that_recalibrate_nothing_are_answered_in_a_sentence(
+    evaluated, tmp_path, capsys, text, message
+):
+    for name in "abcd":
+        torch.manual_seed(ord(name))
+        net = torch.nn.ModuleDict({"rnn": torch.nn.GRU(4, 6), "head": torch.nn.Linear(6, 4)})
+        torch.save(net.state_dict(), tmp_path / f"{name}.pt")
+    (tmp_path / "known.csv").write_text(text)
+    status, _, err = call(
+        capsys, "predict", evaluated / "run", tmp_path / "*.pt", "--calibrate", tmp_path / "known.csv"
+    )
+    assert status == 1
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_folder_of_all_sizes_is_embedded_and_searched_without_a_run(tmp_path, capsys):
+    for number in range(6):
+        torch.manual_seed(number)
+        size = 3 + number % 2
+        torch.save(torch.nn.LSTM(size, 5).state_dict(), tmp_path / f"net_{number}.pt")
+    out = tmp_path / "atlas"
+    status, _, err = call(
+        capsys, "embed", tmp_path / "net_*.pt", "--encoder", "invariants", "--out", out, "--layout", "pca"
+    )
+    assert status == 0
+    assert "5 principal components of invariants of the weights" in err
+    assert len(Atlas.open(out)) == 6
+    shutil.copy(tmp_path / "net_3.pt", tmp_path / "query.pt")
+    status, found, err = call(capsys, "search", out, tmp_path / "query.pt", "-k", "2", "--why", "--json")
+    first, second = json.loads(found)
+    assert status == 0
+    assert "net_3.pt" in first["id"]
+    assert first["similarity"] > 0.999 > second["similarity"]
+    assert "no RNN was run" in first["why"]["most"]
+    assert "based on 5 principal components" in err
+    for tokens, message in (
+        (["embed", tmp_path / "net_0.pt", "--out", tmp_path / "x"], "expected paths to embed after the run"),
+        (["embed", "a", "b", "--per-architecture", "--out", tmp_path / "x"], "is for --encoder invariants"),
+        (["embed", tmp_path, "--encoder", "graph", "--out", tmp_path / "x"], "'invariants' alone"),
+    ):
+        status, _, err = call(capsys, *tokens)
+        assert (status, message in err) == (2, True)

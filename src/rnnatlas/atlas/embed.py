@@ -14,6 +14,7 @@ from rnnatlas import seeds
 from rnnatlas.atlas.index import Atlas, with_places
 from rnnatlas.atlas.layouts import place
 from rnnatlas.atlas.sources import FileRNNs, names, read_files, sort
+from rnnatlas.atlas.untrained import ENCODER, Basis, Untrained, check_encoder
 from rnnatlas.emulation.data import accepted
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
@@ -38,18 +39,20 @@ Thing = Path | str | Zoo | System
 
 
 def embed(
-    model: Model,
+    model: Model | str,
     things: Thing | Sequence[Thing],
     layout: str = LAYOUT,
     seed: int = 0,
     cell: str | None = None,
     head: Head = None,
     separate: bool = False,
+    per_architecture: bool = False,
 ) -> Atlas:
     """Embeds all RNNs of zoos, checkpoint files and systems.
 
     Args:
-        model: The encoder, with its predictors where the run was evaluated.
+        model: The encoder, with its predictors where the run was evaluated. Or "invariants": then RNNs of all
+            sizes are embedded by principal components of `rnnatlas.invariants`, standardised over themselves.
         things: Zoos or where they are, checkpoint files, folders of them, and systems. Snapshots of a zoo
             that diverged are left out; ids of several zoos begin with the zoo's name, those of RNNs in memory
             are numbers.
@@ -59,12 +62,15 @@ def embed(
         head: Prefix of the linear head's names in files, where several layers fit; "" for none.
         separate: Whether each RNN of a file is an entry of its own; else RNNs of one file are one network and
             one entry, whose direction is the mean of theirs.
+        per_architecture: Whether invariants are standardised over the RNNs of each architecture of which
+            there are eight or more, so that the architecture itself does not count.
 
     Raises:
         CheckpointError: A path holds no RNN, or one whose weights are not finite.
         UnknownName: No cell is called so.
         ZooFormatError: A zoo is incomplete, damaged or of another format version.
         RNNSpecMismatch: The encoder does not take an RNN's architecture, or a thing is none of these.
+        SettingsError: There is no run, and the encoder is another one.
 
     Example:
         >>> import rnnatlas as ra, torch
@@ -75,6 +81,11 @@ def embed(
         41
         >>> atlas.map("map.html")
     """
+    if isinstance(model, str):
+        check_encoder(model)
+        made_by = Untrained()
+    else:
+        made_by = model
     things = list(things) if isinstance(things, Sequence) and not isinstance(things, str) else [things]
     for thing in things:
         if not isinstance(thing, (Path, str, Zoo)):
@@ -82,16 +93,18 @@ def embed(
     systems = [thing for thing in things if isinstance(thing, System)]
     paths = [thing for thing in things if not isinstance(thing, System)]
     zoos, files = sort(paths)
-    tables, left_out = _from_zoos(model, zoos)
+    tables, left_out = _from_zoos(made_by, zoos)
     if files:
-        from_files = read_files(files, model, cell, head)
-        tables.append(_from_files(model, from_files))
+        from_files = read_files(files, made_by, cell, head)
+        tables.append(_from_files(made_by, from_files))
         left_out += from_files.left_out
     if systems:
-        from_systems, reasons = _from_systems(model, systems)
+        from_systems, reasons = _from_systems(made_by, systems)
         tables += from_systems
         left_out += reasons
     table = pa.concat_tables(tables, promote_options="permissive")
+    if isinstance(made_by, Untrained):
+        table = _by_components(made_by, table, per_architecture)
     groups = networks.members(table["network"].to_pylist())
     if not separate:
         table = _joined(table)
@@ -101,12 +114,9 @@ def embed(
             f"every entry of an atlas needs an id of its own, found {repeated!r} twice; embed each path once"
         )
     vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-    _check_finite(table["id"].to_pylist(), vectors)
+    check_finite(table["id"].to_pylist(), vectors)
     card = {
-        "run": str(model.path.resolve()),
-        "model": digest(model),
-        "encoder": model.settings.encoder,
-        "seed": model.settings.seed,
+        **_made_by(made_by, table.num_rows),
         "sources": [str(thing.path if isinstance(thing, Zoo) else thing) for thing in things],
         "left_out": left_out,
         "separate": separate,
@@ -114,11 +124,38 @@ def embed(
         "layout": layout,
         "layout_seed": seed,
     }
-    return Atlas(card, with_places(table, place(layout, vectors, seed)))
+    basis = made_by.basis if isinstance(made_by, Untrained) else None
+    return Atlas(card, with_places(table, place(layout, vectors, seed)), basis=basis)
+
+
+def _made_by(model: Model | Untrained, count: int) -> dict[str, Any]:
+    """What an atlas's card says of where embeddings of so many RNNs come from."""
+    if isinstance(model, Untrained):
+        return {
+            "run": None,
+            "model": digest(model),
+            "encoder": ENCODER,
+            "seed": None,
+            "basis": model.said(count),
+        }
+    own = {"run": str(model.path.resolve()), "model": digest(model)}
+    return {**own, "encoder": model.settings.encoder, "seed": model.settings.seed}
+
+
+def _by_components(model: Untrained, table: pa.Table, per_architecture: bool) -> pa.Table:
+    """Entries whose embeddings are invariants with principal components of these, which the model keeps."""
+    specs = table["spec"].to_pylist()
+    values = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+    check_finite(table["id"].to_pylist(), values)
+    whole = torch.tensor(values, dtype=torch.float64)
+    model.basis = Basis.fit(whole, specs, per_architecture)
+    found = model.basis(whole, specs).float().numpy()
+    column = pa.FixedSizeListArray.from_arrays(pa.array(found.reshape(-1)), found.shape[1])
+    return table.set_column(table.column_names.index("embedding"), "embedding", column)
 
 
 def embed_query(
-    atlas: Atlas, path: Path, model: Model, cell: str | None = None, head: Head = None
+    atlas: Atlas, path: Path, model: Model | Untrained, cell: str | None = None, head: Head = None
 ) -> tuple[Float[np.ndarray, " embed"], str | None]:
     """The embedding of the one RNN of a checkpoint file, made as the atlas's were; and a remark on the RNN.
 
@@ -129,21 +166,24 @@ def embed_query(
         CheckpointError: The file holds no RNN, or several and the atlas keeps such apart.
     """
     if digest(model) != atlas.card["model"]:
-        raise AtlasFormatError(
-            f"the atlas was made by another state of the run {model.path}; embed the RNNs again"
+        made = (
+            "with other scales"
+            if isinstance(model, Untrained)
+            else f"by another state of the run {model.path}"
         )
+        raise AtlasFormatError(f"the atlas was made {made}; embed the RNNs again")
     query = read_files([path], model, cell, head)
     if len(query.rnns) != 1 and (len(set(query.sources)) > 1 or atlas.card.get("separate", True)):
         raise CheckpointError(
             f"{path} holds {len(query.rnns)} RNNs, but a search starts from one; "
             "embed the file and search by id"
         )
-    vectors = model.embed(query.population()).numpy()
-    _check_finite(query.ids, vectors)
+    vectors = np.concatenate([model.embed(own.population()).numpy() for _, own in query.by_interface()])
+    check_finite(query.ids, vectors)
     return _mean(vectors), "; ".join(filter(None, [rnn.remark for rnn in query.rnns])) or None
 
 
-def embed_file(model: Model, path: Path, cell: str | None = None, head: Head = None) -> pa.Table:
+def embed_file(model: Model | Untrained, path: Path, cell: str | None = None, head: Head = None) -> pa.Table:
     """The row that the network of a checkpoint file has in an atlas, but for places; arguments as `embed`.
 
     Raises:
@@ -152,41 +192,12 @@ def embed_file(model: Model, path: Path, cell: str | None = None, head: Head = N
     return _joined(_from_files(model, read_files([path], model, cell, head)))
 
 
-def predict(
-    model: Model, paths: Sequence[Path | str], cell: str | None = None, head: Head = None
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Predicts properties of all RNNs found at some paths; arguments and errors as `embed`.
+def check_finite(ids: Sequence[str], vectors: Float[np.ndarray, "rnn embed"]) -> None:
+    """Makes sure that all embeddings are finite.
 
-    Returns:
-        For each RNN its `id`, `notes` on how it was read (None for none) and what `Model.predict` gives; and
-        what was left out and why.
+    Raises:
+        CheckpointError: One is not.
     """
-    zoos, files = sort(paths)
-    left_out: list[str] = []
-    sources = []
-    if files:
-        from_files = read_files(files, model, cell, head)
-        left_out += from_files.left_out
-        remarks = [rnn.remark for rnn in from_files.rnns]
-        sources.append((from_files.ids, remarks, from_files.population()))
-    for zoo, name in zip(zoos, names(zoos), strict=True):
-        snapshots, reasons = accepted(model.encoder, zoo, zoo.snapshots())
-        diverged = len(zoo) - zoo.snapshots().num_rows
-        left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
-        left_out += [f"{zoo.path}: {reason}" for reason in reasons]
-        ids = [name + id for id in snapshots["id"].to_pylist()]
-        sources.append((ids, _notes(snapshots).to_pylist(), zoo.population(snapshots)))
-    predictions = []
-    for ids, remarks, rnns in sources:
-        vectors = model.embed(rnns)
-        _check_finite(ids, vectors.numpy())
-        read, like = model.read(vectors), model.likeness(rnns)
-        for id, remark, predicted, own in zip(ids, remarks, read, like, strict=True):
-            predictions.append({"id": id, "notes": remark, **predicted, **own})
-    return predictions, left_out
-
-
-def _check_finite(ids: Sequence[str], vectors: Float[np.ndarray, "rnn embed"]) -> None:
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
         raise CheckpointError(
@@ -195,16 +206,17 @@ def _check_finite(ids: Sequence[str], vectors: Float[np.ndarray, "rnn embed"]) -
         )
 
 
-def digest(model: Model) -> str:
+def digest(model: Model | Untrained) -> str:
     """Identifies the weights of an encoder."""
     sha = hashlib.sha256()
-    for name, value in model.encoder.state_dict().items():
+    own = model.basis if isinstance(model, Untrained) else model.encoder
+    for name, value in own.state_dict().items() if own is not None else ():
         sha.update(name.encode())
         sha.update(value.cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()[:16]
 
 
-def _notes(snapshots: pa.Table) -> pa.ChunkedArray:
+def notes(snapshots: pa.Table) -> pa.ChunkedArray:
     """Remarks on a zoo's snapshots, which imported ones may have."""
     if "notes" in snapshots.column_names:
         return snapshots["notes"]
@@ -214,11 +226,13 @@ def _notes(snapshots: pa.Table) -> pa.ChunkedArray:
 # --- entries ---------------------------------------------------------------------------------------
 
 
-def _from_zoos(model: Model, zoos: Sequence[Zoo]) -> tuple[list[pa.Table], list[str]]:
+def _from_zoos(model: Model | Untrained, zoos: Sequence[Zoo]) -> tuple[list[pa.Table], list[str]]:
     """A table for each zoo, and what was left out of them, a sentence each."""
     tables, left_out = [], []
     for zoo, name in zip(zoos, names(zoos), strict=True):
-        snapshots, reasons = accepted(model.encoder, zoo, zoo.snapshots())
+        snapshots, reasons = zoo.snapshots(), []
+        if not isinstance(model, Untrained):
+            snapshots, reasons = accepted(model.encoder, zoo, snapshots)
         diverged = len(zoo) - zoo.snapshots().num_rows
         left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
         left_out += [f"{zoo.path}: {reason}" for reason in reasons]
@@ -226,7 +240,7 @@ def _from_zoos(model: Model, zoos: Sequence[Zoo]) -> tuple[list[pa.Table], list[
     return tables, left_out
 
 
-def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Table:
+def _from_zoo(model: Model | Untrained, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Table:
     if snapshots.num_rows == 0:
         raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
     rnns = zoo.population(snapshots)
@@ -240,7 +254,7 @@ def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Tabl
     table = table.append_column("source", pa.array([str(zoo.path)] * len(table), pa.string()))
     own = [file and name + file for file in networks.network_of(snapshots)]
     table = table.append_column("network", pa.array(own, pa.string()))
-    table = table.append_column("notes", _notes(snapshots))
+    table = table.append_column("notes", notes(snapshots))
     if zoo.task is not None:
         label = zoo.task.label
         labels = [  # an imported network that is in no group has none
@@ -254,19 +268,26 @@ def _from_zoo(model: Model, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Tabl
     return _finish(model, table, rnns, vectors, strings)
 
 
-def _from_files(model: Model, files: FileRNNs) -> pa.Table:
-    rnns = files.population()
-    specs = [rnn.spec.slug for rnn in files.rnns]
-    notes = pa.array([rnn.remark for rnn in files.rnns], pa.string())
-    several = [file if files.sources.count(file) > 1 else None for file in files.sources]
-    network = pa.array(several, pa.string())
-    table = pa.table(
-        {"id": files.ids, "spec": specs, "source": files.sources, "network": network, "notes": notes}
-    )
-    return _finish(model, table, rnns, model.embed(rnns), _written(model, rnns, files.ids))
+def _from_files(model: Model | Untrained, files: FileRNNs) -> pa.Table:
+    tables, order = [], []
+    for positions, own in files.by_interface():
+        rnns = own.population()
+        several = [file if files.sources.count(file) > 1 else None for file in own.sources]
+        table = pa.table(
+            {
+                "id": own.ids,
+                "spec": [rnn.spec.slug for rnn in own.rnns],
+                "source": own.sources,
+                "network": pa.array(several, pa.string()),
+                "notes": pa.array([rnn.remark for rnn in own.rnns], pa.string()),
+            }
+        )
+        tables.append(_finish(model, table, rnns, model.embed(rnns), _written(model, rnns, own.ids)))
+        order += positions
+    return pa.concat_tables(tables).take(pa.array(np.argsort(order)))
 
 
-def _from_systems(model: Model, systems: Sequence[System]) -> tuple[list[pa.Table], list[str]]:
+def _from_systems(model: Model | Untrained, systems: Sequence[System]) -> tuple[list[pa.Table], list[str]]:
     """RNNs in memory, numbered in their order, and why some of them are left out."""
     tables, left_out, first = [], [], 0
     for system in systems:
@@ -292,7 +313,7 @@ def _from_systems(model: Model, systems: Sequence[System]) -> tuple[list[pa.Tabl
 
 
 def _finish(
-    model: Model, table: pa.Table, rnns: System, vectors: torch.Tensor, strings: list[list[str]]
+    model: Model | Untrained, table: pa.Table, rnns: System, vectors: torch.Tensor, strings: list[list[str]]
 ) -> pa.Table:
     flat = pa.array(vectors.numpy().astype(np.float32).reshape(-1))
     column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
@@ -301,7 +322,7 @@ def _finish(
     like = model.likeness(rnns)
     for name, kind in (("ood_score", pa.float64()), ("in_distribution", pa.bool_())):
         table = table.append_column(name, pa.array([own[name] for own in like], kind))
-    if model.predictors:
+    if not isinstance(model, Untrained) and model.predictors:
         predictions = [_plain(model.task, one) for one in model.read(vectors)]
         kind = pa.struct(
             [
@@ -367,13 +388,18 @@ def _stored(zoo: Zoo, task: Task, snapshots: pa.Table) -> list[list[str]]:
     return strings
 
 
-def _written(model: Model, rnns: System, ids: list[str]) -> list[list[str]]:
+def _written(model: Model | Untrained, rnns: System, ids: list[str]) -> list[list[str]]:
     """A few strings that RNNs without rollouts write, where they read and write the task's tokens."""
     task = model.task
     written: list[list[str]] = [[] for _ in ids]
     for positions, group in groups(rnns):
         whole = any(spec.bidirectional for spec in group.specs)  # who reads from both ends writes nothing
-        if task.generates and group.interface.sizes == task.interface.sizes and not whole:
+        if (
+            task is not None
+            and task.generates
+            and group.interface.sizes == task.interface.sizes
+            and not whole
+        ):
             streams = [seeds.stream(0, "samples", ids[i]) for i in positions.tolist()]
             # What a generative task's RNNs write comes from them alone, whatever instance they learned.
             rollouts = task.rollouts(group, [], streams, SAMPLES)

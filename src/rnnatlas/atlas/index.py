@@ -17,6 +17,7 @@ from jaxtyping import Float
 from rnnatlas.atlas import neighbours
 from rnnatlas.atlas.layouts import place
 from rnnatlas.atlas.map import write_map
+from rnnatlas.atlas.untrained import BASIS, Basis
 from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName, reason
 from rnnatlas.files import making, write_json
 from rnnatlas.tables import flat, rows_where
@@ -36,11 +37,13 @@ class Atlas:
             `Model.likeness` gives them, and whatever is known of the RNNs: `label, task, run, step, split,
             metrics, predicted`; `rnns` where an entry may be a network of several RNNs.
         path: Its folder; None for one that was not read from disk.
+        basis: What made embeddings of invariants, where no run did.
     """
 
     card: dict[str, Any]
     table: pa.Table
     path: Path | None = None
+    basis: Basis | None = None
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -100,7 +103,7 @@ class Atlas:
             raise AtlasFormatError(
                 f"{path} should hold {card['entries']} entries, found {table.num_rows}; embed the RNNs again"
             )
-        return cls(card, table, path)
+        return cls(card, table, path, Basis.load(path / BASIS) if card.get("basis") else None)
 
     def save(self, path: Path | str) -> None:
         """Writes the atlas to a new folder, which appears whole or not at all.
@@ -118,6 +121,8 @@ class Atlas:
                 if made is not None:
                     neighbours.write(made[0], folder / INDEX)
                     card["recall"] = made[1]
+            if self.basis is not None:
+                self.basis.save(folder / BASIS)
             write_json(folder / CARD, card)
 
     # --- finding -------------------------------------------------------------------------------
@@ -271,7 +276,7 @@ class Atlas:
         if self.card.get("layout") == layout and self.card.get("layout_seed") == seed:
             return self
         table = with_places(self.table, place(layout, self.embeddings, seed))
-        return Atlas({**self.card, "layout": layout, "layout_seed": seed}, table, self.path)
+        return Atlas({**self.card, "layout": layout, "layout_seed": seed}, table, self.path, self.basis)
 
 
 def _unit(vectors: Float[np.ndarray, "*rnn embed"]) -> Float[np.ndarray, "*rnn embed"]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from rnnatlas.atlas.untrained import Untrained
 from rnnatlas.errors import CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
 from rnnatlas.rnn import FoundRNN, Interface, Mixed, Population
@@ -30,8 +31,19 @@ class FileRNNs:
     rnns: list[FoundRNN]
     left_out: list[str]
 
+    def select(self, positions: Sequence[int]) -> "FileRNNs":
+        """Some of the RNNs."""
+        ids, sources = ([own[i] for i in positions] for own in (self.ids, self.sources))
+        return FileRNNs(ids, sources, [self.rnns[i] for i in positions], [])
+
+    def by_interface(self) -> list[tuple[list[int], "FileRNNs"]]:
+        """The RNNs of each input and output size, with their positions: those that can be run together."""
+        sizes = [Interface.of(rnn.spec).sizes for rnn in self.rnns]
+        places = [[i for i, own in enumerate(sizes) if own == size] for size in dict.fromkeys(sizes)]
+        return [(positions, self.select(positions)) for positions in places]
+
     def population(self) -> Population | Mixed:
-        """The RNNs, in their order."""
+        """The RNNs, in their order; of one input and output size."""
         specs = list(dict.fromkeys(rnn.spec for rnn in self.rnns))
         groups: list[tuple[list[int], Population]] = []
         for spec in specs:
@@ -67,7 +79,7 @@ def names(zoos: Sequence[Zoo]) -> list[str]:
 
 
 def read_files(
-    paths: Sequence[Path | str], model: Model, cell: str | None = None, head: Head = None
+    paths: Sequence[Path | str], model: Model | Untrained, cell: str | None = None, head: Head = None
 ) -> FileRNNs:
     """All RNNs of checkpoint files that an encoder takes.
 
@@ -107,7 +119,7 @@ def read_files(
     return usable
 
 
-def _problem(model: Model, path: Path, rnn: FoundRNN) -> CheckpointError | RNNSpecMismatch | None:
+def _problem(model: Model | Untrained, path: Path, rnn: FoundRNN) -> CheckpointError | RNNSpecMismatch | None:
     """Why an RNN cannot be embedded, if it cannot."""
     if rnn.not_finite:
         return CheckpointError(

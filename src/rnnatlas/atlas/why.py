@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnatlas.atlas.index import Atlas
 from rnnatlas.atlas.sources import read_files
+from rnnatlas.atlas.untrained import Untrained
 from rnnatlas.errors import RNNAtlasError
 from rnnatlas.evaluation.model import Model
 from rnnatlas.rnn import RNNSpec, System, Tokens, run
@@ -44,7 +45,7 @@ class Why:
     most: str
 
 
-def explain(atlas: Atlas, asked: str | pa.Table, found: pa.Table, model: Model) -> list[Why]:
+def explain(atlas: Atlas, asked: str | pa.Table, found: pa.Table, model: Model | Untrained) -> list[Why]:
     """How each of some entries, as `Atlas.search` finds them, compares with one that was asked about.
 
     Responses are those to the inputs that the run keeps of training RNNs' rollouts, so the run has to be
@@ -54,7 +55,7 @@ def explain(atlas: Atlas, asked: str | pa.Table, found: pa.Table, model: Model) 
         atlas: The atlas.
         asked: Id of the entry; or the one row of another atlas, as for a file.
         found: The others.
-        model: The run that made the atlas.
+        model: The run that made the atlas, or what stands in its place.
 
     Raises:
         UnknownName: No entry is called so.
@@ -93,20 +94,25 @@ def _properties(
 class _Responses:
     """Responses of entries to the inputs that a run keeps; each zoo is opened once."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model | Untrained):
         self.model = model
         self.zoos: dict[str, Zoo] = {}
 
     def compare(self, asked: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float | None, str]:
         """Mean distance of two entries' responses, and where it is greatest."""
+        if isinstance(self.model, Untrained):
+            return None, "not known: the atlas is of weights, and no RNN was run"
         reference = self.model.reference
         if reference is None:
             return None, "not known: the run keeps no shared inputs; evaluate it again"
+        task, shown = self.model.task, reference.shown
         try:
-            a, b = (self._of(entry, reference.inputs) for entry in (asked, other))
+            a, b = (
+                task.interface.output.interpret(run(self._rnn(entry), reference.inputs)[0])[0]
+                for entry in (asked, other)
+            )
         except (RNNAtlasError, OSError, LookupError) as error:
             return None, f"not known: {error}"
-        task, shown = self.model.task, reference.shown
         tokens = isinstance(task.interface.output, Tokens)
         a, b = (part.exp() if tokens else part for part in (a, b))
         gaps = (a - b).abs()
@@ -117,10 +123,6 @@ class _Responses:
         values = [part[sequence, step, output].item() for part in (a, b)]
         before = reference.inputs[sequence, : step + 1]
         return each.mean().item(), _sentence(task, sequence, before, output, values)
-
-    def _of(self, entry: Mapping[str, Any], inputs: Tensor) -> Float[Tensor, "sequence time output"]:
-        outputs, _ = run(self._rnn(entry), inputs)
-        return self.model.task.interface.output.interpret(outputs)[0]
 
     def _rnn(self, entry: Mapping[str, Any]) -> System:
         """The RNN of an entry, from where it was embedded from.
@@ -146,7 +148,7 @@ class _Responses:
         files = read_files([source], self.model, spec.cell if spec.cell.startswith("elman") else None)
         for position, name in enumerate(files.ids):
             if name == id and files.rnns[position].spec == spec:
-                return files.population().select([position])
+                return files.select([position]).population()
         raise LookupError(f"{source} does not hold {id} any more")
 
 

@@ -9,11 +9,13 @@ from rnnatlas.cli.common import Common, Seed
 
 
 def embed(
-    run: Path,
-    paths: Annotated[list[str], Parameter(negative=())],
+    run: str,
+    paths: Annotated[list[str] | None, Parameter(negative=())] = None,
     /,
     *,
     out: Path,
+    encoder: str | None = None,
+    per_architecture: Annotated[bool, Parameter(negative=())] = False,
     layout: str = "tsne",
     seed: Seed = 0,
     cell: str | None = None,
@@ -26,13 +28,20 @@ def embed(
 
     ```
     rnnatlas embed run zoo checkpoints/ --out atlas
+    rnnatlas embed checkpoints/ --encoder invariants --out atlas    # without a run
     ```
 
+    Without a run, RNNs of all cells and sizes are embedded by principal components of invariants of their
+    weights, standardised over these RNNs.
+
     Args:
-        run: The trained run's folder.
+        run: The trained run's folder; with --encoder, the first path.
         paths: Zoos (also s3://…, with s3fs installed), checkpoint files, folders of them, globs. What the
             encoder does not take is left out and named, unless you gave it by its own name.
         out: The atlas's folder.
+        encoder: invariants, to embed without a run.
+        per_architecture: Standardise invariants over the RNNs of each architecture of which there are eight
+            or more, so that the architecture itself does not count.
         layout: How places on the map are found: pca or tsne; umap or pacmap with rnnatlas[map] installed.
         seed: Of the layout.
         cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed, unless
@@ -46,20 +55,33 @@ def embed(
     """
     from rnnatlas.atlas.embed import embed as embed_paths
     from rnnatlas.atlas.index import CARD, ENTRIES, INDEX
+    from rnnatlas.atlas.untrained import BASIS, check_encoder
+    from rnnatlas.errors import SettingsError
     from rnnatlas.evaluation import reference
     from rnnatlas.evaluation.model import load
     from rnnatlas.files import making
     from rnnatlas.zoo.imports import assumed
 
     common = common or Common()
-    model = load(run)
+    if encoder is not None:
+        check_encoder(encoder)
+    elif per_architecture:
+        raise SettingsError("--per-architecture is for --encoder invariants, found a run; leave it out")
+    elif not paths:
+        raise SettingsError(
+            f"expected paths to embed after the run, found {run} alone; add them, or --encoder"
+        )
+    model = load(Path(run)) if encoder is None else encoder
+    paths = [*([] if encoder is None else [run]), *(paths or [])]
     with making(
-        out, replaces=(CARD, ENTRIES, INDEX) if force else ()
+        out, replaces=(CARD, ENTRIES, INDEX, BASIS) if force else ()
     ) as folder:  # before, since an hour of embedding should not end with "exists already"
-        atlas = embed_paths(model, paths, layout, seed, cell, head, separate)
+        atlas = embed_paths(model, paths, layout, seed, cell, head, separate, per_architecture)
         atlas.save(folder)
     for reason in atlas.card["left_out"]:
         common.say(f"left out: {reason}")
+    if atlas.card.get("basis"):
+        common.say(atlas.card["basis"])
     if atlas.card["networks"]:
         common.say(atlas.card["networks"])
     if remark := assumed(atlas.table["notes"].to_pylist()):

@@ -15,19 +15,25 @@ def predict(
     *,
     cell: str | None = None,
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
+    calibrate: Path | None = None,
     json: bool = False,
     common: Common | None = None,
 ) -> None:
     """Predict every property that the run has a predictor for, with its uncertainty.
 
-    Classes come with the probability of the value predicted; numbers with a 90 % interval, which holds
-    approximately, for RNNs like those of the zoo's validation split.
+    Classes come with the probability of the value predicted and, where there are others, the values of a 90 %
+    set; numbers with a 90 % interval. Both are conformal, from the zoo's validation split: they hold for RNNs
+    of other tasks where the split has nine tasks or more, else for other RNNs of its tasks.
+
+    Predictions for RNNs of an architecture that the zoo lacks may go along with the truth, but be shifted and
+    stretched. About ten such RNNs whose properties you know mend that: --calibrate.
 
     The column "like the zoo" says whether an RNN responds like those that the run was trained on, and
     which share of held-out RNNs is nearer to these. From 95 % on it does not: "?" marks predictions of it.
 
     ```
     rnnatlas predict run model.pt
+    rnnatlas predict run checkpoints/ --calibrate known.csv
     ```
 
     Args:
@@ -39,18 +45,25 @@ def predict(
             no other cells.
         head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
+        calibrate: What you know of some of the RNNs (three of an architecture at least, better ten): a .csv,
+            .tsv or .parquet file with a column that names them (file, path, id or name), and columns named as
+            properties (performance, step, a label). Predictions of their architecture are recalibrated, and
+            intervals are those of the RNNs in the file; they need nine.
         json: Print one JSON document instead of a table.
     """
-    from rnnatlas.atlas.embed import predict as predict_paths
+    from rnnatlas.atlas.predicting import predict as predict_paths
     from rnnatlas.evaluation import reference
     from rnnatlas.evaluation.model import load
     from rnnatlas.zoo.imports import assumed
 
     common = common or Common()
     model = load(run)
-    predictions, left_out = predict_paths(model, paths, cell, head)
-    for reason in left_out:
+    found = predict_paths(model, paths, cell, head, calibrate)
+    predictions = found.entries
+    for reason in found.left_out:
         common.say(f"left out: {reason}")
+    for remark in found.remarks:
+        common.say(remark)
     if remark := assumed(entry["notes"] for entry in predictions):
         common.say(remark)
     like = [entry["in_distribution"] for entry in predictions]
@@ -66,7 +79,11 @@ def predict(
         [
             entry["id"],
             _likeness(entry),
-            *("?" * (known is False) + _cell(model.task, name, entry[name]) for name in names),
+            *(
+                "?" * (known is False and name not in entry.get("recalibrated", ()))
+                + _cell(model.task, name, entry[name])
+                for name in names
+            ),
         ]
         for entry, known in zip(predictions, like, strict=True)
     ]
@@ -87,8 +104,10 @@ def _cell(task: Any, name: str, prediction: dict[str, Any]) -> str:
             if not bounded
             else f"{value:.2f} ({prediction['low']:.2f}–{prediction['high']:.2f})"
         )
-    tables = prediction["probabilities"]
+    tables, chosen = prediction["probabilities"], prediction["set"]
     if not isinstance(value, dict):
-        return f"{value} ({tables[str(value)]:.0%})"
+        others = [one for one in chosen or () if one != value]
+        more = f"; 90 %: or {', '.join(map(str, others))}" if others else ""
+        return f"{value} ({tables[str(value)]:.0%}{more})"
     least = min(tables[field][str(number)] for field, number in value.items())
     return f"{task.label(value)} (least probable of its numbers: {least:.0%})"

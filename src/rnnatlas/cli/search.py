@@ -61,6 +61,8 @@ def search(
     model = _model(embedded, run) if files or why else None
     start = [_of_file(embedded, name, model, cell, head, common) if name in files else name for name in query]
     nearest = embedded.search(start, k, where)
+    if embedded.card.get("basis"):
+        common.say(embedded.card["basis"])
     if embedded.exactness:
         common.say(embedded.exactness)
     hidden = {"embedding", "x", "y"}
@@ -108,8 +110,11 @@ def _reasons(
 
 
 def _model(atlas: Any, run: Path | None) -> Any:
+    from rnnatlas.atlas.untrained import Untrained
     from rnnatlas.evaluation.model import load
 
+    if atlas.basis is not None:
+        return Untrained(atlas.basis)
     return load(run or atlas.card["run"])
 
 
