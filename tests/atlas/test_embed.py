@@ -322,3 +322,15 @@ def test_rnns_in_memory_that_do_not_fit_are_left_out_and_named(mechanistic):
     assert [own.partition(";")[0] for own in atlas.card["left_out"]] == [sentence] * 2
     with pytest.raises(RNNSpecMismatch, match=sentence):
         embed(mechanistic, gru)
+
+
+def test_files_of_several_sizes_keep_their_order_where_an_encoder_takes_all(model, tmp_path, monkeypatch):
+    files = [checkpoint(tmp_path / f"{i}.pt", hidden=5 + i, size=(4, 3, 4, 2)[i]) for i in range(4)]
+    monkeypatch.setattr(model.encoder, "accepts", lambda interface, spec: None)
+    monkeypatch.setattr(
+        model, "embed", lambda system: torch.full((len(system), 16), float(system.interface.sizes[0]))
+    )
+    atlas = embed(model, files)
+    assert atlas.ids == [f"{path}:rnn" for path in files]
+    assert atlas.embeddings[:, 0].tolist() == [4, 3, 4, 2]
+    assert [own["id"] for own in predict(model, files).entries] == atlas.ids

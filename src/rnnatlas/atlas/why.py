@@ -70,7 +70,11 @@ def explain(atlas: Atlas, asked: str | pa.Table, found: pa.Table, model: Model |
 def _standard_deviations(atlas: Atlas) -> dict[str, float]:
     """Of each column of numbers that are not whole."""
     table = flat(atlas.table)
-    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    floats = [
+        field.name
+        for field in table.schema
+        if pa.types.is_floating(field.type) and table[field.name].null_count < table.num_rows
+    ]
     return {name: float(np.nanstd(table[name].to_numpy().astype(float))) for name in floats}
 
 
