@@ -51,7 +51,7 @@ def call(*tokens):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Holds what examples name: zoo, run, atlas, model.pt, checkpoints, runs, trials.npz and runs.csv."""
+    """Holds what examples name: zoo, run, atlas, model.pt, checkpoints, runs, trials.npz and tables."""
     folder = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -59,12 +59,14 @@ def prepared(tmp_path_factory):
         assert not call("train", "zoo", "--encoder=interactive", "--out=run", *changes(RUN))
         assert not call("evaluate", "run", "--json")
         assert not call("embed", "run", "zoo", "--out=atlas")
-    (module,) = Zoo.open(folder / "zoo").population([7]).to_modules()
-    for name in ("model.pt", "checkpoints/a.pt", "checkpoints/b.pt", "runs/a/model.pt", "runs/b/model.pt"):
+    names = ("model.pt", "checkpoints/a.pt", "checkpoints/b.pt", "checkpoints/c.pt")
+    modules = Zoo.open(folder / "zoo").population([7, 7, 8, 9, 7, 7]).to_modules()
+    for name, module in zip((*names, "runs/a/model.pt", "runs/b/model.pt"), modules, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         torch.save(module.state_dict(), folder / name)
     np.savez(folder / "trials.npz", inputs=np.random.default_rng(0).normal(size=(8, 5, 4)))
     (folder / "runs.csv").write_text("file,lesion\na.pt,left\n")
+    (folder / "known.csv").write_text("file,performance\na.pt,0.2\nb.pt,0.5\nc.pt,0.9\n")
     return folder
 
 

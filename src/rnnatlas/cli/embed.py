@@ -28,7 +28,7 @@ def embed(
 
     ```
     rnnatlas embed run zoo checkpoints/ --out atlas
-    rnnatlas embed checkpoints/ --encoder invariants --out atlas    # without a run
+    rnnatlas embed checkpoints/ --encoder invariants --out atlas
     ```
 
     Without a run, RNNs of all cells and sizes are embedded by principal components of invariants of their
