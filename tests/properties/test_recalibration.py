@@ -1,6 +1,7 @@
 """A few labelled RNNs mend predictions that are shifted and stretched, and do no harm elsewhere."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -83,6 +84,11 @@ def test_biases_of_classes_are_mended(prop):
     assert 0 < found.predictor.half_width.item() < 1
 
 
+def told(*given) -> Any:
+    """What a table says of a property, which has a column there."""
+    return known(*given)
+
+
 def test_tables_say_properties_by_name_or_in_full():
     table = pa.table(
         {
@@ -95,15 +101,15 @@ def test_tables_say_properties_by_name_or_in_full():
             "word": ["a", "b", "c"],
         }
     )
-    there, values = known(Performance(), table, "known.csv")
+    there, values = told(Performance(), table, "known.csv")
     assert (there.tolist(), values[there].flatten().tolist()) == ([True, False, True], [0.5, 1.0])
-    there, values = known(TrainingStep([10, 20]), table, "known.csv")
+    there, values = told(TrainingStep([10, 20]), table, "known.csv")
     assert (there.tolist(), values[there].argmax(1).tolist()) == ([True, True, False], [0, 1])
-    there, values = known(TaskProperty({"b": [0, 1], "c": [4, 5]}), table, "known.csv")
+    there, values = told(TaskProperty({"b": [0, 1], "c": [4, 5]}), table, "known.csv")
     assert (there.tolist(), values[there].tolist()) == ([True, True, False], [[0, 1, 0, 1], [1, 0, 1, 0]])
-    there, values = known(LabelClass("lesion", ["left", "right"]), table, "known.csv")
+    there, values = told(LabelClass("lesion", ["left", "right"]), table, "known.csv")
     assert there.tolist() == [True, False, True]
-    there, values = known(LabelNumber("age", 2.0, 0.5), table, "known.csv")
+    there, values = told(LabelNumber("age", 2.0, 0.5), table, "known.csv")
     assert values.flatten().tolist() == [2, -2, 0]
     assert known(GeneralisationGap(), table, "known.csv") is None
     with pytest.raises(DataError, match=r"'word' of known\.csv should hold numbers, found 'a'"):
