@@ -21,6 +21,7 @@ ALLOWED = {
     "rnn": set(),
     "importers": {"rnn"},
     "tasks": {"rnn"},
+    "theory": {"rnn", "tasks"},
     "zoo": {"executors", "rnn", "importers", "tasks"},
     "encoders": {"rnn"},
     "emulation": LEARNING - {"emulation"},
@@ -42,6 +43,7 @@ ALLOWED = {
         "exploration",
         "reproduce",
         "benchmarks",
+        "theory",
     },
 }
 """Each room with those that it imports besides itself and the ground floor."""

@@ -30,6 +30,7 @@ EXAMPLES = {
     "map": ("a", "--out m --colour step"),
     "inspect": ("a.pt b.pt", "--head x"),
     "bench": ("run", "--json"),
+    "theory": ("", "--out t --zoo z --where x --rnns 9 --letters 3 --seed 4"),
     "encoders": ("", "--json"),
     "tasks": ("", "--json"),
     "formats": ("", "--json"),

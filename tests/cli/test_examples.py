@@ -33,6 +33,7 @@ SMALLER = {
     "demo": ["--print-config"],
     "reproduce": ["--print-config"],
     "bench": ["--print-config"],
+    "theory": ["--letters=2"],
 }
 """What is added to examples that would take long."""
 

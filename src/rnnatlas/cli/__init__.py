@@ -37,6 +37,7 @@ COMMANDS = {
     "map": ("map:map_", "Draw an atlas as one HTML file."),
     "inspect": ("inspect:inspect", "What RNNs a checkpoint holds."),
     "bench": ("bench:bench", "How fast it is here, beside other ways of doing the same."),
+    "theory": ("theory:theory", "How many queries tell which function a black box computes."),
     "encoders": ("registries:encoders", "The encoders, one line each."),
     "tasks": ("registries:tasks", "The tasks, one line each."),
     "formats": ("registries:formats", "The checkpoint formats, one line each."),
