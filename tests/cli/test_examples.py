@@ -16,7 +16,7 @@ from rnnatlas.zoo.store import Zoo
 
 ZOO = """task.tokens=2 task.length=12 task.largest_n=4 task.performance_samples=20 zoo.runs=20 zoo.hidden=4
 zoo.layers=1 zoo.batch=4 zoo.snapshots=[0,40] zoo.rollouts=4 zoo.learning_rate=[[0,0.01]]
-zoo.split={train:\\ 0.5,validation:\\ 0.2,ood:\\ 0.3,new_runs:\\ 0.3}"""
+zoo.split={train:\\ 0.5,validation:\\ 0.2,test:\\ 0,ood:\\ 0.3,new_runs:\\ 0.3}"""
 RUN = """emulation.steps=4 emulation.rnns=4 emulation.validate_every=2 emulation.validation_rollouts=2
 emulation.emulator.width=8 emulation.emulator.layers=1 encoders.interactive.sequences=1
 encoders.interactive.steps=4 encoders.interactive.width=8 encoders.interactive.hidden=8
