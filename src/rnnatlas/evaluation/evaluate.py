@@ -90,7 +90,7 @@ def evaluate(
     trained = asked_for(supervised, zoo, snapshots) if supervised else ()
     spent = _cost(run, zoo, splits[0].slice(0, TOGETHER))  # of processor time
     run.to(device)
-    lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS) for table in splits])
+    lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS, fit=True) for table in splits])
     with _progress_bar(progress, updates(supervised, run) * len(trained) if supervised else 0) as advance:
         predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, advance)
     like = reference.fit(run, zoo, snapshots)

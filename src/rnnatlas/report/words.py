@@ -45,6 +45,7 @@ NAMES = {
     "constant": "constant prediction",
     "conditioned": "the RNN's own embedding",
     "shuffled": "another RNN's embedding",
+    "fitted": "emulator with fitted embeddings, lower bound",
     "direction degrees": "angle error in degrees",
     "angle degrees": "angle error in degrees, predicted as one number",
 }
@@ -164,7 +165,10 @@ def emulation(
             text += _paired((differences or {}).get(encoder))
         if outcome == "yes" and compare(loss, shuffled) != "yes":
             outcome = "open"
-        findings.append(Finding(encoder, outcome, f"{text}. {_beside_shuffled(loss, shuffled)}"))
+        text = f"{text}. {_beside_shuffled(loss, shuffled)}"
+        if "fitted" in found:
+            text += f" On embeddings fitted to each RNN: {found['fitted'].interval}."
+        findings.append(Finding(encoder, outcome, text))
     return findings
 
 
