@@ -14,7 +14,7 @@ from rnnatlas.errors import RunFormatError, SettingsError, ZooFormatError
 from rnnatlas.evaluation import evaluate as module
 from rnnatlas.evaluation import predictions as benchmark
 from rnnatlas.evaluation.evaluate import by_performance, evaluate
-from rnnatlas.evaluation.features import TRIVIAL, features
+from rnnatlas.evaluation.features import NEAREST, TRIVIAL, features
 from rnnatlas.evaluation.figures import property_figures
 from rnnatlas.evaluation.model import load
 from rnnatlas.evaluation.predictions import predictions
@@ -170,7 +170,7 @@ def test_features_are_one_row_a_snapshot_and_untrained_differs(zoo, trained):
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     train = np.asarray(table["split"].to_pylist()) == "train"
     found = features(model, zoo.population(table), table, train, Snapshots.of(zoo, table).examples)
-    assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture", "nearest"}
+    assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture", *NEAREST}
     assert all(len(own) == table.num_rows and own.isfinite().all() for own in found.values())
     assert not torch.allclose(found["embedding"], found["untrained"])
     assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())

@@ -15,7 +15,7 @@ from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.errors import SettingsError, warn
 from rnnatlas.evaluation import nearest, supervised
 from rnnatlas.evaluation.emulations import keys
-from rnnatlas.evaluation.features import features
+from rnnatlas.evaluation.features import NEAREST, RNNs, features, random_responses
 from rnnatlas.evaluation.roles import Roles, assign
 from rnnatlas.evaluation.supervised import SupervisedSettings
 from rnnatlas.properties import labels, predictors
@@ -60,7 +60,8 @@ def predictions(
     some = snapshots.take(pa.array(start[spaced(len(start)).numpy()]))
     examples = Snapshots.of(zoo, some).examples
     found = features(run, rnns, snapshots, roles.start, examples)
-    everywhere = nearest.find(rnns, roles.train)
+    shown = random_responses(run, rnns, roles.start, examples)
+    everywhere = _neighbours(rnns, shown, roles)
     about = keys(zoo.task, snapshots)
     parts, fitted = [], {}
     for name, prop in known(zoo, snapshots).items():
@@ -68,7 +69,7 @@ def predictions(
         if own_roles is None:
             warn(f"{name} is not predicted, since it is known of too few RNNs")
             continue
-        near = everywhere if own_roles is roles else nearest.find(rnns, own_roles.train)
+        near = everywhere if own_roles is roles else _neighbours(rnns, shown, own_roles)
         target = prop.target(zoo.task, snapshots)
         made: dict[str, tuple[Tensor, Calibration]] = {}
         for reads, own in found.items():
@@ -78,7 +79,7 @@ def predictions(
             made[reads] = predictor(own), predictor.calibration
             if reads == "embedding":
                 fitted[name] = prop, predictor
-        made["nearest"] = _nearest(prop, near, target, own_roles)
+        made |= {reads: _nearest(prop, own, target, own_roles) for reads, own in near.items()}
         if end_to_end is not None and name in trained:
             whole = supervised.fit(
                 run, prop, rnns, target, own_roles, end_to_end, examples, settings, advance
@@ -122,6 +123,14 @@ def roles_where(roles: Roles, known: Bool[np.ndarray, " rnn"]) -> Roles | None:
     masks = {name: mask & known for name, mask in vars(roles).items() if name not in ("start", "together")}
     enough = all(masks[name].any() for name in ("train", "stopping", "held_out"))
     return dataclasses.replace(roles, **masks) if enough else None
+
+
+def _neighbours(
+    rnns: RNNs, responses: Float[Tensor, "rnn response"], roles: Roles
+) -> dict[str, nearest.Neighbours]:
+    """Neighbours of each kind, by the name of the baseline."""
+    found = nearest.find(rnns, roles.train), nearest.by_responses(responses, roles.train)
+    return dict(zip(NEAREST, found, strict=True))
 
 
 def _nearest(
