@@ -15,6 +15,7 @@ from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.encoders.base import Examples, chunks, mean_and_sd
 from rnnatlas.encoders.invariants import CLIP, Scales, principal_components
 from rnnatlas.encoders.responses import KNOWN, joined, scales, standard
+from rnnatlas.evaluation import dsa
 from rnnatlas.rnn import Mixed, Population, by_population, canonical_bias, populations
 from rnnatlas.rnn import run as run_rnns
 from rnnatlas.rnn.dynamics import jacobians, log_moduli, lyapunov, state_size
@@ -55,6 +56,8 @@ DEFINITIONS: Mapping[str, str] = {
     "dynamics": f"principal components of {PLACES} quantiles each of the {LEADING} largest Lyapunov "
     f"exponents on {DRIVEN[0]} rollouts, and of the moduli of eigenvalues of a step's Jacobian, at rest and "
     "at the end of a rollout",
+    "dsa": f"coordinates, {COMPONENTS} at most, by multidimensional scaling of DSA distances: of eigenvalues "
+    f"of linear models of hidden states on {dsa.QUERIES[0]} rollouts",
     "norms": "the logarithm of the norm of each weight tensor, both biases of a gate as one",
     "step": "the training step of the snapshot, one-hot",
     "architecture": "which architecture the RNN has, one-hot",
@@ -70,7 +73,7 @@ NEAREST = ("nearest", "nearest-responses")
 
 TRIVIAL = (
     *(*FIXED_INPUTS, "pca", *NEAREST),
-    *("invariants", "dynamics", "norms", "step", "architecture", "constant"),
+    *("invariants", "dynamics", "dsa", "norms", "step", "architecture", "constant"),
 )
 """Features that need no encoder."""
 
@@ -84,6 +87,7 @@ def features(
     snapshots: pa.Table,
     train: Bool[np.ndarray, " rnn"],
     examples: Examples,
+    compare: bool = False,
 ) -> dict[str, Float[Tensor, "rnn feature"]]:
     """Features of some snapshots that a predictor can read, by name.
 
@@ -93,6 +97,7 @@ def features(
         snapshots: As `Zoo.snapshots` gives them.
         train: Those that set the scales of features.
         examples: Sequences of inputs, such as those of training RNNs' rollouts.
+        compare: Whether to compare every pair of RNNs by DSA, too.
     """
     found = {
         "embedding": run.embed(rnns),
@@ -106,6 +111,10 @@ def features(
     found |= _fixed(run, rnns, train, examples)
     if any(not spec.bidirectional for spec in rnns.specs):
         found["dynamics"] = _dynamics(rnns, train, examples)
+    if compare:
+        inputs = examples("rollouts", dsa.QUERIES[1])
+        inputs = inputs[torch.linspace(0, len(inputs) - 1, dsa.QUERIES[0]).long()]
+        found["dsa"] = dsa.places(dsa.distances(rnns, inputs), train, COMPONENTS)
     if len(rnns.specs) > 1:
         found["architecture"] = _one_hot(snapshots["spec"].to_numpy(zero_copy_only=False))
     return found

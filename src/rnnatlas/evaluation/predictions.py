@@ -35,6 +35,7 @@ def predictions(
     settings: PredictorSettings | None = None,
     end_to_end: SupervisedSettings | None = None,
     advance: Callable[[int], None] = lambda steps: None,
+    compare: bool = False,
 ) -> tuple[pa.Table, Fitted]:
     """Trains a predictor of every property on every kind of features; see `roles.assign` for on what.
 
@@ -45,6 +46,7 @@ def predictions(
         settings: How predictors are trained; the defaults without it.
         end_to_end: How the encoder is trained together with predictors; without it, it is not.
         advance: Called with the number of steps just made of such training.
+        compare: Whether to compare every pair of RNNs by DSA, too, as a baseline.
 
     Returns:
         A row for each held-out snapshot, property and kind of features; and the predictors that read
@@ -59,7 +61,7 @@ def predictions(
     start = np.flatnonzero(roles.start)
     some = snapshots.take(pa.array(start[spaced(len(start)).numpy()]))
     examples = Snapshots.of(zoo, some).examples
-    found = features(run, rnns, snapshots, roles.start, examples)
+    found = features(run, rnns, snapshots, roles.start, examples, compare)
     shown = random_responses(run, rnns, roles.start, examples)
     everywhere = _neighbours(rnns, shown, roles)
     about = keys(zoo.task, snapshots)

@@ -41,6 +41,7 @@ NAMES = {
     "fixed-task": "responses to fixed inputs made for the task",
     "interview": "responses in a fixed interview",
     "dynamics": "Lyapunov exponents and Jacobian eigenvalues",
+    "dsa": "DSA distances, by multidimensional scaling",
     "norms": "weight norms",
     "step": "training step",
     "architecture": "architecture",
