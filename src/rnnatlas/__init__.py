@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         sample,
         step,
     )
+    from rnnatlas.rnn.dynamics import lyapunov
     from rnnatlas.rnn.invariants import invariant_names, invariants
     from rnnatlas.zoo.store import Zoo
 
@@ -54,6 +55,7 @@ _HOMES = {
     "invariant_names": "rnnatlas.rnn.invariants",
     "invariants": "rnnatlas.rnn.invariants",
     "load": "rnnatlas.evaluation.model",
+    "lyapunov": "rnnatlas.rnn.dynamics",
     "register": "rnnatlas.registry",
     "run": "rnnatlas.rnn",
     "sample": "rnnatlas.rnn",
@@ -83,6 +85,7 @@ __all__ = [
     "invariant_names",
     "invariants",
     "load",
+    "lyapunov",
     "properties",
     "register",
     "run",

@@ -100,6 +100,12 @@ def test_nearest_of_a_training_rnn_is_itself(given):
     assert torch.equal(outputs[rows], target[rows])
 
 
+def test_nearest_responses_are_those_of_training_rnns_by_distance():
+    responses = torch.tensor([[0.0], [9.0], [1.0], [4.0], [8.5]])
+    near = nearest.by_responses(responses, np.array([True, True, False, True, False]))
+    assert near.rows.tolist() == [[0, 3, 1], [1, 3, 0], [0, 3, 1], [3, 0, 1], [1, 3, 0]]
+
+
 @pytest.mark.parametrize("name", ["task", "step"])
 def test_shares_of_neighbours_are_smoothed_and_keep_the_own_class(zoo, given, name):
     _, rnns, _, roles, _ = given

@@ -14,16 +14,17 @@ from rnnatlas.errors import RunFormatError, SettingsError, ZooFormatError
 from rnnatlas.evaluation import evaluate as module
 from rnnatlas.evaluation import predictions as benchmark
 from rnnatlas.evaluation.evaluate import by_performance, evaluate
-from rnnatlas.evaluation.features import TRIVIAL, features
+from rnnatlas.evaluation.features import NEAREST, TRIVIAL, _dynamics, features
 from rnnatlas.evaluation.figures import property_figures
 from rnnatlas.evaluation.model import load
 from rnnatlas.evaluation.predictions import predictions
 from rnnatlas.evaluation.supervised import SupervisedSettings
 from rnnatlas.properties.calibration import half_width
 from rnnatlas.properties.predictors import PredictorSettings
+from rnnatlas.rnn import Mixed, Population, RNNSpec
 from rnnatlas.zoo.splits import ood_half
 
-READ = ("embedding", "untrained", *(of for of in TRIVIAL if of != "architecture"))
+READ = ("embedding", "untrained", *(of for of in TRIVIAL if of not in ("architecture", "dsa")))
 QUICK = PredictorSettings(steps=20, width=8)
 
 
@@ -170,10 +171,27 @@ def test_features_are_one_row_a_snapshot_and_untrained_differs(zoo, trained):
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     train = np.asarray(table["split"].to_pylist()) == "train"
     found = features(model, zoo.population(table), table, train, Snapshots.of(zoo, table).examples)
-    assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture", "nearest"}
+    assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture", "dsa", *NEAREST}
     assert all(len(own) == table.num_rows and own.isfinite().all() for own in found.values())
     assert not torch.allclose(found["embedding"], found["untrained"])
     assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
+
+
+def test_dynamics_are_of_rnns_of_any_architecture_that_read_forwards():
+    slugs = ["lstm-3-4x2-2", "gru-3-40x1-2", "elman-relu-3-3x1-2", "gru-3-4x1-2-bidirectional"]
+    members = [
+        Population.initialise(RNNSpec.from_slug(slug), [torch.Generator().manual_seed(i) for i in range(6)])
+        for slug in slugs
+    ]
+    members[2].weights["weight_hh_l0"][0] = 1e30
+    mixed = Mixed([(list(range(i, 24, 4)), own) for i, own in enumerate(members)])
+    inputs = torch.randn(8, 24, 3, generator=torch.Generator().manual_seed(0))
+    found = _dynamics(mixed, np.arange(24) < 18, lambda kind, steps: inputs[:, :steps])
+    assert found.isfinite().all()
+    assert (found[3::4] == found[3]).all()
+    assert all(len(found[i::4].round(decimals=3).unique(dim=0)) == 6 for i in (0, 1))
+    again = _dynamics(mixed.select(range(18)), np.ones(18, bool), lambda kind, steps: inputs[:, :steps])
+    torch.testing.assert_close(again, found[:18], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("reads", READ)

@@ -77,6 +77,13 @@ def test_encoder_that_wins():
     assert "embedding: 0.240 (0.230–0.250), higher, so the emulator uses the embedding." in text
 
 
+def test_the_bound_by_fitted_embeddings_is_said_where_it_is_known():
+    losses = loss(0.12, 0.18, 0.24)
+    assert "fitted" not in say(losses)[1]
+    losses["interactive"] += figures("emulation loss, total-variation", fitted=interval(0.09))
+    assert say(losses)[1].endswith("On embeddings fitted to each RNN: 0.090 (0.080–0.100).")
+
+
 def test_encoder_that_loses():
     outcome, text = say(loss(0.20, 0.17, 0.24))
     assert outcome == "no"

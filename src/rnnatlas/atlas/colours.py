@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rnnatlas import encoders
 
-CONTROLS = {"shuffled": "#b0b7bf", "untrained": "#6e7781"}
+CONTROLS = {"shuffled": "#b0b7bf", "untrained": "#6e7781", "fitted": "#7fa8c9"}
 BASELINE = "#b0b7bf"
 """Of trivial predictors, and whatever else is neither an encoder nor a control."""
 

@@ -14,6 +14,7 @@ def evaluate(
     *,
     zoo: str | None = None,
     supervised: Annotated[bool, Parameter(negative=())] = False,
+    dsa: Annotated[bool, Parameter(negative=())] = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: bool = False,
@@ -34,6 +35,8 @@ def evaluate(
         supervised: Also train the same kind of encoder end to end on each property, which frozen embeddings
             are compared with: at most as many updates as emulation had, once for each property, unless
             supervised.steps or supervised.properties says otherwise.
+        dsa: Also compare every pair of RNNs by dynamical similarity analysis, as one more baseline, with
+            rnnatlas[neuro] installed; of 512 snapshots at most.
         device: Where encoders and emulators compute; auto takes a GPU where there is one.
         set: Change a setting, such as supervised.steps=400 or predictors.width=128; may be repeated.
         json: Print all figures as one JSON document instead of what they show.
@@ -47,7 +50,7 @@ def evaluate(
     predictors = settings.build(PredictorSettings, resolved.get("predictors", {}), "predictors")
     end_to_end = settings.build(SupervisedSettings, resolved.get("supervised", {}), "supervised")
     if common.print_config:
-        flags = {"zoo": zoo, "supervised": supervised, "device": device, "json": json}
+        flags = {"zoo": zoo, "supervised": supervised, "dsa": dsa, "device": device, "json": json}
         sections = {"predictors": settings.as_dict(predictors), "supervised": settings.as_dict(end_to_end)}
         common.show(flags, sections)
         return
@@ -63,6 +66,7 @@ def evaluate(
         None if zoo is None else Zoo.open(zoo),
         predictors,
         supervised=end_to_end if supervised else None,
+        dsa=dsa,
         device=device,
         progress=common.progress,
     )

@@ -13,6 +13,7 @@ from rnnatlas.emulation import suitable
 from rnnatlas.emulation.data import Snapshots, unpack
 from rnnatlas.emulation.divergence import masked_mean
 from rnnatlas.emulation.model import TrainedRun
+from rnnatlas.evaluation import fitted
 from rnnatlas.evaluation.roles import HELD_OUT_TASKS
 from rnnatlas.rnn import Signal, System, Tokens
 from rnnatlas.tasks.base import Task
@@ -31,7 +32,9 @@ def reported(output: Signal) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def losses(run: TrainedRun, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = None) -> pa.Table:
+def losses(
+    run: TrainedRun, zoo: Zoo, snapshots: pa.Table, rollouts: int | None = None, fit: bool = False
+) -> pa.Table:
     """Emulation losses of snapshots: of emulators conditioned on their embeddings, and of controls.
 
     Args:
@@ -39,19 +42,25 @@ def losses(run: TrainedRun, zoo: Zoo, snapshots: pa.Table, rollouts: int | None 
         zoo: Where the snapshots are.
         snapshots: Those of one split, as `Zoo.snapshots` gives them.
         rollouts: How many rollouts of each to look at; None for all.
+        fit: Whether to fit embeddings as well, to the other rollouts: at least as many as are looked at,
+            which may then be fewer.
 
     Returns:
         One row for each snapshot and divergence (the one trained on first, then `reported`), with the
         columns of `keys`, divergence, and mean losses over the positions that the task's mask
         leaves: `conditioned` (on the RNN's own embedding), `shuffled` (on that of another RNN, see
-        `derangement`) and `zero` (the unconditional emulator, which was trained with zeros);
-        `conditioned_PART`, `shuffled_PART` and `zero_PART` are means over each other part of the positions
-        that the task names.
+        `derangement`), `zero` (the unconditional emulator, which was trained with zeros) and, where they are
+        asked for and there are two rollouts or more, `fitted` (on embeddings fitted to other rollouts);
+        `conditioned_PART` and so on are means over each other part of the positions that the task names.
     """
     data = Snapshots.of(zoo, snapshots)
     known = suitable(run.task.interface.output)
     names = list(dict.fromkeys([run.divergence, *reported(run.task.interface.output)]))
     z = run.embed(data.population)
+    best = None
+    if fit and (half := data.stored.shape[1] // 2):
+        rollouts = min(half, rollouts or half)
+        best = fitted.fit(run, data, z, torch.arange(rollouts, data.stored.shape[1]))
     about = keys(data.task, snapshots)
     held_out = about["split"][0].as_py() in HELD_OUT_TASKS
     tasks = np.array(about["task"].to_pylist()) if held_out else None
@@ -68,6 +77,8 @@ def losses(run: TrainedRun, zoo: Zoo, snapshots: pa.Table, rollouts: int | None 
         systems = {"conditioned": run.emulation(z[rows]), "shuffled": run.emulation(shuffled[rows])}
         if run.zero is not None:
             systems["zero"] = run.unconditional(len(inputs))
+        if best is not None:
+            systems["fitted"] = run.emulation(best[rows])
         for kind, emulation in systems.items():
             outputs = emulation.run(inputs.to(run.device))[0].cpu()
             pair = [run.standardise(values) for values in (targets, outputs)]

@@ -17,6 +17,7 @@ from rnnatlas.encoders import controls
 from rnnatlas.encoders.cost import TOGETHER, cost, milliseconds
 from rnnatlas.errors import RunFormatError, ZooFormatError, warn
 from rnnatlas.evaluation import reference
+from rnnatlas.evaluation.dsa import check as check_dsa
 from rnnatlas.evaluation.emulations import emulated_performance, losses
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
 from rnnatlas.evaluation.pairs import numbers
@@ -52,6 +53,7 @@ def evaluate(
     settings: PredictorSettings | None = None,
     *,
     supervised: SupervisedSettings | None = None,
+    dsa: bool = False,
     device: str = "auto",
     progress: bool | Callable[[int], None] = False,
 ) -> list[dict[str, Any]]:
@@ -69,6 +71,7 @@ def evaluate(
         settings: How predictors are trained; the defaults without it.
         supervised: How the same kind of encoder is trained together with predictors, for comparison; it is
             not without it, since that takes minutes.
+        dsa: Whether to compare every pair of RNNs by DSA, too, as a baseline, with the extra `neuro`.
         device: Where encoders and emulators compute: "cpu", "cuda" or "auto", which is a GPU where there is
             one.
         progress: Whether to show a bar for that training on stderr; or what is called with the number of
@@ -81,18 +84,20 @@ def evaluate(
         RunFormatError: The run is missing, unfinished, damaged, or that of a control.
         ZooFormatError: The zoo is not the one that the run was trained on, has no task, or none of its
             snapshots is held out.
-        SettingsError: `supervised` names a property that the zoo's RNNs do not have, or there is no such
-            device.
+        SettingsError: `supervised` names a property that the zoo's RNNs do not have, there is no such
+            device, or `dsa` is asked for where there are too many RNNs for it or it is not installed.
     """
     device = choose(device)
     run, zoo = _opened(path, zoo)
     snapshots, splits = _held_out(run, zoo)
+    if dsa:
+        check_dsa(snapshots.num_rows)
     trained = asked_for(supervised, zoo, snapshots) if supervised else ()
     spent = _cost(run, zoo, splits[0].slice(0, TOGETHER))  # of processor time
     run.to(device)
-    lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS) for table in splits])
+    lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS, fit=True) for table in splits])
     with _progress_bar(progress, updates(supervised, run) * len(trained) if supervised else 0) as advance:
-        predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, advance)
+        predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, advance, dsa)
     like = reference.fit(run, zoo, snapshots)
     together = pa.concat_tables(splits)
     emulated = None

@@ -12,14 +12,21 @@ from torch.nn import functional
 
 from rnnatlas import seeds
 from rnnatlas.emulation.model import TrainedRun
-from rnnatlas.encoders.base import Examples, chunks
-from rnnatlas.encoders.invariants import Scales, principal_components
+from rnnatlas.encoders.base import Examples, chunks, mean_and_sd
+from rnnatlas.encoders.invariants import CLIP, Scales, principal_components
 from rnnatlas.encoders.responses import KNOWN, joined, scales, standard
+from rnnatlas.evaluation import dsa
 from rnnatlas.rnn import Mixed, Population, by_population, canonical_bias, populations
 from rnnatlas.rnn import run as run_rnns
+from rnnatlas.rnn.dynamics import jacobians, log_moduli, lyapunov, state_size
+from rnnatlas.rnn.spectra import quantiles
 
 COMPONENTS = 64
 """Principal components of raw weights, of invariants and of responses to fixed inputs."""
+
+DRIVEN, LEADING, SETTLING, PLACES = (2, 24), 32, 4, 16
+"""Dynamics: rollouts and their steps that drive RNNs, Lyapunov exponents that are followed, first steps that
+do not count, and how many quantiles say what exponents and moduli are."""
 
 QUERIES = (8, 22)
 """Fixed inputs, sequences and steps, beside encoders that show RNNs none themselves."""
@@ -37,6 +44,8 @@ DEFINITIONS: Mapping[str, str] = {
     "end to end with the predictor, on this property instead of emulation",
     "pca": f"the first {COMPONENTS} principal components of the raw weights",
     "nearest": "the raw weights, and averages what the nearest training RNNs have",
+    "nearest-responses": "the standardised responses to the same random inputs as principal components are "
+    "taken of, and averages what the training RNNs with the nearest responses have",
     "fixed-rollouts": f"{FIXED} taken from rollouts of training RNNs",
     "fixed-random": f"{FIXED} drawn at random",
     "fixed-task": f"{FIXED} made for the task (counting strings, of formal languages)",
@@ -44,17 +53,28 @@ DEFINITIONS: Mapping[str, str] = {
     "then always the token that it finds most probable",
     "invariants": f"the first {COMPONENTS} principal components of `rnnatlas.invariants`: spectra of the "
     "weights and their moments over hidden units",
+    "dynamics": f"principal components of {PLACES} quantiles each of the {LEADING} largest Lyapunov "
+    f"exponents on {DRIVEN[0]} rollouts, and of the moduli of eigenvalues of a step's Jacobian, at rest and "
+    "at the end of a rollout",
+    "dsa": f"coordinates, {COMPONENTS} at most, by multidimensional scaling of DSA distances: of eigenvalues "
+    f"of linear models of hidden states on {dsa.QUERIES[0]} rollouts",
     "norms": "the logarithm of the norm of each weight tensor, both biases of a gate as one",
     "step": "the training step of the snapshot, one-hot",
     "architecture": "which architecture the RNN has, one-hot",
     "constant": "nothing",
 }
-"""What a predictor reads, by name; all but "nearest" are read by the same kind of predictor."""
+"""What a predictor reads, by name; all but `NEAREST` are read by the same kind of predictor."""
 
 FIXED_INPUTS = ("fixed-rollouts", "fixed-random", "fixed-task", "interview")
 """What RNNs respond to inputs that nobody has learned: the strongest of all that need no encoder."""
 
-TRIVIAL = (*FIXED_INPUTS, "pca", "nearest", "invariants", "norms", "step", "architecture", "constant")
+NEAREST = ("nearest", "nearest-responses")
+"""What neighbours are near in."""
+
+TRIVIAL = (
+    *(*FIXED_INPUTS, "pca", *NEAREST),
+    *("invariants", "dynamics", "dsa", "norms", "step", "architecture", "constant"),
+)
 """Features that need no encoder."""
 
 RNNs = Population | Mixed
@@ -67,6 +87,7 @@ def features(
     snapshots: pa.Table,
     train: Bool[np.ndarray, " rnn"],
     examples: Examples,
+    compare: bool = False,
 ) -> dict[str, Float[Tensor, "rnn feature"]]:
     """Features of some snapshots that a predictor can read, by name.
 
@@ -76,6 +97,7 @@ def features(
         snapshots: As `Zoo.snapshots` gives them.
         train: Those that set the scales of features.
         examples: Sequences of inputs, such as those of training RNNs' rollouts.
+        compare: Whether to compare every pair of RNNs by DSA, too.
     """
     found = {
         "embedding": run.embed(rnns),
@@ -87,6 +109,12 @@ def features(
         "constant": torch.ones(len(rnns), 1),
     }
     found |= _fixed(run, rnns, train, examples)
+    if any(not spec.bidirectional for spec in rnns.specs):
+        found["dynamics"] = _dynamics(rnns, train, examples)
+    if compare:
+        inputs = examples("rollouts", dsa.QUERIES[1])
+        inputs = inputs[torch.linspace(0, len(inputs) - 1, dsa.QUERIES[0]).long()]
+        found["dsa"] = dsa.places(dsa.distances(rnns, inputs), train, COMPONENTS)
     if len(rnns.specs) > 1:
         found["architecture"] = _one_hot(snapshots["spec"].to_numpy(zero_copy_only=False))
     return found
@@ -116,22 +144,74 @@ def _fixed(
     run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], examples: Examples
 ) -> dict[str, Float[Tensor, "rnn feature"]]:
     """Principal components of responses to fixed inputs, at the encoder's own number of queries."""
-    task, settings = run.task, run.encoder.settings
-    sequences, steps = getattr(settings, "sequences", QUERIES[0]), getattr(settings, "steps", QUERIES[1])
+    task = run.task
     kinds = {"fixed-rollouts": "rollouts", "fixed-random": "random"}
     if task.probe_kinds:
         kinds["fixed-task"] = task.probe_kinds[0]
-    found = {}
-    for name, kind in kinds.items():
-        given = examples(kind, steps)
-        chosen = seeds.stream(run.settings.seed, name).permutation(len(given))[:sequences]
-        inputs = given[torch.from_numpy(chosen)]
-        parts = [task.interface.output.interpret(run_rnns(some, inputs)[0]) for some in chunks(rnns)]
-        found[name] = torch.cat(parts)
+    found = {name: _responses(run, rnns, examples, name, kind) for name, kind in kinds.items()}
+    sequences, steps = _queries(run)
     interviews = [task.interview(some, sequences, steps) for some in chunks(rnns)]
     if answered := [part for part in interviews if part is not None]:
-        found["interview"] = torch.cat(answered)
-    return {name: _components(joined(own, task.interface.output), train) for name, own in found.items()}
+        found["interview"] = joined(torch.cat(answered), task.interface.output)
+    return {name: _components(own, train) for name, own in found.items()}
+
+
+@torch.no_grad()
+def random_responses(
+    run: TrainedRun, rnns: RNNs, train: Bool[np.ndarray, " rnn"], examples: Examples
+) -> Float[Tensor, "rnn response"]:
+    """What "fixed-random" takes principal components of, standardised on some of the RNNs."""
+    responses = _responses(run, rnns, examples, "fixed-random", "random")
+    return standard(responses, *scales(responses[torch.from_numpy(train)]))
+
+
+def _queries(run: TrainedRun) -> tuple[int, int]:
+    """The encoder's own number of sequences and steps."""
+    settings = run.encoder.settings
+    return getattr(settings, "sequences", QUERIES[0]), getattr(settings, "steps", QUERIES[1])
+
+
+def _responses(
+    run: TrainedRun, rnns: RNNs, examples: Examples, name: str, kind: str
+) -> Float[Tensor, "rnn response"]:
+    """Responses to fixed inputs of a kind, side by side."""
+    sequences, steps = _queries(run)
+    given, output = examples(kind, steps), run.task.interface.output
+    chosen = seeds.stream(run.settings.seed, name).permutation(len(given))[:sequences]
+    inputs = given[torch.from_numpy(chosen)]
+    parts = [output.interpret(run_rnns(some, inputs)[0]) for some in chunks(rnns)]
+    return joined(torch.cat(parts), output)
+
+
+def _dynamics(
+    rnns: RNNs, train: Bool[np.ndarray, " rnn"], examples: Examples
+) -> Float[Tensor, "rnn feature"]:
+    """Quantiles of Lyapunov exponents and of log moduli (Vogt et al. 2024); all alike of bidirectional RNNs.
+
+    A state that has overflown counts as one in which nothing grows.
+    """
+    inputs = examples("rollouts", DRIVEN[1])
+    inputs = inputs[torch.linspace(0, len(inputs) - 1, DRIVEN[0]).long()]
+    places = tuple(np.linspace(0, 1, PLACES).tolist())
+    found = torch.zeros(len(rnns), 3 * PLACES)
+    for positions, population in populations(rnns):
+        if population.spec.bidirectional:
+            continue
+        rows = []
+        for some in chunks(population):
+            exponents = lyapunov(some, inputs, min(LEADING, state_size(some.spec)), SETTLING)
+            _, last = run_rnns(some, inputs[:1, :-1])
+            moduli = [
+                log_moduli(some, jacobians(some, read, state))[:, 0]
+                for read, state in ((torch.zeros_like(inputs[:1, 0]), None), (inputs[:1, -1], last))
+            ]
+            rows.append(torch.cat([quantiles(own, places) for own in (exponents, *moduli)], 1))
+        found[positions] = torch.cat(rows)
+    found, chosen = found.nan_to_num(0.0, 0.0, 0.0), torch.from_numpy(train)
+    mean, sd = mean_and_sd(found[chosen], 0)
+    scaled = ((found - mean) / sd).clamp(-CLIP, CLIP)
+    known = scaled[chosen]
+    return (scaled - known.mean(0)) @ principal_components(known, COMPONENTS).float().T
 
 
 def _components(

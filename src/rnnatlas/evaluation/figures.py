@@ -20,6 +20,8 @@ EMULATED = {
     "shuffled": "an emulator conditioned on the embedding of another RNN of the same split, of another task "
     "where tasks were held out, chosen at random",
     "zero": "an unconditional emulator, which was trained with zeros for embeddings",
+    "fitted": "the same emulator, conditioned on an embedding fitted to each RNN by gradient steps on other "
+    "rollouts of it: about the least that any encoder could reach with this emulator",
 }
 """Columns of losses: what emulators are conditioned on."""
 

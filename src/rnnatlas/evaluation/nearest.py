@@ -1,4 +1,4 @@
-"""The training RNNs whose raw weights are nearest, and what they have (a baseline)."""
+"""The training RNNs whose raw weights or responses are nearest, and what they have (baselines)."""
 
 import dataclasses
 
@@ -54,6 +54,19 @@ def find(rnns: RNNs, train: Bool[np.ndarray, " rnn"]) -> Neighbours:
             # where an architecture has few training RNNs, these count again and again
             rows[positions] = positions[own][torch.cat(found)][:, torch.arange(most) % count]
     return Neighbours(rows, train)
+
+
+def by_responses(responses: Float[Tensor, "rnn response"], train: Bool[np.ndarray, " rnn"]) -> Neighbours:
+    """Nearest training RNNs by Euclidean distance of responses.
+
+    Args:
+        responses: Of all snapshots' RNNs, standardised.
+        train: The RNNs that may be neighbours.
+    """
+    own = torch.from_numpy(np.flatnonzero(train))
+    known, most = responses[own], min(MOST, len(own))
+    found = [torch.cdist(some, known).topk(most, largest=False).indices for some in responses.split(1024)]
+    return Neighbours(own[torch.cat(found)], train)
 
 
 def predict(

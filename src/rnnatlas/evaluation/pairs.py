@@ -22,7 +22,7 @@ Values = dict[tuple[str, str, str], np.ndarray]
 
 CALIBRATED = "calibrated_loss"
 
-BESIDE = {"conditioned": ("zero", "shuffled")}
+BESIDE = {"conditioned": ("zero", "shuffled", "fitted")}
 ALIKE = ("conditioned", "embedding", "supervised")
 """Whose figures are compared between encoders."""
 
@@ -111,7 +111,7 @@ def _beside(own: Values, name: str, split: str, of: str) -> Sequence[str]:
 def _values(lost: list[pa.Table], predicted: list[pa.Table]) -> Values:
     found: Values = {}
     for divergence, split, rows in _parts(lost[0], "divergence"):
-        for kind in ("conditioned", "zero", "shuffled"):
+        for kind in ("conditioned", "zero", "shuffled", "fitted"):
             if kind in lost[0].column_names:
                 found[loss_name(divergence), split, kind] = _column(lost, kind, rows)
     reads = np.asarray(predicted[0]["predictor"].to_pylist())

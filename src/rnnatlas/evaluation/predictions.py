@@ -15,7 +15,7 @@ from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.errors import SettingsError, warn
 from rnnatlas.evaluation import nearest, supervised
 from rnnatlas.evaluation.emulations import keys
-from rnnatlas.evaluation.features import features
+from rnnatlas.evaluation.features import NEAREST, RNNs, features, random_responses
 from rnnatlas.evaluation.roles import Roles, assign
 from rnnatlas.evaluation.supervised import SupervisedSettings
 from rnnatlas.properties import labels, predictors
@@ -35,6 +35,7 @@ def predictions(
     settings: PredictorSettings | None = None,
     end_to_end: SupervisedSettings | None = None,
     advance: Callable[[int], None] = lambda steps: None,
+    compare: bool = False,
 ) -> tuple[pa.Table, Fitted]:
     """Trains a predictor of every property on every kind of features; see `roles.assign` for on what.
 
@@ -45,6 +46,7 @@ def predictions(
         settings: How predictors are trained; the defaults without it.
         end_to_end: How the encoder is trained together with predictors; without it, it is not.
         advance: Called with the number of steps just made of such training.
+        compare: Whether to compare every pair of RNNs by DSA, too, as a baseline.
 
     Returns:
         A row for each held-out snapshot, property and kind of features; and the predictors that read
@@ -59,8 +61,9 @@ def predictions(
     start = np.flatnonzero(roles.start)
     some = snapshots.take(pa.array(start[spaced(len(start)).numpy()]))
     examples = Snapshots.of(zoo, some).examples
-    found = features(run, rnns, snapshots, roles.start, examples)
-    everywhere = nearest.find(rnns, roles.train)
+    found = features(run, rnns, snapshots, roles.start, examples, compare)
+    shown = random_responses(run, rnns, roles.start, examples)
+    everywhere = _neighbours(rnns, shown, roles)
     about = keys(zoo.task, snapshots)
     parts, fitted = [], {}
     for name, prop in known(zoo, snapshots).items():
@@ -68,7 +71,7 @@ def predictions(
         if own_roles is None:
             warn(f"{name} is not predicted, since it is known of too few RNNs")
             continue
-        near = everywhere if own_roles is roles else nearest.find(rnns, own_roles.train)
+        near = everywhere if own_roles is roles else _neighbours(rnns, shown, own_roles)
         target = prop.target(zoo.task, snapshots)
         made: dict[str, tuple[Tensor, Calibration]] = {}
         for reads, own in found.items():
@@ -78,7 +81,7 @@ def predictions(
             made[reads] = predictor(own), predictor.calibration
             if reads == "embedding":
                 fitted[name] = prop, predictor
-        made["nearest"] = _nearest(prop, near, target, own_roles)
+        made |= {reads: _nearest(prop, own, target, own_roles) for reads, own in near.items()}
         if end_to_end is not None and name in trained:
             whole = supervised.fit(
                 run, prop, rnns, target, own_roles, end_to_end, examples, settings, advance
@@ -122,6 +125,14 @@ def roles_where(roles: Roles, known: Bool[np.ndarray, " rnn"]) -> Roles | None:
     masks = {name: mask & known for name, mask in vars(roles).items() if name not in ("start", "together")}
     enough = all(masks[name].any() for name in ("train", "stopping", "held_out"))
     return dataclasses.replace(roles, **masks) if enough else None
+
+
+def _neighbours(
+    rnns: RNNs, responses: Float[Tensor, "rnn response"], roles: Roles
+) -> dict[str, nearest.Neighbours]:
+    """Neighbours of each kind, by the name of the baseline."""
+    found = nearest.find(rnns, roles.train), nearest.by_responses(responses, roles.train)
+    return dict(zip(NEAREST, found, strict=True))
 
 
 def _nearest(

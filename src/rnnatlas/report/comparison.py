@@ -28,8 +28,9 @@ def intervals(figures: Sequence[Figure], name: str, split: str) -> dict[str, Int
 
 
 def loss_rows(results: Results, name: str, split: str) -> Rows:
-    """Emulation losses conditioned on each encoder's embeddings and on those of other RNNs, and of z = 0."""
-    return _rows(results, results.losses, name, split, ("conditioned", "shuffled"), "control", ("zero",))
+    """Emulation losses conditioned on each encoder's embeddings, on fitted and other RNNs', and of z = 0."""
+    own = ("conditioned", "fitted", "shuffled")
+    return _rows(results, results.losses, name, split, own, "control", ("zero",))
 
 
 def property_rows(results: Results, name: str, split: str) -> Rows:

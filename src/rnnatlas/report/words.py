@@ -35,16 +35,20 @@ NAMES = {
     "untrained": "untrained encoder",
     "pca": "PCA of raw weights",
     "nearest": "nearest neighbours in raw weights",
+    "nearest-responses": "nearest neighbours in responses to random inputs",
     "fixed-rollouts": "responses to fixed inputs from rollouts",
     "fixed-random": "responses to fixed random inputs",
     "fixed-task": "responses to fixed inputs made for the task",
     "interview": "responses in a fixed interview",
+    "dynamics": "Lyapunov exponents and Jacobian eigenvalues",
+    "dsa": "DSA distances, by multidimensional scaling",
     "norms": "weight norms",
     "step": "training step",
     "architecture": "architecture",
     "constant": "constant prediction",
     "conditioned": "the RNN's own embedding",
     "shuffled": "another RNN's embedding",
+    "fitted": "emulator with fitted embeddings, lower bound",
     "direction degrees": "angle error in degrees",
     "angle degrees": "angle error in degrees, predicted as one number",
 }
@@ -164,7 +168,10 @@ def emulation(
             text += _paired((differences or {}).get(encoder))
         if outcome == "yes" and compare(loss, shuffled) != "yes":
             outcome = "open"
-        findings.append(Finding(encoder, outcome, f"{text}. {_beside_shuffled(loss, shuffled)}"))
+        text = f"{text}. {_beside_shuffled(loss, shuffled)}"
+        if "fitted" in found:
+            text += f" On embeddings fitted to each RNN: {found['fitted'].interval}."
+        findings.append(Finding(encoder, outcome, text))
     return findings
 
 
