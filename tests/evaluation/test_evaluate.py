@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
 from rnnatlas.emulation.data import Snapshots
 from rnnatlas.errors import RunFormatError, SettingsError, ZooFormatError
@@ -79,10 +80,14 @@ def test_a_control_is_refused_before_anything_is_written(trained, zoo):
     assert sorted(path.name for path in (trained / "zero").iterdir()) == before
 
 
-def test_another_zoo_is_refused(trained, zoo, monkeypatch):
-    monkeypatch.setitem(zoo.card, "seed", 9)
-    with pytest.raises(ZooFormatError, match=r"was trained on the zoo .* is another one .*give the same zoo"):
-        evaluate(trained, zoo)
+def test_a_run_whose_zoo_is_gone_says_so(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    settings = yaml.safe_load((run / "settings.yaml").read_text())
+    (run / "settings.yaml").write_text(yaml.safe_dump({**settings, "zoo": str(tmp_path / "gone")}))
+    with pytest.raises(
+        ZooFormatError, match=r"gone.* was trained on it; where it has moved, give its folder"
+    ):
+        evaluate(run)
 
 
 def test_evaluating_again_gives_the_same(evaluated, monkeypatch):

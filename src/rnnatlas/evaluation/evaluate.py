@@ -15,8 +15,8 @@ from rnnatlas.emulation.data import accepted
 from rnnatlas.emulation.model import TrainedRun, read_metrics, write_metrics
 from rnnatlas.encoders import controls
 from rnnatlas.encoders.cost import TOGETHER, cost, milliseconds
-from rnnatlas.errors import RunFormatError, ZooFormatError, warn
-from rnnatlas.evaluation import reference
+from rnnatlas.errors import RunFormatError, SettingsError, ZooFormatError, warn
+from rnnatlas.evaluation import other, reference
 from rnnatlas.evaluation.emulations import emulated_performance, losses
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
 from rnnatlas.evaluation.pairs import numbers
@@ -32,6 +32,8 @@ from rnnatlas.zoo.store import Zoo
 LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulated.parquet"
 COST = "cost.json"
 FIGURES = "figures.tsv"
+ZOOS = "zoos"
+"""Folder of figures of other zoos, by their identities."""
 
 LEVELS, NEAREST = 16, 15
 """Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
@@ -51,11 +53,12 @@ def evaluate(
     zoo: Zoo | None = None,
     settings: PredictorSettings | None = None,
     *,
+    own: Zoo | None = None,
     supervised: SupervisedSettings | None = None,
     device: str = "auto",
     progress: bool | Callable[[int], None] = False,
 ) -> list[dict[str, Any]]:
-    """Fills a run's folder with figures of held-out RNNs.
+    """Fills a run's folder with figures of held-out RNNs, or of another zoo's.
 
     Writes `losses.parquet`, `predictions.parquet` and, where RNNs' performance is known,
     `emulated.parquet` (a row a snapshot, so that several seeds can be taken together later),
@@ -63,10 +66,16 @@ def evaluate(
     others, what the encoder costs to `cost.json`, and all figures with their definitions to `metrics.json`
     and, as one long table, to `figures.tsv`. What was there of these is replaced.
 
+    Of another zoo of the same task, such as one of other architectures, the same tables and figures, each of
+    all RNNs and of each architecture, are written to the folder `zoos/` and the zoo's identity inside of the
+    run's. RNNs count as `known`, `validation` or `ood` as the run's own zoo splits their tasks. Predictors
+    are the run's; nothing is fitted to the other zoo.
+
     Args:
         path: Folder of a finished run.
-        zoo: Held-out RNNs; the run's own zoo without it.
+        zoo: The run's own zoo, which may have moved since, or another one; the own one without it.
         settings: How predictors are trained; the defaults without it.
+        own: The run's own zoo, where `zoo` is another one and the own one has moved.
         supervised: How the same kind of encoder is trained together with predictors, for comparison; it is
             not without it, since that takes minutes.
         device: Where encoders and emulators compute: "cpu", "cuda" or "auto", which is a GPU where there is
@@ -78,14 +87,24 @@ def evaluate(
         The records of `metrics.json`.
 
     Raises:
-        RunFormatError: The run is missing, unfinished, damaged, or that of a control.
-        ZooFormatError: The zoo is not the one that the run was trained on, has no task, or none of its
-            snapshots is held out.
-        SettingsError: `supervised` names a property that the zoo's RNNs do not have, or there is no such
-            device.
+        RunFormatError: The run is missing, unfinished, damaged, or that of a control; or `zoo` is another one
+            and the run has not been evaluated on its own.
+        ZooFormatError: A zoo has no task, or none of its snapshots is held out; or another one is not
+            independent, or it cannot be told which of its tasks were trained on.
+        RNNSpecMismatch: The encoder takes no RNN of another zoo.
+        SettingsError: `supervised` names a property that the zoo's RNNs do not have, or another zoo is to be
+            evaluated with it; or there is no such device.
     """
     device = choose(device)
-    run, zoo = _opened(path, zoo)
+    run = _opened(path)
+    if zoo is not None and _with_task(zoo).identity != run.settings.zoo_identity:
+        if supervised is not None:
+            raise SettingsError(
+                f"training end to end is compared on the run's own zoo, but {zoo.path} is another one; leave "
+                "out supervised"
+            )
+        return _on_another(run.to(device), _own(run, own), zoo, settings)
+    zoo = _own(run, zoo)
     snapshots, splits = _held_out(run, zoo)
     trained = asked_for(supervised, zoo, snapshots) if supervised else ()
     spent = _cost(run, zoo, splits[0].slice(0, TOGETHER))  # of processor time
@@ -116,27 +135,82 @@ def evaluate(
     return records
 
 
-def _opened(path: Path | str, zoo: Zoo | None) -> tuple[TrainedRun, Zoo]:
-    """A run to be evaluated and the zoo that it was trained on; raises as `evaluate` says."""
+def _on_another(
+    run: TrainedRun, own: Zoo, zoo: Zoo, settings: PredictorSettings | None
+) -> list[dict[str, Any]]:
+    """Evaluates a run on another zoo than its own; see `evaluate`."""
+    other.check(run, own, zoo)
+    if not (run.path / PREDICTORS).is_file():
+        raise RunFormatError(
+            f"the run {run.path} should be evaluated on its own zoo before it is on another one, since "
+            f"predictors are fitted there; do so with: rnnatlas evaluate {run.path}"
+        )
+    fitted = predictors.load(run.path / PREDICTORS)
+    snapshots = other.grouped(run, own, zoo)
+    names = np.asarray(snapshots["split"].to_pylist())
+    lost = pa.concat_tables(
+        [losses(run, zoo, snapshots.filter(pa.array(names == name)), ROLLOUTS) for name in np.unique(names)]
+    )
+    predicted = other.predictions(run, own, zoo, snapshots, fitted, settings)
+    emulated = None
+    if is_judged(snapshots):
+        emulated = emulated_performance(run, zoo, by_performance(snapshots), TRIALS)
+    figures = other.by_architecture(snapshots, lost, predicted, emulated, run.task.counted)
+    records = [
+        {"zoo": str(zoo.path), "architecture": architecture, **_record(figure, run.settings.seed, "tasks")}
+        for architecture, figure in figures
+    ]
+    folder = other_folder(run.path, zoo)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {LOSSES: lost, PREDICTIONS: predicted, EMULATED: emulated}
+    for name, table in tables.items():
+        if table is not None:
+            _write(folder / name, table)
+    write_metrics(folder, records)
+    _write_table(folder / FIGURES, records)
+    return records
+
+
+def other_folder(run: Path, zoo: Zoo) -> Path:
+    """Where figures of another zoo are, inside of a run's folder."""
+    return run / ZOOS / zoo.identity
+
+
+def _opened(path: Path | str) -> TrainedRun:
+    """A run to be evaluated; raises as `evaluate` says."""
     run = TrainedRun.load(path)  # without predictors, which may be damaged or outdated
     if run.settings.encoder in controls:
         raise RunFormatError(
             f"{path} is a control, which embeds all RNNs alike; expected the run of an encoder, such as the "
             "folder above a run's zero/"
         )
-    zoo = Zoo.open(run.settings.zoo) if zoo is None else zoo
+    return run
+
+
+def _own(run: TrainedRun, zoo: Zoo | None) -> Zoo:
+    """The zoo that a run was trained on, which may have moved."""
+    if zoo is None:
+        try:
+            zoo = Zoo.open(run.settings.zoo)
+        except ZooFormatError as error:
+            raise ZooFormatError(
+                f"{error} (the run {run.path} was trained on it; where it has moved, give its folder as well)"
+            ) from None
+    if _with_task(zoo).identity != run.settings.zoo_identity:
+        raise ZooFormatError(
+            f"the run {run.path} was trained on the zoo {run.settings.zoo}, but {zoo.path} is another one "
+            "(its task, settings or seed differ); give the zoo that it was trained on"
+        )
+    return zoo
+
+
+def _with_task(zoo: Zoo) -> Zoo:
     if zoo.task is None:
         raise ZooFormatError(
             f"evaluating needs a zoo with a task and rollouts, but {zoo.path} was imported; "
             "give the zoo that the run was trained on"
         )
-    if zoo.identity != run.settings.zoo_identity:
-        raise ZooFormatError(
-            f"the run {path} was trained on the zoo {run.settings.zoo}, but {zoo.path} is another one (its "
-            "task, settings or seed differ), so its held-out RNNs may be of tasks that were trained on; "
-            "give the same zoo"
-        )
-    return run, zoo
+    return zoo
 
 
 def _held_out(run: TrainedRun, zoo: Zoo) -> tuple[pa.Table, list[pa.Table]]:
@@ -202,7 +276,9 @@ def by_performance(snapshots: pa.Table) -> pa.Table:
     return snapshots.filter(pa.array(~free))
 
 
-def _record(figure: Figure, seed: int) -> dict[str, Any]:
+def _record(
+    figure: Figure, seed: int, drawn: str = "RNNs, or over tasks where these were held out,"
+) -> dict[str, Any]:
     return {
         "name": figure.name,
         "split": figure.split,
@@ -211,14 +287,14 @@ def _record(figure: Figure, seed: int) -> dict[str, Any]:
         "n_runs": figure.runs,
         "n_snapshots": figure.snapshots,
         "seed": seed,
-        "definition": f"{figure.definition}; the interval is over RNNs, or over tasks where these were held "
-        "out, and of one seed",
+        "definition": f"{figure.definition}; the interval is over {drawn} and of one seed",
     }
 
 
 def _write_table(path: Path, records: list[dict[str, Any]]) -> None:
     """The figures for spreadsheets, a line each with tabs between; what is not known is empty."""
     columns = ("name", "split", "of", "value", "low", "high", "n_runs", "n_snapshots", "definition")
+    columns = (*(["architecture"] if records and "architecture" in records[0] else []), *columns)
     rows = [["" if record.get(name) is None else str(record[name]) for name in columns] for record in records]
     write_text(path, "".join("\t".join(row) + "\n" for row in [columns, *rows]))
 

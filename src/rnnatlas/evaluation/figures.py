@@ -10,7 +10,7 @@ import pyarrow as pa
 from rnnatlas import properties
 from rnnatlas.emulation.divergence import ALL
 from rnnatlas.evaluation.features import DEFINITIONS
-from rnnatlas.evaluation.roles import CALIBRATED_ON, HELD_OUT, clusters
+from rnnatlas.evaluation.roles import CALIBRATED_ON, HELD_OUT, KNOWN, clusters
 from rnnatlas.intervals import Interval, bootstrap, correlation
 from rnnatlas.properties.base import LOSS, Score
 from rnnatlas.properties.calibration import calibration_gaps
@@ -242,7 +242,7 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 def _splits(table: pa.Table) -> list[tuple[str, np.ndarray]]:
     splits = np.asarray(table["split"].to_pylist())
-    known = [split for split in HELD_OUT if split in splits]
+    known = [split for split in (KNOWN, *HELD_OUT) if split in splits]
     return [(split, np.flatnonzero(splits == split)) for split in known]
 
 

@@ -1,7 +1,7 @@
 """Predictions of every property from everything that may predict it, for RNNs held out."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -78,18 +78,28 @@ def predictions(
             made[reads] = predictor(own), predictor.calibration
             if reads == "embedding":
                 fitted[name] = prop, predictor
-        made["nearest"] = _nearest(prop, near, target, own_roles)
+        made["nearest"] = of_nearest(prop, near, target, own_roles)
         if end_to_end is not None and name in trained:
             whole = supervised.fit(
                 run, prop, rnns, target, own_roles, end_to_end, examples, settings, advance
             )
             made["supervised"] = whole(np.arange(len(target))), whole.predictor.calibration
         for reads, (outputs, calibration) in made.items():
-            parts.append(_rows(prop, reads, outputs, target, calibration, about, own_roles))
-    nothing = about.slice(0, 0)  # where RNNs have no properties, such as imported ones without labels
+            parts.append(rows(prop, reads, outputs, target, calibration, about, own_roles))
+    return joined(parts, about), fitted
+
+
+def joined(parts: Sequence[pa.Table], about: pa.Table) -> pa.Table:
+    """Tables of `rows` as one; without rows where RNNs have no properties, as imported ones without labels.
+
+    Args:
+        parts: The tables.
+        about: The columns that all have.
+    """
+    nothing = about.slice(0, 0)
     for name in ("property", "predictor"):
         nothing = nothing.append_column(name, pa.array([], pa.string()))
-    return pa.concat_tables([*parts, nothing], promote_options="default"), fitted
+    return pa.concat_tables([*parts, nothing], promote_options="default")
 
 
 def asked_for(settings: SupervisedSettings, zoo: Zoo, snapshots: pa.Table) -> tuple[str, ...]:
@@ -124,15 +134,16 @@ def roles_where(roles: Roles, known: Bool[np.ndarray, " rnn"]) -> Roles | None:
     return dataclasses.replace(roles, **masks) if enough else None
 
 
-def _nearest(
+def of_nearest(
     prop: Property, near: nearest.Neighbours, target: Tensor, roles: Roles
 ) -> tuple[Tensor, Calibration]:
+    """What the nearest training RNNs predict, and its calibration."""
     outputs = nearest.predict(prop, near, target, roles.stopping)
     kept = torch.from_numpy(roles.calibration)
     return outputs, calibrate(prop, outputs[kept], target[kept], roles.calibrated_together)
 
 
-def _rows(
+def rows(
     prop: Property,
     reads: str,
     outputs: Float[Tensor, "rnn target"],

@@ -15,6 +15,7 @@ from rnnatlas.tasks.recorded import Recorded
 
 SPLITS = {
     "new-runs": "new runs of known {noun}s",
+    "known": "{noun}s trained on",
     "validation": "{noun}s not trained on (these chose the checkpoints)",
     "test": "{noun}s not trained on (these chose nothing)",
     "ood": "{noun}s of another kind (OOD)",
