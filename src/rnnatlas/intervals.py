@@ -182,6 +182,36 @@ def correlation(
     return bootstrap(columns, clusters, _pearson, bounds=(-1.0, 1.0))
 
 
+def ranks(
+    values: Float[np.ndarray, "seed item"], within: Shaped[np.ndarray, " item"]
+) -> Float[np.ndarray, "seed item"]:
+    """Ranks among the items of each group, from 0 to 1; ties share their mean rank."""
+    from scipy.stats import rankdata
+
+    found = np.zeros_like(values, dtype=np.float64)
+    for group in np.unique(within):
+        chosen = within == group
+        found[:, chosen] = (rankdata(values[:, chosen], axis=1) - 0.5) / chosen.sum()
+    return found
+
+
+def explained(
+    predicted: Float[np.ndarray, "seed item"],
+    actual: Float[np.ndarray, "seed item"],
+    clusters: Shaped[np.ndarray, " item"],
+) -> Interval:
+    """Interval of R², the share of the variance explained: 1 less squared error over variance."""
+    errors = (predicted - actual) ** 2
+    columns = np.stack([errors, actual, actual * actual])
+    return bootstrap(columns, clusters, _explained, bounds=(-np.inf, 1.0))
+
+
+def _explained(means: np.ndarray) -> np.ndarray:
+    errors, mean, square = means
+    variance = square - mean * mean
+    return np.where(variance < 1e-12, np.nan, 1 - errors / variance)
+
+
 def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     sizes = np.bincount(groups)
     means = np.stack([np.bincount(groups, weights=row) / sizes for row in values])

@@ -45,6 +45,10 @@ def test_writes_figures_predictions_and_predictors(evaluated):
     assert {("emulation loss, total-variation", of) for of in ("conditioned", "shuffled", "zero")} <= names
     assert {("task accuracy", of) for of in READ} <= names
     assert ("step accuracy", "step") not in names
+    assert {
+        ("step R² of log step", "embedding"),
+        ("performance rank correlation within step", "pca"),
+    } <= names
     assert {record["split"] for record in figures} == {"new-runs", "validation", "ood"}
     assert all(record["definition"] and record["n_snapshots"] >= record["n_runs"] > 0 for record in figures)
     assert all(record["low"] is None or record["low"] <= record["high"] for record in figures)

@@ -86,9 +86,9 @@ def test_groups_are_those_of_the_runs_own_zoo(zoo, another, evaluated):
             TiledDigits(),
             0.1,
             {10.0: "train", 20.0: "validation", 350.0: "ood"},
-            {15.0: "validation", 320.0: "ood"},
+            {15.0: "test", 320.0: "ood"},
         ),
-        (FormalLanguages(), 0.34, {(2, 2, 2): "train", (0, 0, 0): "ood"}, {(2, 2, 1): "validation"}),
+        (FormalLanguages(), 0.34, {(2, 2, 2): "train", (0, 0, 0): "ood"}, {(2, 2, 1): "test"}),
     ],
 )
 def test_tasks_that_the_runs_own_zoo_lacks_are_placed_by_the_tasks_rule(task, share, known, others):

@@ -68,8 +68,8 @@ def evaluate(
 
     Of another zoo of the same task, such as one of other architectures, the same tables and figures, each of
     all RNNs and of each architecture, are written to the folder `zoos/` and the zoo's identity inside of the
-    run's. RNNs count as `known`, `validation` or `ood` as the run's own zoo splits their tasks. Predictors
-    are the run's; nothing is fitted to the other zoo.
+    run's. RNNs count as `known`, `validation`, `test` or `ood` as the run's own zoo splits their tasks.
+    Predictors are the run's; nothing is fitted to the other zoo.
 
     Args:
         path: Folder of a finished run.

@@ -73,7 +73,7 @@ def grouped(run: TrainedRun, own: Zoo, zoo: Zoo) -> pa.Table:
     """The snapshots of another zoo that the encoder takes, with `split` as the run's own zoo has it.
 
     Tasks that were trained on are `KNOWN`. Those that the run's own zoo lacks are "ood" where the task's rule
-    says so (of angles, the range), else "validation", as held-out tasks of the same kind are called.
+    says so (of angles, the range), else "test", since they are of the known kind and chose nothing.
 
     Raises:
         ZooFormatError: RNNs of it are in the run's own zoo.
@@ -102,7 +102,7 @@ def splits_by_task(own: Zoo, snapshots: pa.Table) -> list[str]:
     share = own.card["settings"].get("split", {}).get("ood", SplitSettings().ood)
     is_ood = task.is_ood([*instances, *unseen], share)[len(instances) :]
     for instance, ood in zip(unseen, is_ood, strict=True):
-        known[task.key(instance)] = "ood" if ood else "validation"
+        known[task.key(instance)] = "ood" if ood else "test"
     called = {"train": KNOWN, "new-runs": KNOWN}
     splits = [known[task.key(instance)] for instance in snapshots["task"].to_pylist()]
     return [called.get(split, split) for split in map(str, splits)]

@@ -161,7 +161,7 @@ def rows(
         "property": pa.array([prop.name] * count),
         "predictor": pa.array([reads] * count),
     }
-    for name, values in prop.score(outputs, target).items():
+    for name, values in (prop.score(outputs, target) | prop.as_number(outputs, target)).items():
         columns[name] = pa.array(values.astype(np.float64))
     if isinstance(prop, Classes):
         columns["parts"] = pa.array([prop.parts] * count)

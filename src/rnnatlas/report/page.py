@@ -30,6 +30,7 @@ MAIN_SCORES = (
     "performance correlation within step",
     "generalisation_gap correlation within step",
     "step accuracy",
+    "step R² of log step",
 )
 """Scores whose tables are shown at once, after that of the task."""
 
