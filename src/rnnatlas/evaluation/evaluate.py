@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def evaluate(
     trained = asked_for(supervised, zoo, snapshots) if supervised else ()
     spent = _cost(run, zoo, splits[0].slice(0, TOGETHER))  # of processor time
     run.to(device)
-    lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS) for table in splits])
+    lost = _losses(run, zoo, splits)
     with _progress_bar(progress, updates(supervised, run) * len(trained) if supervised else 0) as advance:
         predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, advance)
     like = reference.fit(run, zoo, snapshots)
@@ -148,9 +148,7 @@ def _on_another(
     fitted = predictors.load(run.path / PREDICTORS)
     snapshots = other.grouped(run, own, zoo)
     names = np.asarray(snapshots["split"].to_pylist())
-    lost = pa.concat_tables(
-        [losses(run, zoo, snapshots.filter(pa.array(names == name)), ROLLOUTS) for name in np.unique(names)]
-    )
+    lost = _losses(run, zoo, [snapshots.filter(pa.array(names == name)) for name in np.unique(names)])
     predicted = other.predictions(run, own, zoo, snapshots, fitted, settings)
     emulated = None
     if is_judged(snapshots):
@@ -169,6 +167,11 @@ def _on_another(
     write_metrics(folder, records)
     _write_table(folder / FIGURES, records)
     return records
+
+
+def _losses(run: TrainedRun, zoo: Zoo, splits: Sequence[pa.Table]) -> pa.Table:
+    parts = [losses(run, zoo, table, ROLLOUTS) for table in splits]
+    return pa.concat_tables(parts, promote_options="default")
 
 
 def other_folder(run: Path, zoo: Zoo) -> Path:

@@ -236,7 +236,7 @@ def _against_cost(results: Results, score: str | None) -> charts.Chart | None:
 def _main_losses(results: Results) -> list[str]:
     """The loss that was trained on, and what it is on each kind of rollout."""
     name = loss_name(results.divergence)
-    kinds = [loss_name(results.divergence, part) for part in PARTS if part != "unmasked"]
+    kinds = [loss_name(results.divergence, part) for part in PARTS]
     return [name, *kinds]
 
 
