@@ -323,3 +323,22 @@ def test_correlation_of_ranks_is_spearmans_and_knows_no_scale():
     assert found.mean == pytest.approx(spearmanr(x[0], y[0]).statistic)
     moved = np.exp(x) + 10 * steps
     assert np.array_equal(ranks(moved, steps), ranks(x, steps))
+
+
+def test_p_is_below_five_percent_where_the_interval_leaves_zero_out():
+    random = np.random.default_rng(5)
+    seen = set()
+    for trial in range(60):
+        values, clusters = _crossed(random, trial % 3 + 1, 12, 2, 0.2)
+        moved = values - 1 + random.normal(0, 0.8)
+        for found in (
+            bootstrap(moved, clusters, resamples=200),
+            difference(moved, 0 * moved, clusters, resamples=200),
+        ):
+            without_zero = not found.low <= 0 <= found.high
+            assert (found.p < 0.05) == without_zero
+            seen.add(without_zero)
+        turned = difference(0 * moved, moved, clusters, resamples=200)
+        assert turned.p == pytest.approx(found.p, rel=1e-6)
+    assert seen == {True, False}
+    assert bootstrap(0 * values, clusters).p == 1

@@ -247,17 +247,18 @@ def _progress_bar(progress: bool | Callable[[int], None], steps: int) -> Iterato
 
 
 def _cost(run: TrainedRun, zoo: Zoo, snapshots: pa.Table) -> dict[str, int | float]:
-    """Parameters, operations (mean over the architectures) and time to embed one RNN."""
+    """Parameters, operations (mean over the architectures), queries and time to embed one RNN."""
     found = [cost(run.settings.encoder, spec, run.encoder.settings) for spec in run.specs]
     return {
         "parameters": found[0].parameters,
         "flops": round(np.mean([one.flops for one in found])),
+        "queries": found[0].queries,
         "milliseconds": milliseconds(run.encoder, zoo.population(snapshots)),
     }
 
 
 def read_cost(path: Path | str) -> dict[str, float]:
-    """What the encoder of an evaluated run costs: parameters, flops and milliseconds an RNN."""
+    """What the encoder of an evaluated run costs: parameters, flops, milliseconds and queries an RNN."""
     found = json.loads((Path(path) / COST).read_text(encoding="utf-8"))
     return {name: float(value) for name, value in found.items()}
 

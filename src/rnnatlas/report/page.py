@@ -86,7 +86,8 @@ def contents(results: Results) -> dict[str, Any]:
         "loss_tables": _main_first(comparison.loss_tables(results), _main_losses(results)),
         "property_tables": _main_first(comparison.property_tables(results), [score, *MAIN_SCORES]),
         "task_score": score,
-        "claims": claims.claims(results.table, about["task"]),
+        "claims": _claims(results, about["task"]),
+        "trained_from": results.trained_from,
         "orders": claims.orders(results.table, about["task"]),
         "correlations": findings.correlations(results, headline) if headline else None,
         "probing": probing,
@@ -100,6 +101,14 @@ def contents(results: Results) -> dict[str, Any]:
         "charts": drawn,
         "scales": charts.SCALES,
     }
+
+
+def _claims(results: Results, task: str) -> list[claims.Claim]:
+    """The paper's claims, of all snapshots and of trained ones."""
+    found = claims.claims(results.table, task)
+    if not found or results.trained is None:
+        return found
+    return claims.beside(found, claims.claims(results.trained, task))
 
 
 def _files(results: Results) -> list[str]:
