@@ -40,6 +40,9 @@ def main() -> None:
     for claim in found["claims"]:
         note = "" if claim.published else " (not in the paper)"
         print(f"| {words.capital(claim.text)}{note} | {claim.verdict} | {claim.evidence} |")
+        if claim.trained:
+            since = f"… from step {found['trained_from']} on"
+            print(f"| {since} | {claim.trained.verdict} | {claim.trained.evidence} |")
     for seed, mean, highest in (found["probing"] or {}).get("differences", []):
         print(
             f"\nProbing inputs of different RNNs differ by {mean:.3f} on average with seed {seed}, "

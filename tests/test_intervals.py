@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from rnnatlas.intervals import Interval, _interval, bootstrap, correlation, difference, overlap, ratio
+from rnnatlas.intervals import (
+    Interval,
+    _interval,
+    bootstrap,
+    correlation,
+    difference,
+    explained,
+    overlap,
+    ranks,
+    ratio,
+)
 
 
 def _crossed(random, seeds: int, runs: int, snapshots: int, spread_seeds: float, spread_runs: float = 1.0):
@@ -287,3 +297,48 @@ def test_an_interval_is_as_wide_as_what_varies(two_sides):
     alone = [bootstrap(part, np.arange(20)) for part in (run + 0 * seed, seed + 0 * run)]
     whole, *parts = (found.high - found.mean for found in (both, *alone))
     assert whole == pytest.approx(np.hypot(*parts), rel=1e-6)
+
+
+def test_what_is_explained_is_r_squared():
+    random = np.random.default_rng(3)
+    actual = random.normal(2, 3, (2, 60))
+    predicted = actual + random.normal(0, 2, (2, 60))
+    clusters = np.repeat(np.arange(20), 3)
+    expected = 1 - ((predicted - actual) ** 2).mean(1) / actual.var(1)
+    found = explained(predicted, actual, clusters)
+    assert found.mean == pytest.approx(expected.mean())
+    assert found.low < found.mean < found.high
+    assert explained(actual, actual, clusters).mean == 1
+    means = np.broadcast_to(actual.mean(1, keepdims=True), actual.shape)
+    assert explained(means, actual, clusters).mean == pytest.approx(0)
+
+
+def test_correlation_of_ranks_is_spearmans_and_knows_no_scale():
+    from scipy.stats import spearmanr
+
+    random = np.random.default_rng(4)
+    x, y = random.normal(size=(2, 1, 40))
+    once, steps = np.zeros(40), np.repeat([0, 1], 20)
+    found = correlation(ranks(x, once), ranks(y, once), np.arange(40))
+    assert found.mean == pytest.approx(spearmanr(x[0], y[0]).statistic)
+    moved = np.exp(x) + 10 * steps
+    assert np.array_equal(ranks(moved, steps), ranks(x, steps))
+
+
+def test_p_is_below_five_percent_where_the_interval_leaves_zero_out():
+    random = np.random.default_rng(5)
+    seen = set()
+    for trial in range(60):
+        values, clusters = _crossed(random, trial % 3 + 1, 12, 2, 0.2)
+        moved = values - 1 + random.normal(0, 0.8)
+        for found in (
+            bootstrap(moved, clusters, resamples=200),
+            difference(moved, 0 * moved, clusters, resamples=200),
+        ):
+            without_zero = not found.low <= 0 <= found.high
+            assert (found.p < 0.05) == without_zero
+            seen.add(without_zero)
+        turned = difference(0 * moved, moved, clusters, resamples=200)
+        assert turned.p == pytest.approx(found.p, rel=1e-6)
+    assert seen == {True, False}
+    assert bootstrap(0 * values, clusters).p == 1

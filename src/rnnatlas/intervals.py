@@ -15,6 +15,8 @@ from jaxtyping import Float, Shaped
 
 COVERAGE = 0.95
 RESAMPLES = 2000
+LEAST_P = 1e-12
+"""No p-value is smaller."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +28,15 @@ class Interval:
         low: Lower end of the interval.
         high: Upper end.
         n: What was drawn: RNNs, or tasks.
+        p: Twice the probability beyond 0 (two-sided p-value), where this is a difference: below .05 where the
+            interval leaves 0 out.
     """
 
     mean: float
     low: float
     high: float
     n: int
+    p: float = dataclasses.field(default=float("nan"), compare=False)
 
     def __str__(self) -> str:
         """For people: "0.131 (0.119–0.143)", the bare figure where one run gives no interval."""
@@ -89,7 +94,7 @@ def bootstrap(
     with np.errstate(invalid="ignore", divide="ignore"):
         figures = function(_resampled(sums, counts, runs)).mean(axis=0)
         each = function(sums.sum(axis=2, keepdims=True) / counts.sum())[:, 0]
-    found = _interval(float(each.mean()), figures, _over_seeds(each), len(counts))
+    found = _interval(float(each.mean()), figures, _over_seeds(each), len(counts), len(each))
     low, high = (float(np.clip(end, *bounds)) for end in (found.low, found.high))
     return dataclasses.replace(found, low=low, high=high)
 
@@ -156,7 +161,7 @@ def _compare(
     figures = scale(means_a) - scale(means_b)
     over_seeds = np.hypot(_over_seeds(scale(a.mean(axis=1))), _over_seeds(scale(b.mean(axis=1))))
     mean = scale(a.mean(keepdims=True)).item() - scale(b.mean(keepdims=True)).item()
-    return _interval(mean, figures, float(over_seeds), len(counts))
+    return _interval(mean, figures, float(over_seeds), len(counts), min(len(a), len(b)))
 
 
 def correlation(
@@ -180,6 +185,36 @@ def correlation(
         x, y = _centred(x, groups), _centred(y, groups)
     columns = np.stack([x, y, x * x, y * y, x * y])
     return bootstrap(columns, clusters, _pearson, bounds=(-1.0, 1.0))
+
+
+def ranks(
+    values: Float[np.ndarray, "seed item"], within: Shaped[np.ndarray, " item"]
+) -> Float[np.ndarray, "seed item"]:
+    """Ranks among the items of each group, from 0 to 1; ties share their mean rank."""
+    from scipy.stats import rankdata
+
+    found = np.zeros_like(values, dtype=np.float64)
+    for group in np.unique(within):
+        chosen = within == group
+        found[:, chosen] = (rankdata(values[:, chosen], axis=1) - 0.5) / chosen.sum()
+    return found
+
+
+def explained(
+    predicted: Float[np.ndarray, "seed item"],
+    actual: Float[np.ndarray, "seed item"],
+    clusters: Shaped[np.ndarray, " item"],
+) -> Interval:
+    """Interval of R², the share of the variance explained: 1 less squared error over variance."""
+    errors = (predicted - actual) ** 2
+    columns = np.stack([errors, actual, actual * actual])
+    return bootstrap(columns, clusters, _explained, bounds=(-np.inf, 1.0))
+
+
+def _explained(means: np.ndarray) -> np.ndarray:
+    errors, mean, square = means
+    variance = square - mean * mean
+    return np.where(variance < 1e-12, np.nan, 1 - errors / variance)
 
 
 def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -234,14 +269,14 @@ def _over_seeds(figures: np.ndarray) -> float:
     return 0.0 if count == 1 else float(_t(count - 1) * figures.std(ddof=1) / np.sqrt(count))
 
 
-def _t(freedom: int | float) -> float:
+def _t(freedom: int | float, coverage: float = COVERAGE) -> float:
     """Standard errors to either side of a mean, by degrees of freedom."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, (1 + COVERAGE) / 2))
+    return float(stdtrit(freedom, (1 + coverage) / 2))
 
 
-def _interval(mean: float, figures: np.ndarray, over_seeds: float, n: int) -> Interval:
+def _interval(mean: float, figures: np.ndarray, over_seeds: float, n: int, seeds: int = 1) -> Interval:
     """Limits over runs, widened by the half-width over seeds."""
     tail = (1 - COVERAGE) / 2
     figures = figures[np.isfinite(figures)]
@@ -250,5 +285,25 @@ def _interval(mean: float, figures: np.ndarray, over_seeds: float, n: int) -> In
     low, high = np.quantile(figures, [tail, 1 - tail])
     below, above = np.maximum([mean - low, high - mean], 0) * _t(n - 1) / _t(np.inf)
     return Interval(
-        mean, mean - float(np.hypot(below, over_seeds)), mean + float(np.hypot(above, over_seeds)), n
+        mean,
+        mean - float(np.hypot(below, over_seeds)),
+        mean + float(np.hypot(above, over_seeds)),
+        n,
+        _p(mean, float(below if mean > 0 else above), n, over_seeds, seeds),
     )
+
+
+def _p(mean: float, over_runs: float, n: int, over_seeds: float, seeds: int) -> float:
+    """Such that an interval which covers 1 − p ends at 0, if both its half-widths grow as Student's t."""
+
+    def reach(p: float) -> float:
+        runs = over_runs * _t(n - 1, 1 - p) / _t(n - 1)
+        return float(np.hypot(runs, over_seeds * _t(seeds - 1, 1 - p) / _t(seeds - 1) if over_seeds else 0.0))
+
+    if mean == 0:
+        return 1.0
+    low, high = LEAST_P, 1.0
+    for _ in range(40):  # reach falls from infinity to 0 as p rises
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if reach(middle) > abs(mean) else (low, middle)
+    return high if reach(LEAST_P) > abs(mean) else LEAST_P

@@ -82,7 +82,7 @@ def test_evaluate_prints_what_was_found_or_json(folder, capsys, monkeypatch):
     records = json.loads(out)
     assert status == 0
     assert {"emulation loss, total-variation", "task accuracy"} <= {record["name"] for record in records}
-    status, out, _ = call(capsys, "evaluate", folder / "run", "--zoo", folder / "zoo")
+    status, out, _ = call(capsys, "evaluate", folder / "run", folder / "zoo")
     assert status == 0
     assert f"All {len(records)} figures beside their controls: {folder / 'run' / 'figures.tsv'}\n" in out
     lines = [line.split("\t") for line in (folder / "run" / "figures.tsv").read_text().splitlines()]
@@ -98,6 +98,29 @@ def test_evaluate_prints_what_was_found_or_json(folder, capsys, monkeypatch):
         "Does the frozen embedding predict the language",
     ):
         assert len(re.findall(rf"^{re.escape(question)}.*(Yes|No|Open): ", out, re.MULTILINE)) == 3
+
+
+def test_evaluates_on_another_zoo_beside_a_run_whose_own_has_moved(evaluated, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation, "TRIALS", 8)
+    shutil.copytree(evaluated / "run", tmp_path / "run")
+    shutil.copytree(evaluated / "zoo", tmp_path / "moved")
+    settings = (tmp_path / "run" / "settings.yaml").read_text()
+    (tmp_path / "run" / "settings.yaml").write_text(settings.replace(str(evaluated / "zoo"), "gone"))
+    own = ZooSettings(runs=9, cell="gru", hidden=5, layers=1, batch=4, snapshots=(0, 40), rollouts=4)
+    task = FormalLanguages.from_settings(
+        {"tokens": 2, "length": 12, "largest_n": 4, "performance_samples": 20}
+    )
+    build(task, own, tmp_path / "gru", seed=7, workers=1)
+    status, _, err = call(capsys, "evaluate", tmp_path / "run", tmp_path / "gru")
+    assert status == 1
+    assert "gone" in err
+    status, out, _ = call(capsys, "evaluate", tmp_path / "run", tmp_path / "moved", tmp_path / "gru")
+    assert status == 0
+    first, _, second = out.partition("figures of ")
+    assert "Does the embedding help the emulator?" in first
+    rows = [line.split("\t") for line in second.splitlines()[1:]]
+    assert {row[0] for row in rows[1:]} == {"all", "GRU 4→5→4"}
+    assert rows[0][3:6] == ["task accuracy", "best baseline", "step accuracy"]
 
 
 def test_search_by_id_and_by_file(atlas, checkpoint, capsys):

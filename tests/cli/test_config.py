@@ -23,7 +23,7 @@ EXAMPLES = {
     "zoo import": ("a.pt b.pt", "--out z --cell elman-relu"),
     "zoo show": ("z", "--json"),
     "zoo verify": ("z", "--sample 7 --all"),
-    "evaluate": ("run", "--zoo z --supervised --set predictors.width=9"),
+    "evaluate": ("run z", "--supervised --set predictors.width=9"),
     "embed": ("run z a.pt", "--out a --layout pca --cell elman-relu"),
     "search": ("a a.pt", "-k 3 --where x --run r --cell elman-relu --head x"),
     "predict": ("run z a.pt", "--json --head x"),

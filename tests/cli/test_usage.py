@@ -65,7 +65,7 @@ def test_there_are_such_flags():
             "map a --out b --out c",
             "--out should be given once, found it several times; see rnnatlas map --help",
         ),
-        ("evaluate a b", "rnnatlas evaluate does not take 'b'; see rnnatlas evaluate --help"),
+        ("zoo show a b", "rnnatlas zoo show does not take 'b'; see rnnatlas zoo show --help"),
         ("map a --out b --layuot pca", "rnnatlas map has no option --layuot; did you mean '--layout'?"),
         ("demo --device gpu", "--device should be auto, cpu or cuda, found 'gpu'"),
         ("demo --quiet=maybe", "--quiet should be true or false, found 'maybe'"),

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
 from rnnatlas.emulation.data import Snapshots
 from rnnatlas.errors import RunFormatError, SettingsError, ZooFormatError
@@ -34,7 +35,7 @@ def evaluated(trained, zoo, tmp_path_factory):
     run = shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "TRIALS", 8)
-        return run, evaluate(run, zoo, QUICK)
+        return run, evaluate(run, zoo, QUICK, slow_baselines=True)
 
 
 def test_writes_figures_predictions_and_predictors(evaluated):
@@ -45,6 +46,10 @@ def test_writes_figures_predictions_and_predictors(evaluated):
     assert {("emulation loss, total-variation", of) for of in ("conditioned", "shuffled", "zero")} <= names
     assert {("task accuracy", of) for of in READ} <= names
     assert ("step accuracy", "step") not in names
+    assert {
+        ("step R² of log step", "embedding"),
+        ("performance rank correlation within step", "pca"),
+    } <= names
     assert {record["split"] for record in figures} == {"new-runs", "validation", "ood"}
     assert all(record["definition"] and record["n_snapshots"] >= record["n_runs"] > 0 for record in figures)
     assert all(record["low"] is None or record["low"] <= record["high"] for record in figures)
@@ -80,16 +85,20 @@ def test_a_control_is_refused_before_anything_is_written(trained, zoo):
     assert sorted(path.name for path in (trained / "zero").iterdir()) == before
 
 
-def test_another_zoo_is_refused(trained, zoo, monkeypatch):
-    monkeypatch.setitem(zoo.card, "seed", 9)
-    with pytest.raises(ZooFormatError, match=r"was trained on the zoo .* is another one .*give the same zoo"):
-        evaluate(trained, zoo)
+def test_a_run_whose_zoo_is_gone_says_so(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    settings = yaml.safe_load((run / "settings.yaml").read_text())
+    (run / "settings.yaml").write_text(yaml.safe_dump({**settings, "zoo": str(tmp_path / "gone")}))
+    with pytest.raises(
+        ZooFormatError, match=r"gone.* was trained on it; where it has moved, give its folder"
+    ):
+        evaluate(run)
 
 
 def test_evaluating_again_gives_the_same(evaluated, monkeypatch):
     run, records = evaluated
     monkeypatch.setattr(module, "TRIALS", 8)
-    assert evaluate(run, settings=QUICK) == records
+    assert evaluate(run, settings=QUICK, slow_baselines=True) == records
 
 
 def test_predictions_hold_no_snapshot_that_was_trained_on(zoo, evaluated):
@@ -170,7 +179,7 @@ def test_features_are_one_row_a_snapshot_and_untrained_differs(zoo, trained):
     table = zoo.snapshots()
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     train = np.asarray(table["split"].to_pylist()) == "train"
-    found = features(model, zoo.population(table), table, train, Snapshots.of(zoo, table).examples)
+    found = features(model, zoo.population(table), table, train, Snapshots.of(zoo, table).examples, slow=True)
     assert set(found) == {"embedding", "untrained", *TRIVIAL} - {"architecture", "dsa", *NEAREST}
     assert all(len(own) == table.num_rows and own.isfinite().all() for own in found.values())
     assert not torch.allclose(found["embedding"], found["untrained"])
@@ -244,5 +253,5 @@ def test_outdated_predictors_do_not_keep_a_run_from_being_evaluated_again(
     run = shutil.copytree(evaluated[0], tmp_path / "run")
     (run / "predictors.safetensors").write_bytes(b"of another version")
     monkeypatch.setattr(module, "TRIALS", 8)
-    assert evaluate(run, zoo, QUICK) == evaluated[1]
+    assert evaluate(run, zoo, QUICK, slow_baselines=True) == evaluated[1]
     assert load(run).predictors

@@ -150,9 +150,12 @@ def test_costs_stand_once_for_each_encoder(table):
     assert [(row["encoder"], row["name"]) for row in costs] == [
         (encoder, name)
         for encoder in ("statistics", "no registered name")
-        for name in ("parameters", "flops", "milliseconds")
+        for name in ("parameters", "flops", "milliseconds", "queries")
     ]
-    assert all(row["value"] > 0 and row["split"] is None for row in costs)
+    assert all(
+        row["value"] > 0 or row["name"] == "queries" for row in costs
+    )  # which layer-wise statistics lack
+    assert all(row["split"] is None for row in costs)
 
 
 def test_figures_of_calibration_are_never_of_what_set_it(table):
@@ -209,7 +212,7 @@ def test_missing_damaged_and_other_versions_are_refused(table, tmp_path):
     with pytest.raises(RunFormatError, match="cannot be read"):
         results.read(tmp_path)
     pq.write_table(table.replace_schema_metadata({"version": "9"}), tmp_path / "results.parquet")
-    with pytest.raises(RunFormatError, match="version 2, found 9"):
+    with pytest.raises(RunFormatError, match="version 3, found 9"):
         results.read(tmp_path)
 
 

@@ -156,3 +156,17 @@ def test_gaps_of_calibration_add_up_to_the_overconfidence(confidence, right):
     np.testing.assert_allclose(calibration_gaps(confidence, right, bins=1)[0], gaps.sum(0), atol=1e-12)
     error = np.abs(gaps.mean(1)).sum()
     assert abs((right - confidence).mean()) - 1e-12 <= error <= 1
+
+
+@FEW
+@given(SEEDS)
+def test_a_step_as_a_number_lies_among_the_steps_and_is_right_where_its_class_is(seed):
+    prop = PROPERTIES["step"]
+    target = target_of(prop, seed)
+    numbers = prop.as_number(outputs_of(prop, seed), target)
+    assert ((numbers["expected"] >= 0) & (numbers["expected"] <= math.log(501))).all()
+    certain = prop.as_number(1e3 * target, target)
+    np.testing.assert_allclose(certain["expected"], certain["actual"])
+    np.testing.assert_allclose(
+        np.expm1(certain["actual"]), target @ torch.tensor(prop.steps).float(), rtol=1e-9
+    )

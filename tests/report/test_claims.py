@@ -1,11 +1,13 @@
 """Verdicts follow the intervals of paired differences, whichever way round they were stored."""
 
+import math
+
 import pyarrow as pa
 import pytest
 
 from rnnatlas.evaluation.results import SCHEMA
 from rnnatlas.report.alike import alike
-from rnnatlas.report.claims import claims, orders
+from rnnatlas.report.claims import beside, claims, orders
 
 TASK = "formal-languages"
 LOSS = "emulation loss, total-variation"
@@ -13,10 +15,11 @@ OOD = "task calibrated loss"
 
 
 def record(kind, name, split, side, value, versus=(None, None), half=0.005, seeds=3):
+    p = math.erfc(1.96 * abs(value) / half / 2**0.5) if kind == "difference" else None
     return {
         "kind": kind, "name": name, "split": split, "encoder": side[0], "of": side[1],
         "versus": versus[0], "versus_of": versus[1], "seeds": list(range(seeds)), "value": value,
-        "low": value - half, "high": value + half, "n_drawn": 20, "n_runs": 20, "n_snapshots": 60,
+        "low": value - half, "high": value + half, "p": p, "n_drawn": 20, "n_runs": 20, "n_snapshots": 60,
         "lower_is_better": True, "definition": "",
     }  # fmt: skip
 
@@ -62,6 +65,36 @@ def test_one_pair_the_other_way_round_is_not_reproduced():
     claim = claims(found, TASK)[0]
     assert "non-interactive probing minus flattened weights is 0.010 (0.005–0.015)" in claim.evidence
     assert "4 paired differences; the intervals of 3 lie below 0" in claim.evidence
+
+
+def test_one_of_several_pairs_has_to_be_above_zero_for_sure_since_any_would_do():
+    values = {**AS_PUBLISHED, "flat": 0.1 - 0.006}
+    found = table(LOSS, "validation", "conditioned", values)
+    [first, second, *_] = claims(found, TASK)
+    assert first.verdict == "open"  # although the interval of one lies above 0
+    assert "is 0.006 (0.001–0.011)" in first.evidence
+    assert "against the claim p = 0.075, corrected for 4 comparisons" in first.evidence
+    assert "corrected" not in second.evidence
+    alone = table(LOSS, "validation", "conditioned", {"flat": 0.1 - 0.006, "noninteractive": 0.1})
+    assert claims(alone, TASK)[0].verdict == "not reproduced"
+
+
+def test_angles_are_judged_by_degrees():
+    values = {"statistics": 60.0, "flat": 55.0, "noninteractive": 30.0, "interactive": 29.0}
+    found = claims(table("direction degrees", "ood", "embedding", values, half=5.0), "tiled-mnist")
+    [claim] = [one for one in found if one.text.startswith("frozen embeddings of")]
+    assert claim.verdict == "reproduced"
+    assert claim.evidence.startswith("angle error in degrees on ood: ")
+    assert claims(table("angle loss", "ood", "embedding", values), "tiled-mnist") == []
+
+
+def test_each_claim_stands_beside_that_of_trained_snapshots():
+    everything = claims(table(LOSS, "validation", "conditioned", AS_PUBLISHED, half=0.5), TASK)
+    trained = claims(table(LOSS, "validation", "conditioned", AS_PUBLISHED), TASK)
+    found = beside(everything, trained)
+    assert [claim.verdict for claim in found] == ["open"] * len(found)
+    assert [claim.trained for claim in found] == trained
+    assert "reproduced" in {claim.verdict for claim in trained}
 
 
 def test_intervals_that_hold_zero_leave_it_open():

@@ -24,10 +24,12 @@ class Cost:
         parameters: Numbers that training changes.
         flops: Floating-point operations to embed one RNN of `TOGETHER`, of matrix products alone: two for
             each multiplication and addition. What else is done, such as sorting, is not counted.
+        queries: Steps at which an RNN is shown an input; 0 where weights alone are read.
     """
 
     parameters: int
     flops: int
+    queries: int
 
 
 @torch.no_grad()
@@ -52,7 +54,8 @@ def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
     with FlopCounterMode(display=False) as counter:
         encoder(population)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    return Cost(parameters=parameters, flops=round(counter.get_total_flops() / TOGETHER))
+    shown = getattr(encoder.settings, "sequences", 0) * getattr(encoder.settings, "steps", 0)
+    return Cost(parameters=parameters, flops=round(counter.get_total_flops() / TOGETHER), queries=shown)
 
 
 @torch.no_grad()

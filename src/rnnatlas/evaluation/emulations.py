@@ -51,7 +51,7 @@ def losses(
         leaves: `conditioned` (on the RNN's own embedding), `shuffled` (on that of another RNN, see
         `derangement`), `zero` (the unconditional emulator, which was trained with zeros) and, where they are
         asked for and there are two rollouts or more, `fitted` (on embeddings fitted to other rollouts);
-        `conditioned_PART` and so on are means over each other part of the positions that the task names.
+        `conditioned_PART` and so on are means over each other part of the positions (see `_positions`).
     """
     data = Snapshots.of(zoo, snapshots)
     known = suitable(run.task.interface.output)
@@ -66,13 +66,12 @@ def losses(
     tasks = np.array(about["task"].to_pylist()) if held_out else None
     shuffled = z[derangement(about["run"].to_numpy(), tasks)]
     found: dict[tuple[str, str], list[Tensor]] = {}
+    shown = _shown(run, data.task, data.stored[:, :rollouts])
     size = max(1, BATCH // len(data.stored[0, :rollouts]))
     for number, batch in enumerate(data.in_order(size, rollouts)):
         inputs, targets, mask = unpack(batch, data.task)
-        masks = {"": mask}
-        for part, positions in data.task.parts(batch["stored"]).items():
-            if positions.any():
-                masks[f"_{part}"] = positions
+        parts = {part: of for part, of in _positions(data.task, batch["stored"]).items() if part in shown}
+        masks = {"": mask, **{f"_{part}": counted for part, counted in parts.items()}}
         rows = slice(number * size, number * size + len(inputs))
         systems = {"conditioned": run.emulation(z[rows]), "shuffled": run.emulation(shuffled[rows])}
         if run.zero is not None:
@@ -84,8 +83,8 @@ def losses(
             pair = [run.standardise(values) for values in (targets, outputs)]
             for name in names:
                 values = known[name](*pair)
-                for part, positions in masks.items():
-                    found.setdefault((kind + part, name), []).append(masked_mean(values, positions))
+                for part, counted in masks.items():
+                    found.setdefault((kind + part, name), []).append(masked_mean(values, counted))
     tables = []
     for name in names:
         table = about.append_column("divergence", pa.array([name] * len(z)))
@@ -94,6 +93,24 @@ def losses(
                 table = table.append_column(column, pa.array(torch.cat(values).numpy()))
         tables.append(table)
     return pa.concat_tables(tables)
+
+
+def _positions(task: Task, stored: Tensor) -> dict[str, Tensor]:
+    """Other positions than the task's mask leaves, by name: those that the task names, and all of them."""
+    return {**task.parts(stored), "unmasked": torch.ones_like(task.mask(stored))}
+
+
+def _shown(run: TrainedRun, task: Task, stored: Tensor) -> list[str]:
+    """Which of `_positions` losses are reported over: those that training looked at, the mask itself aside.
+
+    An emulator gives out anything at positions that it was not trained on.
+    """
+    mask, everywhere = task.mask(stored) > 0, not run.settings.emulation.mask_padding
+    return [
+        part
+        for part, counted in _positions(task, stored).items()
+        if counted.any() and (everywhere or mask[counted > 0].all()) and not torch.equal(counted > 0, mask)
+    ]
 
 
 def keys(task: Task | None, snapshots: pa.Table) -> pa.Table:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from rnnatlas.emulation.data import accepted
 from rnnatlas.emulation.model import TrainedRun, read_metrics, write_metrics
 from rnnatlas.encoders import controls
 from rnnatlas.encoders.cost import TOGETHER, cost, milliseconds
-from rnnatlas.errors import RunFormatError, ZooFormatError, warn
-from rnnatlas.evaluation import reference
+from rnnatlas.errors import RunFormatError, SettingsError, ZooFormatError, warn
+from rnnatlas.evaluation import other, reference
 from rnnatlas.evaluation.dsa import check as check_dsa
 from rnnatlas.evaluation.emulations import emulated_performance, losses
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
@@ -33,6 +33,8 @@ from rnnatlas.zoo.store import Zoo
 LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulated.parquet"
 COST = "cost.json"
 FIGURES = "figures.tsv"
+ZOOS = "zoos"
+"""Folder of figures of other zoos, by their identities."""
 
 LEVELS, NEAREST = 16, 15
 """Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
@@ -52,12 +54,14 @@ def evaluate(
     zoo: Zoo | None = None,
     settings: PredictorSettings | None = None,
     *,
+    own: Zoo | None = None,
     supervised: SupervisedSettings | None = None,
+    slow_baselines: bool = False,
     dsa: bool = False,
     device: str = "auto",
     progress: bool | Callable[[int], None] = False,
 ) -> list[dict[str, Any]]:
-    """Fills a run's folder with figures of held-out RNNs.
+    """Fills a run's folder with figures of held-out RNNs, or of another zoo's.
 
     Writes `losses.parquet`, `predictions.parquet` and, where RNNs' performance is known,
     `emulated.parquet` (a row a snapshot, so that several seeds can be taken together later),
@@ -65,12 +69,20 @@ def evaluate(
     others, what the encoder costs to `cost.json`, and all figures with their definitions to `metrics.json`
     and, as one long table, to `figures.tsv`. What was there of these is replaced.
 
+    Of another zoo of the same task, such as one of other architectures, the same tables and figures, each of
+    all RNNs and of each architecture, are written to the folder `zoos/` and the zoo's identity inside of the
+    run's. RNNs count as `known`, `validation`, `test` or `ood` as the run's own zoo splits their tasks.
+    Predictors are the run's; nothing is fitted to the other zoo.
+
     Args:
         path: Folder of a finished run.
-        zoo: Held-out RNNs; the run's own zoo without it.
+        zoo: The run's own zoo, which may have moved since, or another one; the own one without it.
         settings: How predictors are trained; the defaults without it.
+        own: The run's own zoo, where `zoo` is another one and the own one has moved.
         supervised: How the same kind of encoder is trained together with predictors, for comparison; it is
             not without it, since that takes minutes.
+        slow_baselines: Whether to fit an embedding to each RNN and to read Lyapunov spectra, too, which takes
+            as long again as the rest.
         dsa: Whether to compare every pair of RNNs by DSA, too, as a baseline, with the extra `neuro`.
         device: Where encoders and emulators compute: "cpu", "cuda" or "auto", which is a GPU where there is
             one.
@@ -81,23 +93,36 @@ def evaluate(
         The records of `metrics.json`.
 
     Raises:
-        RunFormatError: The run is missing, unfinished, damaged, or that of a control.
-        ZooFormatError: The zoo is not the one that the run was trained on, has no task, or none of its
-            snapshots is held out.
-        SettingsError: `supervised` names a property that the zoo's RNNs do not have, there is no such
-            device, or `dsa` is asked for where there are too many RNNs for it or it is not installed.
+        RunFormatError: The run is missing, unfinished, damaged, or that of a control; or `zoo` is another one
+            and the run has not been evaluated on its own.
+        ZooFormatError: A zoo has no task, or none of its snapshots is held out; or another one is not
+            independent, or it cannot be told which of its tasks were trained on.
+        RNNSpecMismatch: The encoder takes no RNN of another zoo.
+        SettingsError: `supervised` names a property that the zoo's RNNs do not have; another zoo is to be
+            evaluated with it, `slow_baselines` or `dsa`; there are too many RNNs for `dsa`, or it is not
+            installed; or there is no such device.
     """
     device = choose(device)
-    run, zoo = _opened(path, zoo)
+    run = _opened(path)
+    if zoo is not None and _with_task(zoo).identity != run.settings.zoo_identity:
+        if supervised is not None or slow_baselines or dsa:
+            raise SettingsError(
+                "training end to end and slow baselines are compared on the run's own zoo, but "
+                f"{zoo.path} is another one; leave out supervised, slow_baselines and dsa"
+            )
+        return _on_another(run.to(device), _own(run, own), zoo, settings)
+    zoo = _own(run, zoo)
     snapshots, splits = _held_out(run, zoo)
     if dsa:
         check_dsa(snapshots.num_rows)
     trained = asked_for(supervised, zoo, snapshots) if supervised else ()
     spent = _cost(run, zoo, splits[0].slice(0, TOGETHER))  # of processor time
     run.to(device)
-    lost = pa.concat_tables([losses(run, zoo, table, ROLLOUTS, fit=True) for table in splits])
+    lost = _losses(run, zoo, splits, fit=slow_baselines)
     with _progress_bar(progress, updates(supervised, run) * len(trained) if supervised else 0) as advance:
-        predicted, fitted = predictions(run, zoo, snapshots, settings, supervised, advance, dsa)
+        predicted, fitted = predictions(
+            run, zoo, snapshots, settings, supervised, advance, slow_baselines, dsa
+        )
     like = reference.fit(run, zoo, snapshots)
     together = pa.concat_tables(splits)
     emulated = None
@@ -121,27 +146,85 @@ def evaluate(
     return records
 
 
-def _opened(path: Path | str, zoo: Zoo | None) -> tuple[TrainedRun, Zoo]:
-    """A run to be evaluated and the zoo that it was trained on; raises as `evaluate` says."""
+def _on_another(
+    run: TrainedRun, own: Zoo, zoo: Zoo, settings: PredictorSettings | None
+) -> list[dict[str, Any]]:
+    """Evaluates a run on another zoo than its own; see `evaluate`."""
+    other.check(run, own, zoo)
+    if not (run.path / PREDICTORS).is_file():
+        raise RunFormatError(
+            f"the run {run.path} should be evaluated on its own zoo before it is on another one, since "
+            f"predictors are fitted there; do so with: rnnatlas evaluate {run.path}"
+        )
+    fitted = predictors.load(run.path / PREDICTORS)
+    snapshots = other.grouped(run, own, zoo)
+    names = np.asarray(snapshots["split"].to_pylist())
+    lost = _losses(run, zoo, [snapshots.filter(pa.array(names == name)) for name in np.unique(names)])
+    predicted = other.predictions(run, own, zoo, snapshots, fitted, settings)
+    emulated = None
+    if is_judged(snapshots):
+        emulated = emulated_performance(run, zoo, by_performance(snapshots), TRIALS)
+    figures = other.by_architecture(snapshots, lost, predicted, emulated, run.task.counted)
+    records = [
+        {"zoo": str(zoo.path), "architecture": architecture, **_record(figure, run.settings.seed, "tasks")}
+        for architecture, figure in figures
+    ]
+    folder = other_folder(run.path, zoo)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {LOSSES: lost, PREDICTIONS: predicted, EMULATED: emulated}
+    for name, table in tables.items():
+        if table is not None:
+            _write(folder / name, table)
+    write_metrics(folder, records)
+    _write_table(folder / FIGURES, records)
+    return records
+
+
+def _losses(run: TrainedRun, zoo: Zoo, splits: Sequence[pa.Table], fit: bool = False) -> pa.Table:
+    parts = [losses(run, zoo, table, ROLLOUTS, fit) for table in splits]
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def other_folder(run: Path, zoo: Zoo) -> Path:
+    """Where figures of another zoo are, inside of a run's folder."""
+    return run / ZOOS / zoo.identity
+
+
+def _opened(path: Path | str) -> TrainedRun:
+    """A run to be evaluated; raises as `evaluate` says."""
     run = TrainedRun.load(path)  # without predictors, which may be damaged or outdated
     if run.settings.encoder in controls:
         raise RunFormatError(
             f"{path} is a control, which embeds all RNNs alike; expected the run of an encoder, such as the "
             "folder above a run's zero/"
         )
-    zoo = Zoo.open(run.settings.zoo) if zoo is None else zoo
+    return run
+
+
+def _own(run: TrainedRun, zoo: Zoo | None) -> Zoo:
+    """The zoo that a run was trained on, which may have moved."""
+    if zoo is None:
+        try:
+            zoo = Zoo.open(run.settings.zoo)
+        except ZooFormatError as error:
+            raise ZooFormatError(
+                f"{error} (the run {run.path} was trained on it; where it has moved, give its folder as well)"
+            ) from None
+    if _with_task(zoo).identity != run.settings.zoo_identity:
+        raise ZooFormatError(
+            f"the run {run.path} was trained on the zoo {run.settings.zoo}, but {zoo.path} is another one "
+            "(its task, settings or seed differ); give the zoo that it was trained on"
+        )
+    return zoo
+
+
+def _with_task(zoo: Zoo) -> Zoo:
     if zoo.task is None:
         raise ZooFormatError(
             f"evaluating needs a zoo with a task and rollouts, but {zoo.path} was imported; "
             "give the zoo that the run was trained on"
         )
-    if zoo.identity != run.settings.zoo_identity:
-        raise ZooFormatError(
-            f"the run {path} was trained on the zoo {run.settings.zoo}, but {zoo.path} is another one (its "
-            "task, settings or seed differ), so its held-out RNNs may be of tasks that were trained on; "
-            "give the same zoo"
-        )
-    return run, zoo
+    return zoo
 
 
 def _held_out(run: TrainedRun, zoo: Zoo) -> tuple[pa.Table, list[pa.Table]]:
@@ -175,17 +258,18 @@ def _progress_bar(progress: bool | Callable[[int], None], steps: int) -> Iterato
 
 
 def _cost(run: TrainedRun, zoo: Zoo, snapshots: pa.Table) -> dict[str, int | float]:
-    """Parameters, operations (mean over the architectures) and time to embed one RNN."""
+    """Parameters, operations (mean over the architectures), queries and time to embed one RNN."""
     found = [cost(run.settings.encoder, spec, run.encoder.settings) for spec in run.specs]
     return {
         "parameters": found[0].parameters,
         "flops": round(np.mean([one.flops for one in found])),
+        "queries": found[0].queries,
         "milliseconds": milliseconds(run.encoder, zoo.population(snapshots)),
     }
 
 
 def read_cost(path: Path | str) -> dict[str, float]:
-    """What the encoder of an evaluated run costs: parameters, flops and milliseconds an RNN."""
+    """What the encoder of an evaluated run costs: parameters, flops, milliseconds and queries an RNN."""
     found = json.loads((Path(path) / COST).read_text(encoding="utf-8"))
     return {name: float(value) for name, value in found.items()}
 
@@ -207,7 +291,9 @@ def by_performance(snapshots: pa.Table) -> pa.Table:
     return snapshots.filter(pa.array(~free))
 
 
-def _record(figure: Figure, seed: int) -> dict[str, Any]:
+def _record(
+    figure: Figure, seed: int, drawn: str = "RNNs, or over tasks where these were held out,"
+) -> dict[str, Any]:
     return {
         "name": figure.name,
         "split": figure.split,
@@ -216,14 +302,14 @@ def _record(figure: Figure, seed: int) -> dict[str, Any]:
         "n_runs": figure.runs,
         "n_snapshots": figure.snapshots,
         "seed": seed,
-        "definition": f"{figure.definition}; the interval is over RNNs, or over tasks where these were held "
-        "out, and of one seed",
+        "definition": f"{figure.definition}; the interval is over {drawn} and of one seed",
     }
 
 
 def _write_table(path: Path, records: list[dict[str, Any]]) -> None:
     """The figures for spreadsheets, a line each with tabs between; what is not known is empty."""
     columns = ("name", "split", "of", "value", "low", "high", "n_runs", "n_snapshots", "definition")
+    columns = (*(["architecture"] if records and "architecture" in records[0] else []), *columns)
     rows = [["" if record.get(name) is None else str(record[name]) for name in columns] for record in records]
     write_text(path, "".join("\t".join(row) + "\n" for row in [columns, *rows]))
 

@@ -87,6 +87,7 @@ def features(
     snapshots: pa.Table,
     train: Bool[np.ndarray, " rnn"],
     examples: Examples,
+    slow: bool = False,
     compare: bool = False,
 ) -> dict[str, Float[Tensor, "rnn feature"]]:
     """Features of some snapshots that a predictor can read, by name.
@@ -97,6 +98,7 @@ def features(
         snapshots: As `Zoo.snapshots` gives them.
         train: Those that set the scales of features.
         examples: Sequences of inputs, such as those of training RNNs' rollouts.
+        slow: Whether to follow Lyapunov exponents, too.
         compare: Whether to compare every pair of RNNs by DSA, too.
     """
     found = {
@@ -109,7 +111,7 @@ def features(
         "constant": torch.ones(len(rnns), 1),
     }
     found |= _fixed(run, rnns, train, examples)
-    if any(not spec.bidirectional for spec in rnns.specs):
+    if slow and any(not spec.bidirectional for spec in rnns.specs):
         found["dynamics"] = _dynamics(rnns, train, examples)
     if compare:
         inputs = examples("rollouts", dsa.QUERIES[1])
@@ -168,7 +170,8 @@ def random_responses(
 def _queries(run: TrainedRun) -> tuple[int, int]:
     """The encoder's own number of sequences and steps."""
     settings = run.encoder.settings
-    return getattr(settings, "sequences", QUERIES[0]), getattr(settings, "steps", QUERIES[1])
+    own = getattr(settings, "sequences", 0), getattr(settings, "steps", 0)
+    return own if all(own) else QUERIES
 
 
 def _responses(

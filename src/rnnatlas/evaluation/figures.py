@@ -10,8 +10,8 @@ import pyarrow as pa
 from rnnatlas import properties
 from rnnatlas.emulation.divergence import ALL
 from rnnatlas.evaluation.features import DEFINITIONS
-from rnnatlas.evaluation.roles import CALIBRATED_ON, HELD_OUT, clusters
-from rnnatlas.intervals import Interval, bootstrap, correlation
+from rnnatlas.evaluation.roles import CALIBRATED_ON, HELD_OUT, KNOWN, clusters
+from rnnatlas.intervals import Interval, bootstrap, correlation, explained, ranks
 from rnnatlas.properties.base import LOSS, Score
 from rnnatlas.properties.calibration import calibration_gaps
 
@@ -39,8 +39,17 @@ CORRELATIONS = {
         "Pearson correlation of prediction and target, each training step's mean subtracted from both",
         bounds=(-1.0, 1.0),
     ),
+    "rank_correlation_within_step": Score(
+        "Spearman's correlation of prediction and target within training steps: Pearson's of ranks among the "
+        "RNNs of each step, pooled",
+        bounds=(-1.0, 1.0),
+    ),
 }
-
+EXPLAINED = Score(
+    "R²: share of the variance of log(1 + step) that its mean under the predicted probabilities explains; 0 "
+    "where the mean is predicted of all",
+    bounds=(-math.inf, 1.0),
+)
 
 CLAIMED = ("confidence", "right")
 
@@ -188,8 +197,13 @@ def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -
             np.stack([_numbers(table[column]) for table in tables]) for column in ("prediction", "target")
         )
         steps = tables[0]["step"].to_numpy()
-        for (name_of, score), within in zip(CORRELATIONS.items(), (None, steps), strict=True):
-            found[name_of] = correlation(x, y, together, within), score
+        ranked = ranks(x, steps), ranks(y, steps)
+        pairs = ((x, y, None), (x, y, steps), (*ranked, steps))
+        for (name_of, score), (a, b, within) in zip(CORRELATIONS.items(), pairs, strict=True):
+            found[name_of] = correlation(a, b, together, within), score
+    if _known(tables, "expected"):
+        a, b = (np.stack([table[column].to_numpy() for table in tables]) for column in ("expected", "actual"))
+        found["R² of log step"] = explained(a, b, together), EXPLAINED
     found |= _claims(tables, together)
     return [
         Figure(
@@ -244,7 +258,7 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 def _splits(table: pa.Table) -> list[tuple[str, np.ndarray]]:
     splits = np.asarray(table["split"].to_pylist())
-    known = [split for split in HELD_OUT if split in splits]
+    known = [split for split in (KNOWN, *HELD_OUT) if split in splits]
     return [(split, np.flatnonzero(splits == split)) for split in known]
 
 

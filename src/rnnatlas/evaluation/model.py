@@ -51,14 +51,15 @@ class Model(TrainedRun):
         self.reference = Reference.load(self.path / REFERENCE)
 
     def evaluate(self, zoo: Zoo | None = None, **options: Any) -> list[dict[str, Any]]:
-        """Evaluates the run on held-out RNNs; `predict` works afterwards.
+        """Evaluates the run on held-out RNNs, after which `predict` works, or on another zoo.
 
         Args:
-            zoo: The run's zoo, where it has moved.
+            zoo: Another zoo, or the run's own, where it has moved.
             options: As `rnnatlas.evaluation.evaluate.evaluate` takes them, which also says what is raised.
 
         Returns:
-            Every figure with its definition, split, interval and counts, as metrics.json has them.
+            Every figure with its definition, split, interval and counts, as metrics.json has them; of another
+            zoo also with its architecture.
         """
         records = evaluate(self.path, zoo, **options)
         self._read_predictors()

@@ -93,6 +93,7 @@ def _record(
         "versus_of": other[2],
         "seeds": a.seeds,
         **numbers(found),
+        "p": found.p if kind == "difference" and math.isfinite(found.p) else None,
         "n_runs": len(rows["run"].unique()),
         "n_snapshots": rows.num_rows,
         "lower_is_better": {**b.lower, **a.lower}[name],

@@ -1,7 +1,7 @@
 """Predictions of every property from everything that may predict it, for RNNs held out."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,7 @@ def predictions(
     settings: PredictorSettings | None = None,
     end_to_end: SupervisedSettings | None = None,
     advance: Callable[[int], None] = lambda steps: None,
+    slow: bool = False,
     compare: bool = False,
 ) -> tuple[pa.Table, Fitted]:
     """Trains a predictor of every property on every kind of features; see `roles.assign` for on what.
@@ -46,6 +47,7 @@ def predictions(
         settings: How predictors are trained; the defaults without it.
         end_to_end: How the encoder is trained together with predictors; without it, it is not.
         advance: Called with the number of steps just made of such training.
+        slow: Whether Lyapunov spectra are among the baselines.
         compare: Whether to compare every pair of RNNs by DSA, too, as a baseline.
 
     Returns:
@@ -61,7 +63,7 @@ def predictions(
     start = np.flatnonzero(roles.start)
     some = snapshots.take(pa.array(start[spaced(len(start)).numpy()]))
     examples = Snapshots.of(zoo, some).examples
-    found = features(run, rnns, snapshots, roles.start, examples, compare)
+    found = features(run, rnns, snapshots, roles.start, examples, slow, compare)
     shown = random_responses(run, rnns, roles.start, examples)
     everywhere = _neighbours(rnns, shown, roles)
     about = keys(zoo.task, snapshots)
@@ -81,18 +83,28 @@ def predictions(
             made[reads] = predictor(own), predictor.calibration
             if reads == "embedding":
                 fitted[name] = prop, predictor
-        made |= {reads: _nearest(prop, own, target, own_roles) for reads, own in near.items()}
+        made |= {reads: of_nearest(prop, own, target, own_roles) for reads, own in near.items()}
         if end_to_end is not None and name in trained:
             whole = supervised.fit(
                 run, prop, rnns, target, own_roles, end_to_end, examples, settings, advance
             )
             made["supervised"] = whole(np.arange(len(target))), whole.predictor.calibration
         for reads, (outputs, calibration) in made.items():
-            parts.append(_rows(prop, reads, outputs, target, calibration, about, own_roles))
-    nothing = about.slice(0, 0)  # where RNNs have no properties, such as imported ones without labels
+            parts.append(rows(prop, reads, outputs, target, calibration, about, own_roles))
+    return joined(parts, about), fitted
+
+
+def joined(parts: Sequence[pa.Table], about: pa.Table) -> pa.Table:
+    """Tables of `rows` as one; without rows where RNNs have no properties, as imported ones without labels.
+
+    Args:
+        parts: The tables.
+        about: The columns that all have.
+    """
+    nothing = about.slice(0, 0)
     for name in ("property", "predictor"):
         nothing = nothing.append_column(name, pa.array([], pa.string()))
-    return pa.concat_tables([*parts, nothing], promote_options="default"), fitted
+    return pa.concat_tables([*parts, nothing], promote_options="default")
 
 
 def asked_for(settings: SupervisedSettings, zoo: Zoo, snapshots: pa.Table) -> tuple[str, ...]:
@@ -135,15 +147,16 @@ def _neighbours(
     return dict(zip(NEAREST, found, strict=True))
 
 
-def _nearest(
+def of_nearest(
     prop: Property, near: nearest.Neighbours, target: Tensor, roles: Roles
 ) -> tuple[Tensor, Calibration]:
+    """What the nearest training RNNs predict, and its calibration."""
     outputs = nearest.predict(prop, near, target, roles.stopping)
     kept = torch.from_numpy(roles.calibration)
     return outputs, calibrate(prop, outputs[kept], target[kept], roles.calibrated_together)
 
 
-def _rows(
+def rows(
     prop: Property,
     reads: str,
     outputs: Float[Tensor, "rnn target"],
@@ -161,7 +174,7 @@ def _rows(
         "property": pa.array([prop.name] * count),
         "predictor": pa.array([reads] * count),
     }
-    for name, values in prop.score(outputs, target).items():
+    for name, values in (prop.score(outputs, target) | prop.as_number(outputs, target)).items():
         columns[name] = pa.array(values.astype(np.float64))
     if isinstance(prop, Classes):
         columns["parts"] = pa.array([prop.parts] * count)

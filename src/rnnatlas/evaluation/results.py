@@ -18,7 +18,7 @@ from rnnatlas.evaluation.pairs import Tables, comparisons, numbers
 from rnnatlas.files import replacing, write_json
 from rnnatlas.intervals import Interval
 
-VERSION = 2
+VERSION = 3
 """Of the schema."""
 
 PARQUET, JSON = "results.parquet", "results.json"
@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         ("value", pa.float64()),
         ("low", pa.float64()),  # 95 % interval over RNNs or tasks, and seeds
         ("high", pa.float64()),
+        ("p", pa.float64()),  # of differences: two-sided p-value of no difference, not corrected
         ("n_drawn", pa.int64()),  # RNNs, or tasks that were held out, over which the interval is
         ("n_runs", pa.int64()),
         ("n_snapshots", pa.int64()),
@@ -134,7 +135,8 @@ def figures(table: pa.Table, encoder: str) -> list[Figure]:
 def interval(row: Mapping[str, Any]) -> Interval:
     """The figure of a record with its interval."""
     mean, low, high = (math.nan if row[name] is None else row[name] for name in ("value", "low", "high"))
-    return Interval(mean, low, high, row["n_drawn"] or 0)
+    p = row.get("p")
+    return Interval(mean, low, high, row["n_drawn"] or 0, math.nan if p is None else p)
 
 
 def costs(table: pa.Table) -> dict[str, dict[str, float]]:
@@ -211,12 +213,16 @@ def _figure(figure: Figure, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def _costs(label: str, own: Mapping[int, Path | str]) -> Iterator[dict[str, Any]]:
     found = [read_cost(run) for run in own.values()]
-    for name, definition in (
+    definitions = (
         ("parameters", "numbers of the encoder that training changes"),
         ("flops", "floating-point operations of matrix products to embed one RNN"),
         ("milliseconds", "processor time to embed one RNN of many, on the machine that evaluated it"),
-    ):
-        values = [float(one[name]) for one in found]
+        ("queries", "steps at which the encoder shows an RNN an input; 0 where it reads weights alone"),
+    )
+    for name, definition in definitions:
+        values = [float(one[name]) for one in found if name in one]  # runs of earlier versions lack some
+        if not values:
+            continue
         yield {
             "kind": "cost",
             "name": name,

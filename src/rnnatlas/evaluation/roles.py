@@ -12,6 +12,8 @@ from rnnatlas.zoo.store import Zoo
 HELD_OUT = ("new-runs", "validation", "test", "ood")
 HELD_OUT_TASKS = ("validation", "test", "ood")
 """Those whose tasks were held out, not RNNs alone."""
+KNOWN = "known"
+"""RNNs of another zoo whose tasks were trained on; others of it are as the run's own zoo holds tasks out."""
 
 CALIBRATED_ON = "the split validation, whose tasks no predictor knows"
 """What calibrates predictions, in words."""
@@ -56,10 +58,11 @@ def clusters(table: pa.Table) -> Shaped[np.ndarray, " rnn"]:
     """What is drawn together for intervals: all snapshots of an RNN, or all RNNs of a task that was held out.
 
     Figures of splits whose tasks were held out are to hold for other such tasks, not for other RNNs of
-    these few alone.
+    these few alone. RNNs of another zoo are drawn by task, too.
 
     Args:
         table: Has the columns split, run and task (a text that tells it from others), a row a snapshot.
     """
     rows = zip(*(table[name].to_pylist() for name in ("split", "run", "task")), strict=True)
-    return np.array([task if split in HELD_OUT_TASKS else str(run) for split, run, task in rows], dtype=str)
+    by_task = (KNOWN, *HELD_OUT_TASKS)
+    return np.array([task if split in by_task else str(run) for split, run, task in rows], dtype=str)

@@ -78,6 +78,16 @@ class Property(ABC):
     ) -> dict[str, Float[np.ndarray, " rnn"]]:
         """The figures named in `scores`, for each RNN; their means over RNNs are reported."""
 
+    def as_number(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """Predicted and true number of a property whose values have one though classes are predicted.
+
+        Returns:
+            `expected`, the mean under the predicted probabilities, and `actual`; nothing of other properties.
+        """
+        return {}
+
     @abstractmethod
     def describe(self, outputs: Float[Tensor, "rnn target"], half_width: float) -> list[dict[str, Any]]:
         """Predictions as plain values: `value`, and its uncertainty.

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -55,6 +56,14 @@ class TrainingStep(OneOf):
     def target(self, task: Task | None, snapshots: pa.Table) -> Float[Tensor, "rnn target"]:
         """One-hot; zeros where the step is not known."""
         return one_hot(snapshots["step"].to_pylist(), self.steps)
+
+    def as_number(
+        self, outputs: Float[Tensor, "rnn target"], target: Float[Tensor, "rnn target"]
+    ) -> dict[str, Float[np.ndarray, " rnn"]]:
+        """Logarithms of one plus the step."""
+        logs = torch.tensor(self.steps, dtype=torch.float64).log1p()
+        expected = self.probabilities(outputs.double())[:, 0] @ logs
+        return {"expected": expected.numpy(), "actual": (target.double() @ logs).numpy()}
 
     def as_dict(self) -> dict[str, Any]:
         """The steps."""

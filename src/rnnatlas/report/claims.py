@@ -11,7 +11,7 @@ import pyarrow as pa
 from rnnatlas.evaluation.features import TRIVIAL
 from rnnatlas.evaluation.figures import is_loss
 from rnnatlas.evaluation.results import interval
-from rnnatlas.intervals import Interval
+from rnnatlas.intervals import COVERAGE, Interval
 from rnnatlas.report.alike import alike, comparable
 from rnnatlas.report.published import MECHANISTIC, PROBING, PUBLISHED, Published
 from rnnatlas.report.words import ENOUGH_SEEDS, NO_INTERACTION, listed, name
@@ -31,12 +31,14 @@ class Claim:
         verdict: "open" where intervals include 0, or seeds are too few.
         evidence: The figures.
         published: Whether it is a finding of the paper; else it is a control that the paper lacks.
+        trained: The same of trained snapshots alone, where there are others.
     """
 
     text: str
     verdict: Verdict
     evidence: str
     published: bool = True
+    trained: "Claim | None" = None
 
 
 Side = tuple[str, str]
@@ -72,7 +74,7 @@ class Records:
         stored = self._intervals.get(("difference", name, split, *a, *b))
         turned = self._intervals.get(("difference", name, split, *b, *a))
         if stored is None and turned is not None:
-            return Interval(-turned.mean, -turned.high, -turned.low, turned.n)
+            return Interval(-turned.mean, -turned.high, -turned.low, turned.n, turned.p)
         return stored
 
     def ratio(self, name: str, split: str, a: Side, b: Side) -> Interval | None:
@@ -96,6 +98,12 @@ def claims(table: pa.Table, task: str) -> list[Claim]:
         return []
     candidates = [*_emulation(records, published), *_task(records, published)]
     return [claim for claim in candidates if claim is not None]
+
+
+def beside(found: Sequence[Claim], trained: Sequence[Claim]) -> list[Claim]:
+    """Claims, each with the same one of trained snapshots alone."""
+    late = {claim.text: claim for claim in trained}
+    return [dataclasses.replace(claim, trained=late.get(claim.text)) for claim in found]
 
 
 def _emulation(records: Records, published: Published) -> Iterable[Claim | None]:
@@ -176,19 +184,25 @@ def _lower(
     verdict = "open" if few else _verdict(differences.values())
     (a, b), highest = max(differences.items(), key=lambda item: item[1].high)
     below = sum(difference.high < 0 for difference in differences.values())
-    evidence = f"{score} on {split}: {_side(a, b)} minus {_side(b, a)} is {highest}"
+    evidence = f"{name(score)} on {split}: {_side(a, b)} minus {_side(b, a)} is {highest}"
     if len(differences) > 1:
         evidence += (
             f", the highest of {len(differences)} paired differences; the intervals of {below} lie below 0"
         )
+    against = [interval.p for interval in differences.values() if interval.mean > 0]
+    if len(differences) > 1 and against:
+        p = min(1.0, min(against) * len(differences))
+        evidence += f"; against the claim p = {p:.2g}, corrected for {len(differences)} comparisons"
     if few:
         evidence += f"; fewer than {ENOUGH_SEEDS} seeds"
     return Claim(text.format(a=a_names, b=b_names), verdict, evidence, published)
 
 
 def _verdict(differences: Iterable[Interval]) -> Verdict:
+    """All have to lie below 0, which needs no correction; that any lies above 0 needs one (Bonferroni's)."""
     differences = list(differences)
-    if any(difference.low > 0 for difference in differences):
+    level = (1 - COVERAGE) / len(differences)
+    if any(difference.mean > 0 and difference.p < level for difference in differences):
         return "not reproduced"
     return "reproduced" if all(difference.high < 0 for difference in differences) else "open"
 
@@ -214,9 +228,9 @@ def orders(table: pa.Table, task: str) -> list[str]:
     compared = (
         (f"emulation loss on {records.unseen}", records.loss, records.unseen, "conditioned",
          published.emulation),
-        (f"{published.score} on OOD of frozen embeddings", published.score, "ood", "embedding",
+        (f"{name(published.score)} on OOD of frozen embeddings", published.score, "ood", "embedding",
          published.pretrained),
-        (f"{published.score} on OOD, trained end to end", published.score, "ood", "supervised",
+        (f"{name(published.score)} on OOD, trained end to end", published.score, "ood", "supervised",
          published.supervised),
     )  # fmt: skip
     sentences = []

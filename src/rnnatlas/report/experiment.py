@@ -150,6 +150,22 @@ class Results:
             self.since,
         )
 
+    @cached_property
+    def trained_from(self) -> int:
+        """The first step of snapshots that count as trained: a tenth of the last one's, or the next."""
+        return next((step for step in self._steps if 10 * step >= self._steps[-1]), 0)
+
+    @cached_property
+    def trained(self) -> pa.Table | None:
+        """The same of trained snapshots alone; None where the table has no others."""
+        if not self._steps or max(self._steps[0], self.since) >= self.trained_from:
+            return None
+        return Results(self.folder, self.experiment, self.trained_from).table
+
+    @cached_property
+    def _steps(self) -> list[int]:
+        return sorted({step for step in self.zoo.table["step"].to_pylist() if step is not None})
+
     def save(self) -> None:
         """Writes results.parquet and results.json beside experiment.json."""
         results.write(self.folder, self.table)

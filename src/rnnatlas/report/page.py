@@ -30,6 +30,7 @@ MAIN_SCORES = (
     "performance correlation within step",
     "generalisation_gap correlation within step",
     "step accuracy",
+    "step R² of log step",
 )
 """Scores whose tables are shown at once, after that of the task."""
 
@@ -85,7 +86,8 @@ def contents(results: Results) -> dict[str, Any]:
         "loss_tables": _main_first(comparison.loss_tables(results), _main_losses(results)),
         "property_tables": _main_first(comparison.property_tables(results), [score, *MAIN_SCORES]),
         "task_score": score,
-        "claims": claims.claims(results.table, about["task"]),
+        "claims": _claims(results, about["task"]),
+        "trained_from": results.trained_from,
         "orders": claims.orders(results.table, about["task"]),
         "correlations": findings.correlations(results, headline) if headline else None,
         "probing": probing,
@@ -99,6 +101,14 @@ def contents(results: Results) -> dict[str, Any]:
         "charts": drawn,
         "scales": charts.SCALES,
     }
+
+
+def _claims(results: Results, task: str) -> list[claims.Claim]:
+    """The paper's claims, of all snapshots and of trained ones."""
+    found = claims.claims(results.table, task)
+    if not found or results.trained is None:
+        return found
+    return claims.beside(found, claims.claims(results.trained, task))
 
 
 def _files(results: Results) -> list[str]:
@@ -235,7 +245,7 @@ def _against_cost(results: Results, score: str | None) -> charts.Chart | None:
 def _main_losses(results: Results) -> list[str]:
     """The loss that was trained on, and what it is on each kind of rollout."""
     name = loss_name(results.divergence)
-    kinds = [loss_name(results.divergence, part) for part in PARTS if part != "unmasked"]
+    kinds = [loss_name(results.divergence, part) for part in PARTS]
     return [name, *kinds]
 
 

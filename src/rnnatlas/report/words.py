@@ -15,6 +15,7 @@ from rnnatlas.tasks.recorded import Recorded
 
 SPLITS = {
     "new-runs": "new runs of known {noun}s",
+    "known": "{noun}s trained on",
     "validation": "{noun}s not trained on (these chose the checkpoints)",
     "test": "{noun}s not trained on (these chose nothing)",
     "ood": "{noun}s of another kind (OOD)",
@@ -107,7 +108,9 @@ def cost(costs: Mapping[str, float]) -> str:
     """What an encoder costs, in a few words."""
     weights, products = costs["parameters"] / 1e6, costs["flops"] / 1e6
     milliseconds = costs["milliseconds"]
-    return f"{_brief(weights)} M weights, {_brief(products)} MFLOP, {_brief(milliseconds)} ms"
+    text = f"{_brief(weights)} M weights, {_brief(products)} MFLOP, {_brief(milliseconds)} ms"
+    queries = costs.get("queries")  # which runs of earlier versions did not count
+    return text if queries is None else f"{text}, {f'{queries:.0f}' if queries else 'no'} queries"
 
 
 def _brief(value: float) -> str:

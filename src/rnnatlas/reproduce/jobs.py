@@ -72,6 +72,7 @@ class Evaluate:
     zoo: Path
     folder: Path
     supervised: Any
+    slow_baselines: bool
     device: str
 
     def __call__(self, beat: Beat) -> None:
@@ -80,7 +81,14 @@ class Evaluate:
         from rnnatlas.zoo.store import Zoo
 
         zoo = Zoo.open(self.zoo)
-        evaluate(self.folder, zoo, supervised=self.supervised, device=self.device, progress=beat)
+        evaluate(
+            self.folder,
+            zoo,
+            supervised=self.supervised,
+            slow_baselines=self.slow_baselines,
+            device=self.device,
+            progress=beat,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,12 +161,18 @@ def evaluating(
     from rnnatlas.evaluation.supervised import SupervisedSettings
 
     supervised = build(SupervisedSettings, resolved["supervised"], "supervised")
-    asked = resolved["experiment"]["supervised"]
-    folder = out / folder_of(label, seed)
+    asked = resolved["experiment"]
+    work = Evaluate(
+        zoo=out / ZOO,
+        folder=out / folder_of(label, seed),
+        supervised=supervised if asked["supervised"] else None,
+        slow_baselines=asked["slow_baselines"],
+        device=device,
+    )
     return Job(
         name=f"evaluate {label}-{seed}",
-        work=Evaluate(zoo=out / ZOO, folder=folder, supervised=supervised if asked else None, device=device),
-        output=folder / PREDICTORS,
+        work=work,
+        output=work.folder / PREDICTORS,
         needs=(f"train {label}-{seed}",),
         updates=(supervised.steps or resolved["emulation"]["steps"]) * end_to_end,
     )

@@ -35,6 +35,7 @@ class ExperimentSettings:
         ablation: Whether to train interactive probing without interaction, too.
         supervised: Whether to train each encoder end to end on properties, too, as the section `supervised`
             says.
+        slow_baselines: Whether to fit an embedding to each RNN and read Lyapunov spectra, too, as baselines.
         learning_rates: Encoder, or control, → its own learning rate instead of `emulation.learning_rate`;
             a preset's do not count where that is changed.
         threads: Threads of each training and evaluation on processors; results depend on it in the last
@@ -44,6 +45,7 @@ class ExperimentSettings:
     seeds: int = 3
     ablation: bool = False
     supervised: bool = False
+    slow_baselines: bool = False
     learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)
     threads: int = 1
 

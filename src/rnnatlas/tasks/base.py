@@ -208,7 +208,10 @@ class Task(ABC):
         """1 where a rollout's output carries information, 0 elsewhere, such as after the first EOS."""
 
     def parts(self, stored: Shaped[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
-        """Other masks than `mask`, by name, under which emulation losses are reported as well."""
+        """Other masks than `mask`, by name, under which emulation losses are reported as well.
+
+        Those of positions that `mask` leaves out are reported of runs that were trained on them alone.
+        """
         return {}
 
     def picture(

@@ -347,10 +347,6 @@ class FormalLanguages(Task):
             read = torch.where(step < n, 0, outputs.argmax(-1).cpu())
         return torch.stack(responses, 2)
 
-    def parts(self, stored: UInt8[Tensor, "*batch stored"]) -> dict[str, Float[Tensor, "*batch time"]]:
-        """Padding and all, as the paper has it."""
-        return {"unmasked": torch.ones_like(self.mask(stored))}
-
     def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:
         """Letters up to EOS ("aabbcc⏎"), or to the end where it never came ("abca…"); "^" is a stray BOS."""
         characters = np.array([*self.letters, "^", "⏎"])
