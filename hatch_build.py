@@ -32,6 +32,7 @@ FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mprefer-vector-width=512"]
 X86 = {"avx2": AVX2, "avx512": AVX512}
+HALF = {"avx512bf16": [*AVX512, "-mavx512bf16"]}
 
 
 class CompileHook(BuildHookInterface):
@@ -65,13 +66,15 @@ def compile_library() -> Path:
     compilers = [shlex.split(name) for name in names if shutil.which(shlex.split(name)[0])]
     if not compilers or os.name == "nt":
         raise FileNotFoundError(f"no usable C++ compiler among {', '.join(names)}")
-    builds = {"portable": []} | (X86 if platform.machine().lower() in ("x86_64", "amd64") else {})
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    builds = {"portable": []} | (X86 if x86 else {})
     digest = f'-DRNNATLAS_SOURCES="{source_digest()}"'
     defines = [digest, *(f"-DRNNATLAS_{name.upper()}" for name in builds)]
     with tempfile.TemporaryDirectory() as folder:
         jobs = [
-            (SOURCES / "kernels.cpp", f"{folder}/{name}.o", [f"-DISA={name}", *flags])
-            for name, flags in builds.items()
+            (SOURCES / f"{source}.cpp", f"{folder}/{source}-{name}.o", [f"-DISA={name}", *flags])
+            for source, own in {"kernels": builds, "layer": builds | (HALF if x86 else {})}.items()
+            for name, flags in own.items()
         ]
         jobs.append((SOURCES / "dispatch.cpp", f"{folder}/dispatch.o", defines))
 

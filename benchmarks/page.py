@@ -10,7 +10,6 @@ from typing import Any
 
 from rnnatlas.benchmarks import registry
 from rnnatlas.benchmarks.base import digits, shown
-from rnnatlas.benchmarks.encoders import times_emulator
 from rnnatlas.benchmarks.report import markdown
 from rnnatlas.benchmarks.running import OTHERS, ratio
 from rnnatlas.benchmarks.scaling import CURVES
@@ -19,6 +18,8 @@ from rnnatlas.benchmarks.zoo_training import ALONE, LITERAL, WAYS, ZOO, find, sp
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, PICTURE = DOCS / "performance.md", DOCS / "images/scaling.png"
 GPU = DOCS / "results/bench-on-a-gpu.json"
+PLAIN = DOCS / "results/bench-plain-encoders.json"
+PRECISION = DOCS / "results/bench-precision.json"
 GPU_PARTS = {
     "passes": ("rnns", "forward and backward, 32 × 41 positions an RNN"),
     "zoo-training": ("rnns", "training step of a zoo"),
@@ -28,19 +29,6 @@ GPU_PARTS = {
 CORES, THREADS = WAYS
 QUIET = 0.5
 """Load up to which rates of several threads mean something."""
-
-PUBLISHED = {
-    "statistics": 153,
-    "flat": 143,
-    "transformer": 16_600,
-    "dws": 412,
-    "noninteractive": 1246,
-    "interactive": 1165,
-    "interactive, M = 8": 2047,
-}
-"""Milliseconds a training step of the published implementation, paper's sizes, on another machine."""
-PUBLISHED_EMULATOR = (110, 140)
-"""Milliseconds of that for the emulator alone, about."""
 
 TITLES = {"rnns": "RNNs", "hidden": "hidden units a layer", "time": "steps", "layers": "layers"}
 
@@ -60,11 +48,11 @@ def blocks(documents: dict[str, dict[str, Any]]) -> dict[str, str]:
         for name, each in found.items()
     }
     runs, zoo = found["run"]["rows"], found["zoo-training"]["rows"]
-    beside = published(found["encoders"]["rows"])
     text = {
         "summary": summary(found["zoo-training"], runs),
         "roofline": roofline(runs, zoo),
-        "published": beside,
+        "plain": beside_plain(json.loads(PLAIN.read_text(encoding="utf-8"))),
+        "precision": by_precision(json.loads(PRECISION.read_text(encoding="utf-8"))),
         "gpu": on_a_gpu(json.loads(GPU.read_text(encoding="utf-8"))),
     }
     return text | tables
@@ -124,22 +112,45 @@ def summary(training: dict[str, Any], runs: list[dict[str, Any]]) -> str:
     )
 
 
-def published(rows: list[dict[str, Any]]) -> str:
-    """Training steps of two implementations on two machines, each over that machine's emulator alone."""
-    table = []
-    for row in rows:
-        if row["preset"] == "paper" and row["what"] in PUBLISHED:
-            theirs, ours = PUBLISHED[row["what"]], times_emulator(rows, row, "step_seconds_all_cores")
-            low, high = (theirs / alone for alone in reversed(PUBLISHED_EMULATOR))
-            table.append(
-                {
-                    "encoder": row["what"],
-                    "published, another machine, ms": f"{theirs:,}",
-                    "published, another machine, ×": f"{low:.1f}–{high:.1f}",
-                    "here, ×": f"{ours:.2f}",
-                }
-            )
-    return markdown(table)
+def beside_plain(document: dict[str, Any]) -> str:
+    """Training steps of each encoder, the plain way and those of this package."""
+    parts = [
+        f"`{document['command']}`, {document['date']}, commit {document['commit']}, {document['cores']} "
+        f"cores of {document['processor']}, backend {document['backend']}, torch {document['torch']}; load "
+        f"average before: {document['load_before']}. Preset {document['preset']}; embeddings and losses of "
+        f"both ways differ by {max(row['gap'] for row in document['rows']):.0e} at most."
+    ]
+    for threads in dict.fromkeys(row["threads"] for row in document["rows"]):
+        table = []
+        for row in document["rows"]:
+            if row["threads"] == threads:
+                cells = {"one thread" if threads == 1 else f"{threads} threads": row["what"]}
+                for way, found in row["processor"].items():
+                    cells[f"{way}, ms"] = shown(found["seconds"], 1e3)
+                ways = list(row["processor"])[1:]
+                cells |= {f"{way}, ×": shown(row["processor"][way]["ratio"]) for way in ways}
+                cells |= {f"{way}, × by the clock": shown(row["wall"][way]["ratio"]) for way in ways}
+                table.append(cells)
+        parts.append(markdown(table))
+    return "\n\n".join(parts)
+
+
+def by_precision(document: dict[str, Any]) -> str:
+    """Best losses with products of either kind, of each seed."""
+    table = [
+        {
+            "seed": str(row["seed"]),
+            "emulation by": document["encoder"] if what == "encoder" else "the unconditional emulator",
+            **{kind: f"{min(row[kind][what].values()):.4f}" for kind in ("float32", "bfloat16")},
+        }
+        for what in ("encoder", "zero")
+        for row in document["rows"]
+    ]
+    source = document.get("remark") or f"commit {document['commit']}"
+    return (
+        f"`{document['command']}`, {document['date']}, torch {document['torch']}; {source}. Best loss on "
+        f"validation.\n\n{markdown(table)}"
+    )
 
 
 def roofline(runs: list[dict[str, Any]], zoo: list[dict[str, Any]]) -> str:

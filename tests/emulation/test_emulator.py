@@ -12,11 +12,11 @@ from rnnatlas.rnn.backends import kernels
 TOKENS = Interface(Tokens(6), Tokens(6))
 
 
-@pytest.fixture
-def emulator():
+@pytest.fixture(params=[12, 16])  # the compiled layers take multiples of 16
+def emulator(request):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Emulator(TOKENS, 7, EmulatorSettings(width=12, layers=2))
+        return Emulator(TOKENS, 7, EmulatorSettings(width=request.param, layers=2))
 
 
 def z(count, seed=0):
@@ -60,6 +60,22 @@ def test_steps_that_do_not_count_may_be_left_out(emulator):
     torch.testing.assert_close(found[0], found[1])
 
 
+@pytest.mark.parametrize(
+    "interface", [TOKENS, Interface(Values(5), Values(3)), Interface(Values(20), Values(2))]
+)
+def test_compiled_layers_give_what_torchs_lstm_gives(interface, monkeypatch):
+    emulator = Emulator(interface, 7, EmulatorSettings(width=32, layers=3))
+    read = torch.randn(3, 2, 7, interface.input.size)
+    lengths, embeddings = torch.tensor([[7, 2], [1, 5], [3, 3]]), z(3).requires_grad_()
+    counts = (torch.arange(7) < lengths.unsqueeze(-1)).unsqueeze(-1)
+    leaves, found = [embeddings, *emulator.parameters()], []
+    for way in ("", "eager"):
+        monkeypatch.setenv("RNNATLAS_BACKEND", way)
+        outputs = emulator(embeddings, read, lengths) * counts
+        found.append([outputs, *torch.autograd.grad((outputs - 1).square().sum(), leaves)])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
 def test_the_embedding_enters_at_the_first_step(emulator):
     plain = emulator.input(inputs(1, 1, 1)[0, 0]) + emulator.embedding(z(1))
     expected = emulator.output(emulator.lstm(plain)[0]).log_softmax(-1)
@@ -91,7 +107,7 @@ def test_the_published_size():
 
 @pytest.mark.skipif(isinstance(kernels.library(), str), reason="no compiled backend")
 def test_on_one_thread_the_compiled_backend_gives_what_torchs_lstm_gives(emulator):
-    projected = torch.randn(6, 4, 12, requires_grad=True)
+    projected = torch.randn(6, 4, emulator.lstm.hidden_size, requires_grad=True)
     with limited(1):  # on several torch's own loop is the faster one
         outputs, state = emulator._hidden(projected, None)
     assert "_RunBackward" in {node.name() for node in _nodes(outputs.grad_fn)}
@@ -109,7 +125,7 @@ def test_where_the_compiled_backend_is_not_asked_for_it_is_torchs(emulator, monk
     monkeypatch.setenv("RNNATLAS_BACKEND", "eager")
     assert not kernels.available()
     with limited(1):
-        outputs, _ = emulator._hidden(torch.randn(6, 4, 12, requires_grad=True), None)
+        outputs, _ = emulator._hidden(torch.randn(6, 4, emulator.lstm.hidden_size, requires_grad=True), None)
     assert "_RunBackward" not in {node.name() for node in _nodes(outputs.grad_fn)}
     monkeypatch.delenv("RNNATLAS_BACKEND")
     assert kernels.available() == backend().startswith("native")

@@ -28,6 +28,7 @@ from rnnatlas.errors import (
     ZooFormatError,
 )
 from rnnatlas.evaluation.emulations import losses
+from rnnatlas.rnn.backends import layers
 from rnnatlas.zoo.store import Zoo
 
 HOPELESS = dataclasses.replace(SMALL, learning_rate=1e38, clip=1e38, warmup=0)
@@ -457,3 +458,26 @@ def test_an_encoders_own_objective_counts_in_training_alone(zoo, tmp_path):
     loss = losses(TrainedRun.load(tmp_path / "0.5"), zoo, table, SMALL.validation_rollouts)
     chosen = [row["conditioned"] for row in loss.to_pylist() if row["divergence"] == "total-variation"]
     assert np.mean(chosen) == pytest.approx(read_metrics(tmp_path / "0.5")[0]["value"], rel=1e-4)
+
+
+@pytest.mark.skipif(not layers.has_half(), reason="no bfloat16 products")
+def test_products_are_rounded_in_training_alone(zoo, tmp_path):
+    wide = {"steps": 4, "validate_every": 2, "emulator": EmulatorSettings(width=16, layers=1)}
+    rows, validated = {}, {}
+    for products in ("float32", "bfloat16"):
+        settings = dataclasses.replace(SMALL, **wide, products=products)
+        out = tmp_path / products
+        done = small(zoo, out, "statistics", settings=settings)
+        rows[products] = list(csv.DictReader((out / "history.csv").open()))
+        assert not done.emulator.rounded
+        [record] = read_metrics(out)
+        snapshots = Snapshots.of(zoo, zoo.snapshots(split="validation"))
+        training = Training(done.encoder, done.emulator, snapshots, snapshots, settings, 0, out).eval()
+        assert training.emulator.rounded == (products == "bfloat16")
+        batch = next(iter(snapshots.in_order(len(snapshots), settings.validation_rollouts)))
+        validated[products] = float(training.loss(batch).mean()), record["value"]
+    for found, recorded in validated.values():
+        assert found == pytest.approx(recorded, rel=1e-5)
+    one, other = (float(rows[products][0]["train_loss"]) for products in rows)
+    assert one != other
+    assert one == pytest.approx(other, rel=0.01)

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -154,10 +154,10 @@ class Sizes:
         parts = make_parts([self.spec], self.task, run)
         return Training(*parts, self.snapshots, self.snapshots, self.emulation, 0, Path())
 
-    def trainings(self) -> dict[str, Any]:
-        """Every encoder, and interactive probing with `MANY` sequences where it has fewer."""
-        found = {encoder: self.training(encoder) for encoder in encoders.registry}
-        if (settings := found["interactive"].encoder.settings).sequences < MANY:
+    def trainings(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """Every encoder or those named, and interactive probing with `MANY` sequences where it has fewer."""
+        found = {encoder: self.training(encoder) for encoder in names or encoders.registry}
+        if "interactive" in found and (settings := found["interactive"].encoder.settings).sequences < MANY:
             changed = dataclasses.replace(settings, sequences=MANY)
             found[f"interactive, M = {MANY}"] = self.training("interactive", changed)
         return found

@@ -1,13 +1,17 @@
 """The emulator: one network that imitates any RNN, conditioned on its embedding."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from rnnatlas.encoders.base import EMBED, chrono_initialise, mean_and_sd
 from rnnatlas.rnn import Interface, Population, State, Tokens
-from rnnatlas.rnn.backends import kernels
+from rnnatlas.rnn.backends import kernels, layers
 from rnnatlas.settings import at_least_one, settings
 
 GROUPS = 3
@@ -58,6 +62,7 @@ class Emulator(nn.Module):
         if not isinstance(interface.output, Tokens):
             self.register_buffer("mean", torch.zeros(gives))
             self.register_buffer("sd", torch.ones(()))
+        self.rounded = False  # see `EmulationSettings.products`
         chrono_initialise(self.lstm, time)
         with torch.no_grad():  # as if numbers of an embedding had sd 1, for z to matter from the start
             self.embedding.weight.mul_(size**0.5)
@@ -78,6 +83,11 @@ class Emulator(nn.Module):
         """
         condition = self.embedding(z).repeat_interleave(inputs.shape[1], 0)
         sequences = inputs.flatten(0, 1)
+        if layers.applies(condition, self.lstm.hidden_size):
+            outputs = self._imitate_together(
+                condition, sequences, None if lengths is None else lengths.flatten()
+            )
+            return outputs.unflatten(0, inputs.shape[:2])
         # on a GPU, three short runs cost more than one with empty steps
         if lengths is None or inputs.is_cuda or lengths.min() == inputs.shape[2]:
             outputs, _ = self.run(condition, sequences, None)
@@ -126,6 +136,34 @@ class Emulator(nn.Module):
         outputs, end = self._cells.run(projected.transpose(0, 1).unsqueeze(0), state)
         return outputs[0].transpose(0, 1), end
 
+    def _imitate_together(
+        self,
+        condition: Float[Tensor, "sequence width"],
+        inputs: Float[Tensor, "sequence time input"],
+        lengths: Int[Tensor, " sequence"] | None,
+    ) -> Float[Tensor, "sequence time output"]:
+        """`run` on the compiled layers, step by step those sequences that have not ended.
+
+        What comes before the first layer is linear as well, so both are one product, as small as an input.
+        """
+        count, time = inputs.shape[:2]
+        lengths = torch.full((count,), time) if lengths is None else lengths.clamp(min=1)
+        order = lengths.argsort(descending=True, stable=True)
+        present = lengths[order] > torch.arange(int(lengths.max())).unsqueeze(1)
+        step, place = present.nonzero(as_tuple=True)
+        steps, row = layers.Steps(present.sum(1)), order[place]
+        weights = self.lstm.all_weights
+        first = weights[0][0]
+        bias = first @ self.input.bias + weights[0][2] + weights[0][3]
+        projected = first @ self.input.weight
+        sums = _First.apply(inputs[row, step], projected, bias, condition[order] @ first.T)
+        counts, rounded = [steps.tokens], self.rounded and self.training
+        hidden, _ = layers.Layer(None, weights[0][1], sums, counts, rounded)(None, steps)
+        for w_x, w_h, b_x, b_h in weights[1:]:
+            hidden, _ = layers.Layer(w_x, w_h, b_x + b_h, counts, rounded)(hidden, steps)
+        outputs = self._outputs(hidden)
+        return outputs.new_zeros(count, time, outputs.shape[1]).index_put((row, step), outputs)
+
     def _imitate_sorted(self, condition: Tensor, inputs: Tensor, lengths: Tensor) -> Tensor:
         """`run` in groups of like length, each only as long as its longest sequence."""
         order = lengths.argsort()
@@ -154,3 +192,23 @@ class Emulator(nn.Module):
         if not isinstance(self.interface.output, Tokens):
             self.mean.copy_(outputs.mean(0))
             self.sd.copy_(mean_and_sd(outputs - outputs.mean(0))[1])
+
+
+class _First(Function):
+    """A linear layer, with what joins the first rows; torch's weight gradient of few inputs is slow."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, first: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs)
+        ctx.count = len(first)
+        outputs = torch.addmm(bias, inputs, weight.T)
+        outputs[: ctx.count] += first
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:
+        [inputs] = ctx.saved_tensors
+        padded = functional.pad(inputs, (0, -inputs.shape[1] % 16))
+        d_weight = layers.product(gradient, padded, half=False)[:, : inputs.shape[1]]
+        return None, d_weight, gradient.sum(0), gradient[: ctx.count]

@@ -33,7 +33,9 @@ from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import EmulationSettings
 from rnnatlas.emulation.progress import EachStep, Progress
 from rnnatlas.encoders.base import Encoder
+from rnnatlas.encoders.reader import Reader
 from rnnatlas.errors import RunFormatError, TrainingDiverged
+from rnnatlas.rnn.backends import layers
 
 RESUME = "resume.ckpt"
 """What an unfinished run goes on from; read without unpickling code, removed when the run is finished."""
@@ -68,6 +70,9 @@ class Training(lightning.LightningModule):
         self.encoder, self.emulator = encoder, emulator
         self._train, self._validation = train, validation
         self.settings, self._seed, self._out = settings, seed, out
+        for module in self.modules():
+            if isinstance(module, (Emulator, Reader)):
+                module.rounded = settings.products == "bfloat16" and layers.has_half()
         output = emulator.interface.output
         known = suitable(output)
         self._divergence = known[choose(settings.divergence, output)]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -57,6 +57,9 @@ class EmulationSettings:
         where: SQL condition on the snapshots to train and validate on, such as "step >= 100".
         embedding: Numbers of an embedding.
         emulator: Size of the emulator.
+        products: What numbers the LSTMs of emulator and reader multiply in training. "bfloat16" rounds
+            factors to those where the processor multiplies them faster; sums, weights and all else stay
+            float32, as do embedding and evaluation.
     """
 
     steps: int = 100_000
@@ -77,6 +80,7 @@ class EmulationSettings:
     where: str | None = None
     embedding: int = EMBED
     emulator: EmulatorSettings = dataclasses.field(default_factory=EmulatorSettings)
+    products: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         counts = (

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from rnnatlas.encoders.base import chrono_initialise
 from rnnatlas.rnn.backends import eager
+from rnnatlas.rnn.backends.layers import Layer, Steps, applies
 
 
 class Reader(nn.Module):
@@ -18,18 +19,37 @@ class Reader(nn.Module):
     def __init__(self, cell: Literal["lstm", "gru"], width: int, layers: int, steps: int):
         super().__init__()
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.rounded = False  # see `EmulationSettings.products`
         self.cells: Any = nn.ModuleList(kind(width, width) for _ in range(layers))
         for each in self.cells:
             chrono_initialise(each, steps)
 
     def forward(self, inputs: Float[Tensor, "time rnn width"]) -> Float[Tensor, "time rnn width"]:
         """What the reader gives out at each step of a sequence."""
+        if not self._compiled(inputs):
+            for cell in self.cells:
+                inputs = inputs + cell(inputs)[0]
+            return inputs
+        time, rows = inputs.shape[:2]
+        steps, signal = Steps(torch.full((time,), rows)), inputs.flatten(0, 1)
         for cell in self.cells:
-            inputs = inputs + cell(inputs)[0]
-        return inputs
+            signal = signal + self._layer(cell, [steps.tokens])(signal, steps)[0]
+        return signal.unflatten(0, (time, rows))
+
+    def _compiled(self, inputs: Tensor) -> bool:
+        """Whether the compiled layers can run the reader."""
+        cell = self.cells[0]
+        return cell.mode == "LSTM" and applies(inputs, cell.hidden_size)
+
+    def _layer(self, cell: nn.RNNBase, counts: list[int]) -> Layer:
+        w_x, w_h, b_x, b_h = cell.all_weights[0]
+        return Layer(w_x, w_h, b_x + b_h, counts, self.rounded and self.training)
 
     def start(self, inputs: Float[Tensor, "rnn width"], steps: int) -> list[Any]:
         """The state before the first of so many steps: zeros, and each cell with its weights as they are."""
+        if self._compiled(inputs):
+            kept = [_Compiled(self._layer(cell, [len(inputs)] * steps), len(inputs)) for cell in self.cells]
+            return [(cell, (None, None)) for cell in kept]
         zeros = torch.zeros_like(inputs)
         return [(Stepwise(cell, steps, inputs), (zeros, zeros)) for cell in self.cells]
 
@@ -43,6 +63,17 @@ class Reader(nn.Module):
             inputs = inputs + after[0]
             following.append((cell, after))
         return inputs, following
+
+
+class _Compiled:
+    """A cell on the compiled layers, for a number of steps in which its weights do not change."""
+
+    def __init__(self, layer: Layer, rows: int):
+        self.layer, self.steps = layer, Steps(torch.tensor([rows]))
+
+    def __call__(self, inputs: Float[Tensor, "rnn width"], state: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+        """The cell's (h, c) after a step."""
+        return self.layer(inputs, self.steps, *state)
 
 
 class Stepwise:

@@ -54,6 +54,10 @@ def _load() -> ctypes.CDLL | str:
         return "it was compiled from other sources; install the package again"
     loaded.rnnatlas_isa.restype = ctypes.c_char_p
     loaded.rnnatlas_saved_size.restype = ctypes.c_int64
+    number, address = ctypes.c_int64, ctypes.c_void_p
+    loaded.rnnatlas_panel_size.restype = number
+    loaded.rnnatlas_panel_size.argtypes = [number] * 3
+    loaded.rnnatlas_pack.argtypes = [number, address, number, number, number, address]
     return loaded
 
 

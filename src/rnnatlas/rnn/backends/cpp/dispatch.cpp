@@ -1,4 +1,4 @@
-// Chooses the instruction set, spreads RNNs over threads, and offers the functions that ctypes calls.
+// Chooses the instruction set, spreads work over threads, and offers the functions that ctypes calls.
 
 #include <pthread.h>
 
@@ -13,11 +13,14 @@
 #include <thread>
 
 #include "job.h"
+#include "layer.h"
 
 namespace rnnatlas {
 namespace {
 
 const char* isa_name = "portable";
+const Layers* layers = &layers_portable;
+bool has_half = false;  // products of bfloat16 numbers
 
 const Kernels* choose() {
     const char* forced = std::getenv("RNNATLAS_ISA");  // for tests of the slower ones
@@ -26,12 +29,15 @@ const Kernels* choose() {
     if (allowed("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
         isa_name = "avx512";
+        has_half = __builtin_cpu_supports("avx512bf16");
+        layers = has_half ? &layers_avx512bf16 : &layers_avx512;
         return &kernels_avx512;
     }
 #endif
 #ifdef RNNATLAS_AVX2
     if (allowed("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         isa_name = "avx2";
+        layers = &layers_avx2;
         return &kernels_avx2;
     }
 #endif
@@ -116,32 +122,52 @@ class Pool {
 Pool* pool = new Pool;
 const int registered = pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
 
-int for_each_rnn(const Job& job, size_t floats, void (*kernel)(const Job&, int64_t, float*)) {
+// Calls work(item, memory of so many floats) for each item. Returns 1 where there was no memory.
+template <class Work>
+int for_each(int64_t items, int64_t threads, size_t floats, double products, const Work& work) {
     std::atomic<int64_t> next{0};
     std::atomic<bool> failed{false};
-    auto work = [&] {
+    auto until_done = [&] {
         try {
             float* memory = scratch.reserve(floats);
-            for (int64_t rnn; (rnn = next++) < job.rnns;) kernel(job, rnn, memory);
+            for (int64_t item; (item = next++) < items;) work(item, memory);
             if (scratch.size > Scratch::keep) scratch.release();
         } catch (const std::bad_alloc&) {
             failed = true;
         }
     };
     // Waking a thread takes about as long as 200k multiply-adds.
-    double products = double(job.rnns) * job.batch * job.time * job.layers * job.hidden * job.hidden;
-    int64_t threads = products < 200e3 ? 1 : std::min(job.threads, job.rnns);
+    threads = products < 200e3 ? 1 : std::min(threads, items);
     if (threads > 1)
-        pool->run(int(threads), work);
+        pool->run(int(threads), until_done);
     else
-        work();
+        until_done();
     return failed ? 1 : 0;
+}
+
+int for_each_rnn(const Job& job, size_t floats, void (*kernel)(const Job&, int64_t, float*)) {
+    double products = double(job.rnns) * job.batch * job.time * job.layers * job.hidden * job.hidden;
+    return for_each(job.rnns, job.threads, floats, products,
+                    [&](int64_t rnn, float* memory) { kernel(job, rnn, memory); });
+}
+
+// Blocks of rows; more than threads, since the first rows have the most steps, but not many, since each block
+// reads the weights at each step.
+int for_each_block(const Layer& job, void (*kernel)(const Layer&, int64_t, int64_t, float*)) {
+    int64_t blocks = job.threads > 1 ? 2 * job.threads : 1, size = (job.rows + blocks - 1) / blocks;
+    double products = double(job.rows) * job.steps * job.hidden * job.hidden;
+    return for_each((job.rows + size - 1) / size, job.threads, layers->layer_scratch(job, size), products,
+                    [&](int64_t block, float* memory) {
+                        kernel(job, block * size, std::min((block + 1) * size, job.rows), memory);
+                    });
 }
 
 }  // namespace
 }  // namespace rnnatlas
 
 using rnnatlas::Job;
+using rnnatlas::Layer;
+using rnnatlas::Product;
 
 #pragma GCC visibility push(default)
 extern "C" {
@@ -158,6 +184,33 @@ int rnnatlas_forward(const Job* job) {
 
 int rnnatlas_backward(const Job* job) {
     return rnnatlas::for_each_rnn(*job, rnnatlas::kernels->backward_scratch(*job), rnnatlas::kernels->backward);
+}
+
+int rnnatlas_has_half() { return rnnatlas::has_half; }
+
+int64_t rnnatlas_panel_size(int64_t half, int64_t length, int64_t columns) {
+    return int64_t(rnnatlas::layers->panel_size(half, length, columns));
+}
+
+void rnnatlas_pack(int64_t half, const float* from, int64_t length, int64_t columns, int64_t transposed,
+                   float* panels) {
+    rnnatlas::layers->pack(half, from, length, columns, transposed, panels);
+}
+
+int rnnatlas_layer_forward(const Layer* job) {
+    return rnnatlas::for_each_block(*job, rnnatlas::layers->forward);
+}
+
+int rnnatlas_layer_backward(const Layer* job) {
+    return rnnatlas::for_each_block(*job, rnnatlas::layers->backward);
+}
+
+int rnnatlas_product(const Product* job) {
+    const rnnatlas::Layers& layers = *rnnatlas::layers;
+    layers.pack(job->half, job->b, job->length, job->columns, false, job->panels);
+    return rnnatlas::for_each(layers.product_items(*job), job->threads, layers.product_scratch(*job),
+                              double(job->rows) * job->columns * job->length,
+                              [&](int64_t item, float* memory) { layers.product(*job, item, memory); });
 }
 
 void rnnatlas_activate(int64_t which, const float* x, float* y, int64_t count) {

@@ -14,31 +14,7 @@
 namespace rnnatlas {
 namespace ISA {
 
-// --- loops and products ------------------------------------------------------------------------
-
-template <int N>
-struct Constant {
-    static constexpr int value = N;
-};
-
-template <int N, class Function>
-INLINE void with_constant(int64_t n, Function&& function) {
-    if constexpr (N > 1) {
-        if (n < N) return with_constant<N - 1>(n, function);
-    }
-    function(Constant<N>{});
-}
-
-// Cuts 0..n into even parts of at most Max and calls function(start, Constant<size>).
-template <int Max, class Function>
-INLINE void tiles(int64_t n, Function&& function) {
-    int64_t start = 0;
-    for (int64_t left = (n + Max - 1) / Max; left; --left) {
-        int64_t size = (n - start + left - 1) / left;
-        with_constant<Max>(size, [&](auto constant) { function(start, constant); });
-        start += size;
-    }
-}
+// --- products ----------------------------------------------------------------------------------
 
 template <int V, int M, int N>
 static __attribute__((noinline)) void product_tile(float* c, int64_t c_row, const float* a, int64_t a_row,

@@ -1,4 +1,4 @@
-// Vectors of V floats: memory, rearranging, activations. ISA names the build, see kernels.cpp.
+// Vectors of V floats: memory, rearranging, loops, activations. ISA names the build, see kernels.cpp.
 
 #pragma once
 #include <cstddef>
@@ -106,6 +106,32 @@ INLINE F<V> sum_each(F<V>* vectors) {
     }
     if constexpr (S > 1) return sum_each<V, S / 2>(vectors);
     return vectors[0];
+}
+
+// --- loops -------------------------------------------------------------------------------------
+
+template <int N>
+struct Constant {
+    static constexpr int value = N;
+};
+
+template <int N, class Function>
+INLINE void with_constant(int64_t n, Function&& function) {
+    if constexpr (N > 1) {
+        if (n < N) return with_constant<N - 1>(n, function);
+    }
+    function(Constant<N>{});
+}
+
+// Cuts 0..n into even parts of at most Max and calls function(start, Constant<size>).
+template <int Max, class Function>
+INLINE void tiles(int64_t n, Function&& function) {
+    int64_t start = 0;
+    for (int64_t left = (n + Max - 1) / Max; left; --left) {
+        int64_t size = (n - start + left - 1) / left;
+        with_constant<Max>(size, [&](auto constant) { function(start, constant); });
+        start += size;
+    }
 }
 
 // --- activations -------------------------------------------------------------------------------
