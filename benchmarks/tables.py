@@ -1,15 +1,20 @@
 """Prints an experiment's main tables, claims and interviews as Markdown, for docs/results.
 
-    python benchmarks/tables.py FOLDER [--since STEP]
+    python benchmarks/tables.py FOLDER [--since STEP | --summary]
 
 FOLDER is what `rnnatlas demo` or `rnnatlas reproduce` wrote; nothing is run again. With --since, only
-snapshots from a training step on count, and only tables are printed.
+snapshots from a training step on count, and only tables are printed. With --summary, two tables with a row
+an encoder or baseline are printed, the lowest loss first, and how well emulations of good RNNs perform.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from rnnatlas.evaluation.features import TRIVIAL
+from rnnatlas.evaluation.figures import loss_name
+from rnnatlas.evaluation.results import costs as costs_of
+from rnnatlas.intervals import Interval
 from rnnatlas.report import page as report
 from rnnatlas.report import words
 from rnnatlas.report.experiment import Experiment, Results
@@ -27,8 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--since", type=int, default=0)
+    parser.add_argument("--summary", action="store_true")
     chosen = parser.parse_args()
     results = Results(chosen.folder, Experiment.load(chosen.folder), chosen.since)
+    if chosen.summary:
+        print(*summary(results), sep="\n")
+        return
     found = report.contents(results)
     for table in [*found["loss_tables"][0], *found["property_tables"][0]]:
         print(as_markdown(table, found["costs"]), end="\n\n")
@@ -65,6 +74,41 @@ def as_markdown(table: dict[str, Any], costs: dict[str, str]) -> str:
             figures = [text + (" ▴" if clear else "") for text, clear, *_ in cells]
             lines.append("| " + " | ".join([title, *figures, costs[encoder] if own else ""]) + " |")
     return "\n".join(lines)
+
+
+def summary(results: Results) -> list[str]:
+    """A table of losses and tasks and one of steps and performance, on splits that chose nothing."""
+    splits = [split for split in results.splits if split != "validation"]
+    loss, task = loss_name(results.divergence), words.task_score(results.properties)
+    found, costs = {}, costs_of(results.table)
+    for row in results.table.to_pylist():
+        if row["kind"] == "figure" and row["split"] in splits and row["value"] is not None:
+            own = row["of"] in ("conditioned", "embedding")
+            of = (row["encoder"], "") if own else (row["of"], ", no encoder")
+            found.setdefault((of, row["name"]), {})[row["split"]] = row
+    order = sorted(((encoder, "") for encoder in costs), key=lambda of: found[of, loss][splits[0]]["value"])
+    order += [(of, ", no encoder") for of in ("zero", *TRIVIAL)]
+    lines = []
+    for names in ((loss, task), ("step accuracy", "performance correlation within step")):
+        titles = [f"{words.name(name)}, {split}" for name in names if name for split in splits]
+        lines += [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+        for of in order:
+            cells = [
+                _cell(found.get((of, name), {}).get(split)) for name in names if name for split in splits
+            ]
+            if any(cells):
+                lines.append(f"| {words.name(of[0])}{of[1]} | {' | '.join(cells)} |")
+        lines.append("")
+    for encoder in costs:
+        tables = [table.to_pandas() for table in results.emulated[encoder]]
+        good = [(one[(one.split == split) & (one.original > 0.8)]) for one in tables for split in splits]
+        shares = [f"{one.emulated.mean():.2f} of {one.original.mean():.2f} (n={len(one)})" for one in good]
+        lines.append(f"{words.name(encoder)}, emulations of originals above .8: {', '.join(shares)}")
+    return lines
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    return "" if row is None else str(Interval(row["value"], row["low"], row["high"], 0))
 
 
 if __name__ == "__main__":

@@ -214,7 +214,8 @@ def against_cost(
     figure = canvas(len(panels), 1, list(panels), height=230, narrowest=300, shared=False)
     everyone, operations = list(costs), [spent["flops"] / 1e6 for spent in costs.values()]
     for row, intervals in enumerate(panels.values(), start=1):
-        for encoder, interval in intervals.items():
+        by_cost = sorted(intervals.items(), key=lambda item: costs[item[0]]["flops"])
+        for place, (encoder, interval) in enumerate(by_cost):
             low, high = (end if np.isfinite(end) else interval.mean for end in (interval.low, interval.high))
             spent = costs[encoder]
             figure.add_scatter(
@@ -229,7 +230,7 @@ def against_cost(
                 mode="markers+text",
                 marker={"color": colours.encoder_colour(encoder, everyone), "size": 9},
                 text=escaped([f"  {name(encoder)}"]),
-                textposition="middle right",
+                textposition=("top right", "bottom right")[place % 2],  # neighbours keep clear of each other
                 textfont={"size": 11, "color": INK},
                 hovertemplate=f"%{{text}}: {interval}; {spent['milliseconds']:.2g} ms an RNN<extra></extra>",
                 row=row,
