@@ -368,6 +368,11 @@ def test_one_of_several_devices_says_where_the_loss_was_lost(zoo, tmp_path):
             "with step > 99, found none",
         ),
         ({"settings": dataclasses.replace(SMALL, where="stp > 9")}, UnknownName, "stp"),
+        (
+            {"encoder": "orbit", "encoder_settings": {}},
+            SettingsError,
+            "needs a task whose inputs can be turned, such as tiled-digits, found formal-languages",
+        ),
         ({"settings": dataclasses.replace(SMALL, divergence="mse")}, SettingsError, "tokens .* found 'mse'"),
     ],
 )

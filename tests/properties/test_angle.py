@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnnatlas import properties
-from rnnatlas.properties.angle import Angle, Direction
+from rnnatlas.properties.angle import Angle, Direction, UnseenDirection, aligned
 from rnnatlas.properties.scalar import GeneralisationGap
 from rnnatlas.tasks.formal_languages import FormalLanguages
 from rnnatlas.tasks.tiled_mnist import TiledDigits
@@ -23,7 +23,7 @@ def snapshots(angles, gaps=None):
     return pa.table({"task": pa.array(tasks, TASK.struct), "metrics": metrics})
 
 
-@pytest.mark.parametrize("name", ["angle", "direction", "generalisation_gap"])
+@pytest.mark.parametrize("name", ["angle", "direction", "unseen_direction", "generalisation_gap"])
 def test_true_predictions_have_no_loss_and_read_as_what_they_are(name):
     table = snapshots([0.0, 45.0, 200.0, 359.0])
     prop = properties.registry[name].fit(TASK, table)
@@ -41,7 +41,7 @@ def test_true_predictions_have_no_loss_and_read_as_what_they_are(name):
 def test_tasks_without_angles_or_gaps_do_not_have_them():
     table = pa.table({"task": [{"b": 1}], "metrics": [{"performance": 0.5}]})
     languages = FormalLanguages.from_settings({"tokens": 2})
-    for kind in (Angle, Direction, GeneralisationGap):
+    for kind in (Angle, Direction, UnseenDirection, GeneralisationGap):
         assert kind.fit(languages, table) is None
         assert kind.fit(None, table) is None
     assert properties.registry["task"].fit(TASK, snapshots([0.0])) is None
@@ -64,6 +64,18 @@ def test_an_angle_beyond_a_whole_turn_is_scored_as_it_reads():
     assert Angle().score(outputs, target)["degrees"] == pytest.approx([36, 36], abs=1e-3)
     squared = [(1.25 - 0.9) ** 2, (-0.1 - 0.1) ** 2]
     assert Angle().score(outputs, target)["loss"] == pytest.approx(squared, abs=1e-5)
+
+
+def test_directions_are_turned_and_scaled_as_fits_those_known():
+    target = Direction().target(TASK, snapshots([10.0, 100.0, 200.0, 330.0]))
+    radians = torch.deg2rad(torch.tensor([10.0, 100.0, 200.0, 330.0]) + 70)
+    own = 0.3 * torch.stack([radians.cos(), radians.sin()], 1)
+    known = torch.tensor([True, True, True, False])
+    torch.testing.assert_close(aligned(own, target, known), target)
+    mirrored = aligned(own * torch.tensor([1.0, -1.0]), target, known)
+    assert Direction().score(mirrored, target)["degrees"].max() > 45
+    off = aligned(torch.cat([own[:3], -own[3:]]), target, known)
+    torch.testing.assert_close(off[3], -target[3])
 
 
 def test_a_direction_is_said_below_360():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rnnatlas import tasks
+from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.seeds import stream
 from rnnatlas.tasks.trials import Trials, noise, save
@@ -117,3 +118,21 @@ def test_parts_of_rollouts_are_masks(task, instances, population):
     for mask in task.parts(stored).values():
         assert mask.shape == task.mask(stored).shape
         assert ((mask == 0) | (mask == 1)).all()
+
+
+def test_inputs_turn_where_a_task_says_so(task, population, instances):
+    """In whole turns; the identity first."""
+    stored = task.rollouts(population, instances, streams("turned"), 2).inputs
+    inputs = task.encode_inputs(torch.from_numpy(stored))
+    if not task.turns:
+        with pytest.raises(SettingsError, match=f"inputs of {task.name} cannot be turned"):
+            task.turned(inputs, 4)
+        assert task.scan(population, 2, 4) is None
+        return
+    turned = task.turned(inputs, 4)
+    torch.testing.assert_close(turned[0], inputs)
+    assert (turned[1] - inputs).abs().max() > 0.1
+    torch.testing.assert_close(task.turned(turned[3], 4)[1], inputs)
+    scanned = task.scan(population, 2, 4)
+    assert scanned.shape == (3, 2)
+    assert scanned.norm(dim=1).max() <= 1

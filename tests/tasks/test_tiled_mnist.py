@@ -89,6 +89,42 @@ def test_each_rnn_has_its_own_angle():
         assert torch.allclose(own, TASK.encode_inputs(torch.from_numpy(stored)), atol=1e-5)
 
 
+@pytest.mark.parametrize("task", [TASK, TiledMNIST()])
+def test_turned_inputs_are_those_of_rotated_images(task):
+    images = np.random.default_rng(3).integers(256, size=(2, 3, task.side, task.side), dtype=np.uint8)
+    read = torch.stack([task._turned(torch.from_numpy(own), 1)[0] for own in images])
+    turned = task.turned(read, 8)
+    assert turned.shape == (8, *read.shape)
+    assert torch.allclose(turned[0], read, atol=1e-5)
+    for turn in range(8):
+        shown = np.stack([rotated(own.astype(np.float32), 45 * turn) for own in images])
+        assert np.abs(task.picture(turned[turn]).numpy() * 255 - shown).max() < 0.51
+
+
+def test_probes_are_unrotated_images():
+    probes = TASK.probes("images", 3)
+    images = TASK._part("validation").images
+    assert np.allclose(TASK.picture(probes).numpy(), images / 255, atol=1e-5)
+    with pytest.raises(SettingsError, match="should be rollouts, random, images, found 'counting'"):
+        TASK.probes("counting", 3)
+
+
+def test_a_scan_finds_the_rotation_at_which_digits_are_told():
+    labels = torch.from_numpy(TASK._part("validation").labels[:4]).long()
+
+    class Telling(Population):
+        def run(self, inputs, state=None):
+            outputs = torch.zeros(3, 8, 4, TASK.time, 10)
+            for rnn, turn in enumerate((0, 3, 5)):  # of eight
+                outputs[rnn, turn, torch.arange(4), -1, labels] = 9.0
+            outputs[:, :, :, :-1] = torch.randn(10)  # what is said before the image is seen does not count
+            return outputs.flatten(1, 2), ()
+
+    plain = population(3)
+    found = TASK.scan(Telling(plain.spec, plain.weights, TASK.interface), 4, 8)
+    assert torch.allclose(found, TASK.target([upright(0.0), upright(135.0), upright(225.0)]), atol=1e-3)
+
+
 # --- tiles -----------------------------------------------------------------------------------------
 
 

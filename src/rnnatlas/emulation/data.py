@@ -131,16 +131,17 @@ class Snapshots:
         _, targets, mask = unpack(batch, self.task)
         return targets[mask > 0]
 
-    def examples(self, kind: str, steps: int) -> Float[Tensor, "sample time input"]:
+    def examples(self, kind: str, steps: int, turns: int = 1) -> Float[Tensor, "sample time input"]:
         """Sequences of so many steps to probe RNNs with.
 
         Args:
             kind: "rollouts", what evenly spaced snapshots read in one rollout each; "random", numbers or
                 tokens drawn at random over their range; or one of the task's own kinds (`Task.probes`).
             steps: Their length. Shorter ones are repeated.
+            turns: How many turns each is given in, first all in the first one; see `Task.turned`.
 
         Raises:
-            SettingsError: The task offers no such sequences.
+            SettingsError: The task offers no such sequences, or its inputs cannot be turned.
         """
         rollouts = self.task.encode_inputs(self.stored[spaced(len(self)), 0])
         if kind == "rollouts":
@@ -150,6 +151,8 @@ class Snapshots:
             sequences = self.task.interface.input.random((SAMPLE, steps), random, rollouts)
         else:
             sequences = self.task.probes(kind, steps)
+        if turns > 1:
+            sequences = self.task.turned(sequences, turns).flatten(0, 1)
         repeats = -(-steps // sequences.shape[1])
         return sequences.repeat(1, repeats, 1)[:, :steps]
 

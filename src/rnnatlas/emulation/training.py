@@ -127,6 +127,11 @@ def train(
     chosen = build(kind.Settings, encoder_settings or {}, "encoder")
     snapshots = _snapshots(zoo, kind, chosen, settings.where)
     task = snapshots["train"].task
+    if kind.turns and not task.turns:
+        raise SettingsError(
+            f"the encoder {encoder} needs a task whose inputs can be turned, such as tiled-digits, found "
+            f"{task.name}; take another encoder, such as responses"
+        )
     divergence = choose_divergence(settings.divergence, task.interface.output)
     settings = dataclasses.replace(settings, divergence=divergence)
     run = RunSettings(

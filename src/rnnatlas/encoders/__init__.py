@@ -35,6 +35,10 @@ registry = Registry(
             "rnnatlas.encoders.responses:Responses",
             "functionalist: all responses to a few whole sequences, read directly",
         ),
+        "orbit": (
+            "rnnatlas.encoders.orbit:Orbit",
+            "functionalist: responses to a few images in all rotations; the embedding turns with the RNN",
+        ),
         "hybrid": (
             "rnnatlas.encoders.hybrid:Hybrid",
             "both: responses, and invariants of the weights, which the embedding also has to keep",

@@ -17,8 +17,8 @@ from rnnatlas.rnn.spec import GATES
 EMBED = 16
 """Size of an embedding where nothing else is said (Herrmann et al. 2024, section 3)."""
 
-Examples = Callable[[str, int], Float[Tensor, "sample time input"]]
-"""Sequences of so many steps that RNNs can be probed with, by their kind; see `Snapshots.examples`."""
+Examples = Callable[..., Float[Tensor, "sample time input"]]
+"""Sequences to probe RNNs with, by their kind, steps and, if any, turns; see `Snapshots.examples`."""
 
 TOGETHER = 256
 """RNNs that are embedded together, which bounds memory; they share what does not depend on the RNN."""
@@ -58,6 +58,8 @@ class Encoder(nn.Module, ABC):
     symmetries: ClassVar[frozenset[str]]
     capturable: ClassVar[bool] = True
     any_architecture: ClassVar[bool] = False
+    turns: ClassVar[bool] = False
+    """Whether it probes with inputs in several turns, which few tasks have (`Task.turns`)."""
 
     def __init__(self, interface: Interface, spec: RNNSpec | None, settings: Any, size: int = EMBED):
         super().__init__()
@@ -111,6 +113,10 @@ class Encoder(nn.Module, ABC):
         """What is minimised beside the emulation loss, of each RNN, in training alone; None for nothing."""
         return None
 
+    def direction(self, z: Float[Tensor, "rnn embed"]) -> Float[Tensor, "rnn 2"] | None:
+        """The part of embeddings that turns with the RNNs; None if there is none."""
+        return None
+
     @property
     def last(self) -> nn.Linear | None:
         """The layer that gives out embeddings before they are scaled to unit length; None for controls."""
@@ -139,6 +145,11 @@ class Encoder(nn.Module, ABC):
                 "embeddings of training RNNs are not finite before training has begun; look for broken "
                 "snapshots with: rnnatlas zoo verify"
             )
+        self._whiten(raw)
+
+    def _whiten(self, raw: Float[Tensor, "rnn embed"]) -> None:
+        """Changes the last layer such that what it gives out, so far `raw`, is white."""
+        assert self.last is not None
         mean = raw.mean(0)
         # on the CPU: directions have no sign of their own, and a GPU would give them another
         variances, directions = torch.linalg.eigh((raw - mean).double().T.cov(correction=0).cpu())

@@ -55,6 +55,7 @@ def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
         encoder(population)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     shown = getattr(encoder.settings, "sequences", 0) * getattr(encoder.settings, "steps", 0)
+    shown *= getattr(encoder.settings, "turns", 1)
     return Cost(parameters=parameters, flops=round(counter.get_total_flops() / TOGETHER), queries=shown)
 
 

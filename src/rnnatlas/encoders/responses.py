@@ -230,7 +230,9 @@ def scales(
 
 
 def standard(
-    responses: Float[Tensor, "rnn response"], mean: Float[Tensor, " response"], sd: Float[Tensor, " response"]
-) -> Float[Tensor, "rnn response"]:
+    responses: Float[Tensor, "*rnn response"],
+    mean: Float[Tensor, " response"],
+    sd: Float[Tensor, " response"],
+) -> Float[Tensor, "*rnn response"]:
     """Standardised responses, with large ones drawn in."""
     return LARGEST * ((responses - mean) / sd / LARGEST).tanh()

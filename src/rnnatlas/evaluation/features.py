@@ -31,6 +31,9 @@ do not count, and how many quantiles say what exponents and moduli are."""
 QUERIES = (8, 22)
 """Fixed inputs, sequences and steps, beside encoders that show RNNs none themselves."""
 
+TURNS = 24
+"""Rotations of fixed images, at most."""
+
 FIXED = (
     f"the first {COMPONENTS} principal components of the responses, standardised, to as many fixed inputs as "
     "the encoder shows ({} × {} where it shows none),".format(*QUERIES)
@@ -42,6 +45,9 @@ DEFINITIONS: Mapping[str, str] = {
     "whitened on training RNNs as the trained encoder was at its start",
     "supervised": "the embedding of the same encoder, which started as the frozen one did but was trained "
     "end to end with the predictor, on this property instead of emulation",
+    "direction": "the two numbers of the embedding that turn with the RNN, all turned and scaled alike as "
+    "fits training RNNs best",
+    "untrained-direction": "the same two numbers of the untrained encoder's embedding",
     "pca": f"the first {COMPONENTS} principal components of the raw weights",
     "nearest": "the raw weights, and averages what the nearest training RNNs have",
     "nearest-responses": "the standardised responses to the same random inputs as principal components are "
@@ -49,6 +55,10 @@ DEFINITIONS: Mapping[str, str] = {
     "fixed-rollouts": f"{FIXED} taken from rollouts of training RNNs",
     "fixed-random": f"{FIXED} drawn at random",
     "fixed-task": f"{FIXED} made for the task (counting strings, of formal languages)",
+    "fixed-turned": f"{FIXED} made for the task, each in up to {TURNS} rotations (images)",
+    "scan": f"nothing but how probable an RNN finds the digits of fixed images in up to {TURNS} turns, at "
+    "the encoder's number of queries, and says the mean direction of these, weighted by the product "
+    "of probabilities at the last step; nobody trained it, but it knows the digits",
     "interview": f"{FIXED} that the RNN goes on with itself, as the interview of theorem 3.3 does: aⁿ, and "
     "then always the token that it finds most probable",
     "invariants": f"the first {COMPONENTS} principal components of `rnnatlas.invariants`: spectra of the "
@@ -65,14 +75,14 @@ DEFINITIONS: Mapping[str, str] = {
 }
 """What a predictor reads, by name; all but `NEAREST` are read by the same kind of predictor."""
 
-FIXED_INPUTS = ("fixed-rollouts", "fixed-random", "fixed-task", "interview")
+FIXED_INPUTS = ("fixed-rollouts", "fixed-random", "fixed-task", "fixed-turned", "interview")
 """What RNNs respond to inputs that nobody has learned: the strongest of all that need no encoder."""
 
 NEAREST = ("nearest", "nearest-responses")
 """What neighbours are near in."""
 
 TRIVIAL = (
-    *(*FIXED_INPUTS, "pca", *NEAREST),
+    *(*FIXED_INPUTS, "scan", "pca", *NEAREST),
     *("invariants", "dynamics", "dsa", "norms", "step", "architecture", "constant"),
 )
 """Features that need no encoder."""
@@ -150,12 +160,28 @@ def _fixed(
     kinds = {"fixed-rollouts": "rollouts", "fixed-random": "random"}
     if task.probe_kinds:
         kinds["fixed-task"] = task.probe_kinds[0]
-    found = {name: _responses(run, rnns, examples, name, kind) for name, kind in kinds.items()}
+    if task.turns:
+        kinds["fixed-turned"] = task.probe_kinds[0]
     sequences, steps = _queries(run)
+    turns = {"fixed-turned": min(TURNS, sequences)}
+    found = {}
+    for name, kind in kinds.items():
+        own = _responses(run, rnns, examples, name, kind, turns.get(name, 1))
+        found[name] = _components(own, train)
     interviews = [task.interview(some, sequences, steps) for some in chunks(rnns)]
     if answered := [part for part in interviews if part is not None]:
-        found["interview"] = joined(torch.cat(answered), task.interface.output)
-    return {name: _components(own, train) for name, own in found.items()}
+        found["interview"] = _components(joined(torch.cat(answered), task.interface.output), train)
+    return found
+
+
+@torch.no_grad()
+def scan(run: TrainedRun, rnns: RNNs) -> Float[Tensor, "rnn 2"] | None:
+    """See `Task.scan`, at the encoder's own number of queries."""
+    sequences, _ = _queries(run)
+    turns = min(TURNS, sequences)
+    found = [run.task.scan(some, sequences // turns, turns) for some in chunks(rnns)]
+    known = [part for part in found if part is not None]
+    return torch.cat(known) if known else None
 
 
 @torch.no_grad()
@@ -170,18 +196,19 @@ def random_responses(
 def _queries(run: TrainedRun) -> tuple[int, int]:
     """The encoder's own number of sequences and steps."""
     settings = run.encoder.settings
-    own = getattr(settings, "sequences", 0), getattr(settings, "steps", 0)
-    return own if all(own) else QUERIES
+    sequences, steps = getattr(settings, "sequences", 0), getattr(settings, "steps", 0)
+    return (sequences * getattr(settings, "turns", 1), steps) if sequences and steps else QUERIES
 
 
 def _responses(
-    run: TrainedRun, rnns: RNNs, examples: Examples, name: str, kind: str
+    run: TrainedRun, rnns: RNNs, examples: Examples, name: str, kind: str, turns: int = 1
 ) -> Float[Tensor, "rnn response"]:
-    """Responses to fixed inputs of a kind, side by side."""
+    """Responses to fixed inputs of a kind, each in so many turns, side by side."""
     sequences, steps = _queries(run)
-    given, output = examples(kind, steps), run.task.interface.output
-    chosen = seeds.stream(run.settings.seed, name).permutation(len(given))[:sequences]
-    inputs = given[torch.from_numpy(chosen)]
+    output = run.task.interface.output
+    given = examples(kind, steps, turns).unflatten(0, (turns, -1))
+    chosen = seeds.stream(run.settings.seed, name).permutation(given.shape[1])[: sequences // turns]
+    inputs = given[:, torch.from_numpy(chosen)].flatten(0, 1)
     parts = [output.interpret(run_rnns(some, inputs)[0]) for some in chunks(rnns)]
     return joined(torch.cat(parts), output)
 

@@ -12,6 +12,7 @@ from rnnatlas.emulation.divergence import ALL
 from rnnatlas.evaluation.features import DEFINITIONS
 from rnnatlas.evaluation.roles import CALIBRATED_ON, HELD_OUT, KNOWN, clusters
 from rnnatlas.intervals import Interval, bootstrap, correlation, explained, ranks
+from rnnatlas.properties.angle import UnseenDirection
 from rnnatlas.properties.base import LOSS, Score
 from rnnatlas.properties.calibration import calibration_gaps
 
@@ -50,6 +51,9 @@ EXPLAINED = Score(
     "where the mean is predicted of all",
     bounds=(-math.inf, 1.0),
 )
+
+LATE = 1000
+"""Training steps of RNNs that have learned something, in zoos of the paper's size."""
 
 CLAIMED = ("confidence", "right")
 
@@ -182,10 +186,17 @@ def property_figures(tables: Sequence[pa.Table]) -> list[Figure]:
         for split, rows in _splits(own[0]):
             parts = [table.take(pa.array(rows)) for table in own]
             figures += _scores(name, predictor, split, parts)
+            if name == UnseenDirection.name:
+                for when, late in _trained(parts[0]).items():
+                    own_parts = [table.take(pa.array(late)) for table in parts]
+                    figures += _scores(name, predictor, split, own_parts, when)
     return figures
 
 
-def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -> list[Figure]:
+def _scores(
+    name: str, predictor: str, split: str, tables: Sequence[pa.Table], when: str = ""
+) -> list[Figure]:
+    """Figures of one predictor, of all snapshots or, as `when` says, of some."""
     kind = properties.kind(name, of_classes=_known(tables, "parts"))
     together = clusters(tables[0])
     found: dict[str, tuple[Interval, Score]] = {}
@@ -207,17 +218,25 @@ def _scores(name: str, predictor: str, split: str, tables: Sequence[pa.Table]) -
     found |= _claims(tables, together)
     return [
         Figure(
-            name=score_name(name, name_of),
+            name=", ".join(filter(None, (score_name(name, name_of), when))),
             split=split,
             of=predictor,
             interval=interval,
             runs=len(tables[0]["run"].unique()),
             snapshots=tables[0].num_rows,
-            definition=f"{score.definition}, of a predictor that reads {DEFINITIONS[predictor]}",
+            definition=f"{score.definition}{when and f', of snapshots {when}'}, of a predictor that reads "
+            f"{DEFINITIONS[predictor]}",
             lower_is_better=score.lower_is_better,
         )
         for name_of, (interval, score) in found.items()
     ]
+
+
+def _trained(table: pa.Table) -> dict[str, np.ndarray]:
+    """Rows of snapshots that have been trained for long, in words: of untrained RNNs no task can be known."""
+    steps = table["step"].to_numpy()
+    late = {"at the last step": steps == steps.max(), "from step 1000 on": steps >= LATE}
+    return {when: np.flatnonzero(rows) for when, rows in late.items() if rows.any() and not rows.all()}
 
 
 def _claims(tables: Sequence[pa.Table], together: np.ndarray) -> dict[str, tuple[Interval, Score]]:

@@ -15,10 +15,11 @@ from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.errors import SettingsError, warn
 from rnnatlas.evaluation import nearest, supervised
 from rnnatlas.evaluation.emulations import keys
-from rnnatlas.evaluation.features import NEAREST, RNNs, features, random_responses
-from rnnatlas.evaluation.roles import Roles, assign
+from rnnatlas.evaluation.features import NEAREST, RNNs, features, random_responses, scan
+from rnnatlas.evaluation.roles import Roles, assign, without_ood
 from rnnatlas.evaluation.supervised import SupervisedSettings
 from rnnatlas.properties import labels, predictors
+from rnnatlas.properties.angle import Direction, aligned
 from rnnatlas.properties.base import Classes, Property
 from rnnatlas.properties.calibration import CLAIMS, Calibration, calibrate, statements
 from rnnatlas.properties.predictors import Predictor, PredictorSettings
@@ -68,8 +69,10 @@ def predictions(
     everywhere = _neighbours(rnns, shown, roles)
     about = keys(zoo.task, snapshots)
     parts, fitted = [], {}
+    split = np.asarray(snapshots["split"].to_pylist())
     for name, prop in known(zoo, snapshots).items():
-        own_roles = roles_where(roles, prop.known(snapshots))
+        seen = roles if prop.ood_joins else without_ood(roles, split)
+        own_roles = roles_where(seen, prop.known(snapshots))
         if own_roles is None:
             warn(f"{name} is not predicted, since it is known of too few RNNs")
             continue
@@ -81,9 +84,12 @@ def predictions(
                 continue
             predictor = predictors.fit(prop, own, target, own_roles, run.settings.seed, settings)
             made[reads] = predictor(own), predictor.calibration
-            if reads == "embedding":
+            if reads == "embedding" and prop.ood_joins:  # else another property has better ones
                 fitted[name] = prop, predictor
         made |= {reads: of_nearest(prop, own, target, own_roles) for reads, own in near.items()}
+        if isinstance(prop, Direction):
+            for reads, outputs in _directions(run, rnns, found, target, own_roles).items():
+                made[reads] = outputs, _calibrated(prop, outputs, target, own_roles)
         if end_to_end is not None and name in trained:
             whole = supervised.fit(
                 run, prop, rnns, target, own_roles, end_to_end, examples, settings, advance
@@ -147,13 +153,30 @@ def _neighbours(
     return dict(zip(NEAREST, found, strict=True))
 
 
+def _directions(
+    run: TrainedRun, rnns: RNNs, found: dict[str, Tensor], target: Tensor, roles: Roles
+) -> dict[str, Tensor]:
+    """What predicts directions without a predictor."""
+    outputs = {}
+    for name, reads in (("direction", "embedding"), ("untrained-direction", "untrained")):
+        own = run.encoder.direction(found[reads])
+        if own is not None:
+            outputs[name] = aligned(own, target, torch.from_numpy(roles.train))
+    scanned = scan(run, rnns)
+    return outputs if scanned is None else {**outputs, "scan": scanned}
+
+
 def of_nearest(
     prop: Property, near: nearest.Neighbours, target: Tensor, roles: Roles
 ) -> tuple[Tensor, Calibration]:
     """What the nearest training RNNs predict, and its calibration."""
     outputs = nearest.predict(prop, near, target, roles.stopping)
+    return outputs, _calibrated(prop, outputs, target, roles)
+
+
+def _calibrated(prop: Property, outputs: Tensor, target: Tensor, roles: Roles) -> Calibration:
     kept = torch.from_numpy(roles.calibration)
-    return outputs, calibrate(prop, outputs[kept], target[kept], roles.calibrated_together)
+    return calibrate(prop, outputs[kept], target[kept], roles.calibrated_together)
 
 
 def rows(

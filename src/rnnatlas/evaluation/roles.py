@@ -1,5 +1,7 @@
 """What each snapshot of a zoo serves for when properties are predicted."""
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int, Shaped
@@ -43,6 +45,14 @@ def assign(zoo: Zoo, snapshots: pa.Table, seed: int) -> Roles:
         calibration=split == "validation",
         held_out=np.isin(split, HELD_OUT) & ~joins,
         together=(np.array([str(zoo.task.key(one)) for one in snapshots["task"].to_pylist()]), runs),
+    )
+
+
+def without_ood(roles: Roles, split: Shaped[np.ndarray, " rnn"]) -> Roles:
+    """The same, but that predictors learn from no OOD task, and figures are of all of them."""
+    ood = split == "ood"
+    return dataclasses.replace(
+        roles, train=roles.train & ~ood, stopping=roles.stopping & ~ood, held_out=roles.held_out | ood
     )
 
 

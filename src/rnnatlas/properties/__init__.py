@@ -10,6 +10,10 @@ registry = Registry(
         "task": ("rnnatlas.properties.task:TaskProperty", "which task instance the RNN was trained on"),
         "angle": ("rnnatlas.properties.angle:Angle", "by how much its images are rotated, over 360°"),
         "direction": ("rnnatlas.properties.angle:Direction", "the same as sine and cosine"),
+        "unseen_direction": (
+            "rnnatlas.properties.angle:UnseenDirection",
+            "the same, by predictors that have seen no OOD angle",
+        ),
         "performance": ("rnnatlas.properties.scalar:Performance", "how well the RNN does its task"),
         "generalisation_gap": (
             "rnnatlas.properties.scalar:GeneralisationGap",

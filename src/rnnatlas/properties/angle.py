@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rnnatlas.properties.base import LOSS, Numbers, Property, Score
@@ -112,6 +112,32 @@ class Direction(_OfAngle):
         return [
             {"value": value, "low": round(value - off, 1), "high": round(value + off, 1)} for value in values
         ]
+
+
+@dataclasses.dataclass(frozen=True)
+class UnseenDirection(Direction):
+    """The same, by predictors that have seen no angle of those out of distribution.
+
+    The paper lets half of these join the RNNs that predictors learn from, which then need not predict
+    anything beyond the angles they know.
+    """
+
+    name: ClassVar[str] = "unseen_direction"
+    scores: ClassVar[Mapping[str, Score]] = _scores("sine and cosine of the angle")
+    ood_joins: ClassVar[bool] = False
+
+
+def aligned(
+    directions: Float[Tensor, "rnn 2"], target: Float[Tensor, "rnn 2"], known: Bool[Tensor, " rnn"]
+) -> Float[Tensor, "rnn 2"]:
+    """Directions, all turned and scaled alike such that those of known RNNs are nearest to the target.
+
+    Two numbers are fitted, by least squares; turning the other way round is not among what they can do.
+    """
+    cosine_first = torch.view_as_complex(target.double().flip(1).contiguous())
+    own = torch.view_as_complex(directions.double().contiguous())
+    weight = (own[known].conj() * cosine_first[known]).sum() / own[known].abs().square().sum()
+    return torch.view_as_real(own * weight).flip(1).float()
 
 
 def _angles(snapshots: pa.Table) -> Float[np.ndarray, " rnn"]:

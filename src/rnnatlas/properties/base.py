@@ -47,6 +47,8 @@ class Property(ABC):
     name: ClassVar[str]
     scores: ClassVar[Mapping[str, Score]]
     """The figures that `score` gives, by name."""
+    ood_joins: ClassVar[bool] = True
+    """Whether predictors learn from half of the OOD tasks, too; else from none, and all are held out."""
 
     @classmethod
     @abstractmethod

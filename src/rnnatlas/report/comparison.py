@@ -35,7 +35,7 @@ def loss_rows(results: Results, name: str, split: str) -> Rows:
 
 def property_rows(results: Results, name: str, split: str) -> Rows:
     """Scores of embeddings, trained by emulation, end to end and not at all, and of baselines."""
-    own = ("embedding", "supervised", "untrained")
+    own = ("embedding", "direction", "supervised", "untrained", "untrained-direction")
     return _rows(results, results.properties, name, split, own, "trivial", TRIVIAL)
 
 

@@ -34,12 +34,16 @@ NAMES = {
     "embedding": "frozen embedding",
     "supervised": "encoder trained end to end",
     "untrained": "untrained encoder",
+    "direction": "direction in the frozen embedding",
+    "untrained-direction": "direction in the untrained encoder's embedding",
     "pca": "PCA of raw weights",
     "nearest": "nearest neighbours in raw weights",
     "nearest-responses": "nearest neighbours in responses to random inputs",
     "fixed-rollouts": "responses to fixed inputs from rollouts",
     "fixed-random": "responses to fixed random inputs",
     "fixed-task": "responses to fixed inputs made for the task",
+    "fixed-turned": "responses to fixed images in several rotations",
+    "scan": "rotation at which fixed images are classified best",
     "interview": "responses in a fixed interview",
     "dynamics": "Lyapunov exponents and Jacobian eigenvalues",
     "dsa": "DSA distances, by multidimensional scaling",
@@ -52,6 +56,7 @@ NAMES = {
     "fitted": "emulator with fitted embeddings, lower bound",
     "direction degrees": "angle error in degrees",
     "angle degrees": "angle error in degrees, predicted as one number",
+    "unseen_direction degrees": "angle error in degrees, no OOD angle seen",
 }
 """Names for people of all but encoders and controls, which have their own."""
 

@@ -184,6 +184,37 @@ class Task(ABC):
         known = ", ".join(("rollouts", "random", *self.probe_kinds))
         raise SettingsError(f"probing sequences of the task {self.name} should be {known}, found {kind!r}")
 
+    turns: ClassVar[bool] = False
+    """Whether inputs can be `turned`."""
+
+    def turned(
+        self, inputs: Float[Tensor, "*batch time input"], count: int
+    ) -> Float[Tensor, "turn *batch time input"]:
+        """Inputs as each element of a cyclic group makes them that acts on them, the identity first.
+
+        An RNN of a turned instance responds to turned inputs about as one of the instance does to the inputs.
+
+        Args:
+            inputs: What an RNN reads.
+            count: Elements of the group; turns are a whole one over it apart.
+
+        Raises:
+            SettingsError: None is known.
+        """
+        raise SettingsError(
+            f"inputs of {self.name} cannot be turned, as images can; take a task such as tiled-digits"
+        )
+
+    def scan(self, system: System, sequences: int, turns: int) -> Float[Tensor, "rnn target"] | None:
+        """Where instances are turns: in which RNNs do best; None where nothing is known of that.
+
+        Args:
+            system: The RNNs.
+            sequences: How many inputs they are judged by, each in all turns.
+            turns: How many these are.
+        """
+        return None
+
     def interview(
         self, system: System, sequences: int, steps: int
     ) -> Float[Tensor, "rnn probe time output"] | None:

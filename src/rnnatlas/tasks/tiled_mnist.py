@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -168,7 +168,7 @@ class TiledMNIST(Task):
         return (pixels - 255 * self.mean) / (255 * self.sd)
 
     def _show(
-        self, images: UInt8[Tensor, "rnn batch height width"], grid: Float[Tensor, "rnn tile pixel axis"]
+        self, images: Shaped[Tensor, "rnn batch height width"], grid: Float[Tensor, "rnn tile pixel axis"]
     ) -> Float[Tensor, "rnn batch time input"]:
         """Images as RNNs read them, rotated as the grid says."""
         pixels = F.grid_sample(images.float(), grid, align_corners=False).round_()
@@ -287,6 +287,43 @@ class TiledMNIST(Task):
         """Tiles where an RNN takes them to be: the first step, where it expects BOS, shows nothing."""
         tiles = inputs[..., 1 : self.time, :] * self.sd + self.mean
         return untiled(F.pad(tiles, (0, 0, 0, self.time - 1 - tiles.shape[-2]), value=torch.nan))
+
+    probe_kinds: ClassVar[tuple[str, ...]] = ("images",)
+    turns: ClassVar[bool] = True
+
+    def probes(self, kind: str, steps: int) -> Float[Tensor, "probe time input"]:
+        """Unrotated images of the set that all RNNs share, whole whatever the steps; see `Task.probes`."""
+        if kind not in self.probe_kinds:
+            return super().probes(kind, steps)
+        return self._turned(torch.from_numpy(self._part("validation").images[:SHARED]), 1)[0]
+
+    def turned(
+        self, inputs: Float[Tensor, "*batch time input"], count: int
+    ) -> Float[Tensor, "turn *batch time input"]:
+        """Images rotated counter-clockwise by 0°, 360°/count, …; see `Task.turned`."""
+        images = (255 * self.picture(inputs)).round_().flatten(0, -3)
+        return self._turned(images, count).unflatten(1, inputs.shape[:-2])
+
+    def _turned(
+        self, images: Shaped[Tensor, "image height width"], count: int
+    ) -> Float[Tensor, "turn image time input"]:
+        angles = np.arange(count) * (360 / count)
+        grid = tiled(rotation(angles, self.side), self.settings.tile).to(images.device)
+        return self._show(images.expand(count, -1, -1, -1), grid)
+
+    def scan(self, system: System, sequences: int, turns: int) -> Float[Tensor, "rnn target"]:
+        """Mean direction, as sine and cosine, of the rotations of a few images.
+
+        Weights are the probabilities of the digits at the last step, those of all images multiplied.
+        """
+        part = self._part("validation")
+        shown = self._turned(torch.from_numpy(part.images[:sequences]), turns).flatten(0, 1)
+        outputs, _ = run(system, shown.to(system.device, system.dtype))
+        known = outputs[:, :, -1].log_softmax(-1).unflatten(1, (turns, sequences))
+        labels = torch.from_numpy(part.labels[:sequences]).long().to(known.device)
+        found = known.gather(-1, labels.view(1, 1, -1, 1).expand(len(known), turns, -1, 1))
+        directions = self.target([{"angle": 360 / turns * turn} for turn in range(turns)])
+        return found.sum((2, 3)).softmax(1).float().cpu() @ directions
 
     def show(self, stored: UInt8[np.ndarray, "rollout stored"]) -> list[str]:
         """The digit on each image, "?" where it is not known, with "↺" where it is rotated."""
