@@ -20,6 +20,7 @@ from rnnatlas.evaluation import reference
 from rnnatlas.evaluation.dsa import check as check_dsa
 from rnnatlas.evaluation.emulations import emulated_performance, losses
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
+from rnnatlas.evaluation.levels import LEVELS, NEAREST, levels
 from rnnatlas.evaluation.pairs import numbers
 from rnnatlas.evaluation.predictions import asked_for, predictions
 from rnnatlas.evaluation.reference import REFERENCE
@@ -33,9 +34,6 @@ from rnnatlas.zoo.store import Zoo
 LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulated.parquet"
 COST = "cost.json"
 FIGURES = "figures.tsv"
-
-LEVELS, NEAREST = 16, 15
-"""Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
 
 ROLLOUTS = 16
 """Rollouts of each RNN that losses are means over: RNNs differ far more than an RNN's rollouts do."""
@@ -200,11 +198,7 @@ def by_performance(snapshots: pa.Table) -> pa.Table:
     if snapshots.num_rows <= LEVELS * NEAREST:
         return snapshots
     performance = np.array([metrics["performance"] for metrics in snapshots["metrics"].to_pylist()])
-    free = np.ones(len(performance), dtype=bool)
-    for level in np.linspace(performance.min(), performance.max(), LEVELS):
-        distance = np.where(free, np.abs(performance - level), np.inf)
-        free[np.argsort(distance, kind="stable")[:NEAREST]] = False
-    return snapshots.filter(pa.array(~free))
+    return snapshots.filter(pa.array(levels(performance) >= 0))
 
 
 def _record(figure: Figure, seed: int) -> dict[str, Any]:
