@@ -45,6 +45,13 @@ DEFINITIONS = {
     "task; part of it is training progress",
     OF_STEP: f"rank correlation, within each training step, of performance and its mean over {_OTHERS}",
 }
+TITLES = {
+    SAME: "neighbours of the same task",
+    DEGREES: "degrees to neighbours",
+    SILHOUETTE: "silhouette of tasks",
+    OF_TASK: "gradient of performance, within a task",
+    OF_STEP: "gradient of performance, within a step",
+}
 LOWER = {DEGREES: True}
 
 Space = list[tuple[Int[np.ndarray, " some"], Float[np.ndarray, "some feature"]]]
