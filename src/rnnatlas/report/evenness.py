@@ -174,7 +174,8 @@ def claims(checks: Checks, task: str, split: str) -> Iterable[Claim]:
     for other, gap in gaps.items():
         evidence += f"; {name(other)} {find(checks, WORST, split, other, of)} (paired difference {gap})"
     yield Claim(
-        f"{name(dws)} is the most even: its lowest skill in {some} is higher than that of any other encoder of the paper",
+        f"{name(dws)} is the most even: its lowest skill in {some} is higher than that of any other "
+        "encoder of the paper",
         verdict([gap for other, gap in gaps.items() if other in NAMES], seeds),
         evidence,
     )

@@ -9,9 +9,7 @@ from rnnatlas.report.plates.base import FOLDER, Plate, save, style
 
 
 def write(results: Results, checks: Checks, raw_map: pa.Table | None) -> list[Plate]:
-    """Draws every figure, and writes them to the experiment's folder as PDF and PNG, with a page on them,
-    and the paper's second table.
-    """
+    """Writes every figure to the experiment's folder as PDF and PNG, what they show, and the table."""
     experiment = results.experiment
     made_by = " ".join(filter(None, ("rnnatlas", experiment.version, experiment.commit)))
     about = f"{made_by}: {experiment.command or 'experiment.json'}"

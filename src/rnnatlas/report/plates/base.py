@@ -122,7 +122,7 @@ def panels(rows: int, columns: int, width: float, height: float, **options: Any)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def names(row: Sequence[Any], encoders: Sequence[str], others: Sequence[str] = ()) -> None:
+def names(row: np.ndarray, encoders: Sequence[str], others: Sequence[str] = ()) -> None:
     """Writes the names of rows beside the first of some panels, encoders first."""
     labels = [textwrap.fill(name(one), 24 if one in encoders else 50) for one in (*encoders, *others)]
     row[0].set_yticks(range(len(labels)), labels)
@@ -131,7 +131,7 @@ def names(row: Sequence[Any], encoders: Sequence[str], others: Sequence[str] = (
         axes.grid(visible=False, axis="y")
 
 
-def plain_ticks(axes: Any, values: Sequence[float]) -> None:
+def plain_ticks(axes: Any, values: Sequence[int | float]) -> None:
     """Those of the values that lie on a logarithmic x axis, as decimals."""
     axes.set_xscale("log")
     axes.minorticks_off()
@@ -144,7 +144,7 @@ def plain_ticks(axes: Any, values: Sequence[float]) -> None:
 
 def dot(
     axes: Any,
-    down: float,
+    down: int | float,
     interval: Interval | None,
     colour: str,
     *,
@@ -162,7 +162,7 @@ def dot(
               markerfacecolor="white" if hollow else colour, markeredgewidth=1.0, zorder=3)  # fmt: skip
 
 
-def off_the_axis(axes: Any, down: float, interval: Interval | None, colour: str) -> None:
+def off_the_axis(axes: Any, down: int | float, interval: Interval | None, colour: str) -> None:
     """An arrow at the left end for a figure that lies beyond it."""
     low, _ = axes.get_xlim()
     if interval is not None and interval.mean < low:
