@@ -171,13 +171,20 @@ def off_the_axis(axes: Any, down: int | float, interval: Interval | None, colour
                       textcoords="offset points", va="center", fontsize=5.5, color=colour)  # fmt: skip
 
 
-def legend(figure: Any, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """A legend below all panels: name → how matplotlib draws its line."""
+def legend(figure: Any, entries: Mapping[str, Mapping[str, Any]], columns: int | None = None) -> None:
+    """A legend below all panels: name → how matplotlib draws its line; in one row, or in some columns."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], label=label, **how) for label, how in entries.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.4,
-                  columnspacing=1.6, handletextpad=0.5)  # fmt: skip
+    width = 50 if columns is None else 26
+    handles = [Line2D([], [], label=textwrap.fill(label, width), **how) for label, how in entries.items()]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns or len(handles),
+        handlelength=1.4,
+        columnspacing=1.6,
+        handletextpad=0.5,
+    )
 
 
 def marker(colour: str, *, hollow: bool = False, quiet: bool = False) -> dict[str, Any]:

@@ -72,15 +72,15 @@ def task(results: Results) -> Plate | None:
     encoders, splits = results.encoders, results.splits
     rows = {split: comparison.property_rows(results, score, split) for split in splits}
     baselines = list(dict.fromkeys(of for own in rows.values() for of in own.get("trivial", {})))
-    height = 0.8 + 0.19 * (len(encoders) + len(baselines))
-    figure, axes = panels(1, len(splits), PAGE, height, sharey=True, sharex=True)
     supervised = any("supervised" in one for own in rows.values() for one in own.values())
+    height = 0.8 + (0.25 if supervised else 0.19) * (len(encoders) + len(baselines))
+    figure, axes = panels(1, len(splits), PAGE, height, sharey=True, sharex=True)
     for ax, split in zip(axes[0], splits, strict=True):
         for down, encoder in enumerate(encoders):
             own, hue = rows[split].get(encoder, {}), colour(encoder, encoders)
-            dot(ax, down + 0.24, own.get("untrained"), FAINT, quiet=True)
+            dot(ax, down + 0.28, own.get("untrained"), FAINT, quiet=True)
             dot(ax, down, own.get("embedding"), hue)
-            dot(ax, down - 0.24, own.get("supervised"), hue, hollow=True)
+            dot(ax, down - 0.28, own.get("supervised"), hue, hollow=True)
         for down, of in enumerate(baselines, start=len(encoders)):
             dot(ax, down, rows[split].get("trivial", {}).get(of), FAINT, quiet=True)
         if baselines:
@@ -170,7 +170,7 @@ def costs(results: Results) -> Plate | None:
     score = words.task_score(results.properties)
     kinds = [(results.losses, loss_name(results.divergence), "conditioned", "emulation loss")]
     kinds += [(results.properties, score, "embedding", name(score))] if score else []
-    figure, axes = panels(1, len(kinds), PAGE if len(kinds) > 1 else COLUMN, 2.0, sharex=True)
+    figure, axes = panels(1, len(kinds), PAGE if len(kinds) > 1 else COLUMN, 2.3, sharex=True)
     for ax, (figures, which, of, title) in zip(axes[0], kinds, strict=True):
         for encoder in compared:
             found = comparison.intervals(figures.get(encoder, ()), which, split)
@@ -179,8 +179,9 @@ def costs(results: Results) -> Plate | None:
         ax.set(title=f"{title}, {split}", xlabel="million operations to embed an RNN")
         ax.set_ylim(bottom=0)
         operations = [spent[one]["flops"] / 1e6 for one in compared]
-        ax.set_xlim(min(operations) / 1.6, max(operations) * 4)
+        ax.set_xlim(min(operations) / 1.6, max(operations) * 1.6)
         plain_ticks(ax, [digit * 10.0**power for power in range(-3, 5) for digit in (1, 3)])
+    legend(figure, {name(one): marker(colour(one, results.encoders)) for one in compared}, columns=4)
     return Plate(
         "costs",
         figure,
@@ -194,5 +195,3 @@ def _against_cost(ax: Any, interval: Any, operations: float, encoder: str, encod
     if np.isfinite(interval.low):
         ax.plot([operations] * 2, [interval.low, interval.high], color=hue, linewidth=1.2)
     ax.plot([operations], [interval.mean], "o", color=hue, markersize=4)
-    ax.annotate(name(encoder), (operations, interval.mean), (5, 0), textcoords="offset points", va="center",
-                fontsize=6)  # fmt: skip

@@ -14,6 +14,7 @@ from rnnatlas.report.plates.base import (
     Plate,
     colour,
     dot,
+    legend,
     names,
     panels,
 )
@@ -29,18 +30,18 @@ def curves(results: Results) -> Plate | None:
     known = {one: curve for one, curve in found.items() if curve is not None}
     if not known:
         return None
-    figure, axes = panels(1, 1, COLUMN, 2.1 + 0.06 * len(known))
+    figure, axes = panels(1, 1, COLUMN, 2.0 + 0.09 * len(known))
     ax = axes[0, 0]
     highest = 0.0
     for encoder, (steps, values) in known.items():
         hue = colour(encoder, results.encoders)
         for own in values:
             ax.plot(steps, own, color=hue, linewidth=0.5, alpha=0.5)
-        ax.plot(steps, values.mean(axis=0), color=hue, linewidth=1.4, label=name(encoder))
+        ax.plot(steps, values.mean(axis=0), color=hue, linewidth=1.4)
         highest = max(highest, float(np.quantile(values, 0.9)))
     ax.set(xlabel="training step", ylabel=f"{words.divergence_name(results.divergence)}, validation")
     ax.set_ylim(0, 1.2 * highest or 1)
-    figure.legend(loc="outside lower center", ncols=2, handlelength=1.2)
+    legend(figure, {name(one): {"color": colour(one, results.encoders)} for one in known}, columns=2)
     return Plate(
         "learning-curves",
         figure,
