@@ -67,7 +67,7 @@ def theory(
     if out is not None:
         write_json(out / "theory.json", document)
         if not figures.draw(document, out):
-            common.say("no figures, which need matplotlib; install it with `pip install 'rnnatlas[figures]'`")
+            common.say("no figures, which need matplotlib; install it with `pip install matplotlib`")
     if json:
         print_json(document)
     else:

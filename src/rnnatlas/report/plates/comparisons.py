@@ -43,6 +43,7 @@ def losses(results: Results) -> Plate:
             own = rows.get(encoder, {})
             dot(ax, down, own.get("shuffled"), FAINT, quiet=True)
             dot(ax, down, own.get("zero"), QUIET, quiet=True)
+            dot(ax, down - 0.26, own.get("fitted"), colour(encoder, encoders), hollow=True)
             dot(ax, down, own.get("conditioned"), colour(encoder, encoders))
         zero = rows.get("control", {}).get("zero")
         if zero is not None:
@@ -53,13 +54,17 @@ def losses(results: Results) -> Plate:
     axes[0, 0].set_xlim(left=0)
     names(axes[0], encoders)
     line = {"color": QUIET, "linestyle": (0, (4, 2)), "linewidth": 0.8}
-    own = {"the RNN’s own embedding": marker(INK), "another RNN’s": marker(FAINT, quiet=True)}
-    legend(figure, {**own, "unconditional": line})
+    entries = {"the RNN’s own embedding": marker(INK), "another RNN’s": marker(FAINT, quiet=True)}
+    fitted = any(figure.of == "fitted" for own in results.losses.values() for figure in own)
+    if fitted:
+        entries[name("fitted")] = marker(INK, hollow=True)
+    legend(figure, {**entries, "unconditional": line})
     return Plate(
         "emulation-loss",
         figure,
         f"Emulation loss ({divergence}) by encoder and split: conditioned on each RNN’s own embedding, on "
-        f"another RNN’s, and unconditional. Lower is better. {INTERVALS}.",
+        f"another RNN’s{', on one fitted to the RNN' if fitted else ''}, and unconditional. Lower is better. "
+        f"{INTERVALS}.",
         f"kind figure, name “{which}”, of conditioned, shuffled and zero",
     )
 
