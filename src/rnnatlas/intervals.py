@@ -169,6 +169,7 @@ def correlation(
     y: Float[np.ndarray, "seed item"],
     clusters: Shaped[np.ndarray, " item"],
     within: Shaped[np.ndarray, " item"] | None = None,
+    versus: Float[np.ndarray, "seed item"] | None = None,
 ) -> Interval:
     """Interval of Pearson's correlation, within [−1, 1].
 
@@ -178,13 +179,20 @@ def correlation(
         clusters: What each item belongs to.
         within: Groups whose means are subtracted from both first, e.g. the training step: what
             remains is the correlation within a step (pooled over steps).
+        versus: Other predictions, whose correlation with the targets is subtracted (paired).
     """
-    x, y = (np.asarray(one, dtype=np.float64) for one in (x, y))
+    x, y, *others = (
+        np.asarray(one, dtype=np.float64) for one in (x, y, *([] if versus is None else [versus]))
+    )
     if within is not None:
         _, groups = np.unique(within, return_inverse=True)
-        x, y = _centred(x, groups), _centred(y, groups)
-    columns = np.stack([x, y, x * x, y * y, x * y])
-    return bootstrap(columns, clusters, _pearson, bounds=(-1.0, 1.0))
+        x, y, *others = (_centred(one, groups) for one in (x, y, *others))
+    moments = [np.stack([one, y, one * one, y * y, one * y]) for one in (x, *others)]
+    if others:
+        return bootstrap(
+            np.concatenate(moments), clusters, lambda means: _pearson(means[:5]) - _pearson(means[5:])
+        )
+    return bootstrap(moments[0], clusters, _pearson, bounds=(-1.0, 1.0))
 
 
 def ranks(

@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-from rnnatlas import benchmarks, encoders
-from rnnatlas.benchmarks import base, report, running, scaling, zoo_training
+from rnnatlas import _version, benchmarks, encoders
+from rnnatlas.benchmarks import base, running, scaling, zoo_training
 from rnnatlas.benchmarks import encoders as encoder_costs
 from rnnatlas.cli import main
 from rnnatlas.errors import RNNAtlasError
@@ -169,5 +169,5 @@ def test_unknown_name(capsys):
 
 
 def test_outside_of_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "__file__", str(tmp_path / "lib/rnnatlas/benchmarks/report.py"))
-    assert report.commit() is None
+    monkeypatch.setattr(_version, "__file__", str(tmp_path / "lib/rnnatlas/_version.py"))
+    assert _version.commit() is None

@@ -30,7 +30,7 @@ def report(experiment, tmp_path_factory):
     runs = {**made.runs, NO_INTERACTION: made.runs["interactive"], LABEL: made.runs["statistics"]}
     dataclasses.replace(made, runs=runs).save(folder)
     write_map(Atlas.open(folder / "atlas"), folder / "map.html")
-    return write_report(folder)
+    return write_report(folder, prints=False)
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,14 @@ from rnnatlas.evaluation.figures import find
 from rnnatlas.evaluation.results import costs as costs_of
 from rnnatlas.intervals import Interval
 from rnnatlas.report import comparison, findings, page
-from rnnatlas.report.diagnostics import degrees_apart, examples, input_differences, same_task
+from rnnatlas.report.diagnostics import examples, input_differences
 from rnnatlas.report.experiment import Experiment, Results
 from rnnatlas.report.page import contents, write_report
 from rnnatlas.rnn import RNNSpec, Tokens, Values
 
 
 def test_report_of_a_tiny_experiment(experiment):
-    out = write_report(experiment)
+    out = write_report(experiment, prints=False)
     text = out.read_text()
     for heading in ("Results", "Map", "Emulation", "Prediction of properties", "Probing inputs and responses",
                     "Nearest neighbours", "Methods", "Definitions"):  # fmt: skip
@@ -33,7 +33,7 @@ def test_report_of_a_tiny_experiment(experiment):
     match = re.search(r'<script type="application/json" id="charts">(.*?)</script>', text, re.S)
     assert match
     drawn = json.loads(match[1])
-    assert set(drawn) == {"map", "losses", "curves", "emulated", "probing", "task", "costs"}
+    assert set(drawn) == {"map", "losses", "curves", "emulated", "probing", "task", "costs", "raw_map"}
     assert all(f'id="chart-{name}"' in text for name in drawn)
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
@@ -50,7 +50,7 @@ def test_encoders_stand_at_their_cost(experiment):
 
 
 def test_style_has_a_rule_for_every_class(experiment):
-    page_, _, _ = write_report(experiment).read_text().partition("<script")
+    page_, _, _ = write_report(experiment, prints=False).read_text().partition("<script")
     style, _, body = page_.partition("</style>")
     classes = {name for names in re.findall(r'class="([^"]+)"', body) for name in names.split()}
     assert {"own", "mark", "dot"} <= classes
@@ -58,7 +58,7 @@ def test_style_has_a_rule_for_every_class(experiment):
 
 
 def test_definitions_say_of_what_they_are(experiment):
-    body = write_report(experiment).read_text()
+    body = write_report(experiment, prints=False).read_text()
     losses, _, read = body.partition("<h3>What predictors of properties read</h3>")
     assert "<dt>another RNN&#39;s embedding</dt>" in losses
     assert "<dt>frozen embedding</dt>" in read.partition("</section>")[0]
@@ -104,7 +104,7 @@ def test_no_headline_where_only_validation_is_held_out(experiment, monkeypatch):
     shown = contents(Results(experiment, Experiment.load(experiment)))
     assert shown["headline"] is None
     assert shown["findings"] == shown["ranking"] == []
-    text = write_report(experiment).read_text()
+    text = write_report(experiment, prints=False).read_text()
     assert "was used to choose checkpoints" not in text
     assert "there is no headline" in text
 
@@ -176,15 +176,15 @@ def test_run_that_was_not_evaluated_is_named(experiment, tmp_path):
     (tmp_path / "empty").mkdir()
     Experiment(zoo=values.zoo, runs={"statistics": {0: "empty"}}).save(tmp_path)
     with pytest.raises(RunFormatError, match=r"empty should hold losses\.parquet, found none; evaluate it"):
-        write_report(tmp_path)
+        write_report(tmp_path, prints=False)
 
 
 def test_missing_or_damaged_experiment(tmp_path):
     with pytest.raises(RunFormatError, match=r"no experiment: it has no experiment\.json"):
-        write_report(tmp_path)
+        write_report(tmp_path, prints=False)
     (tmp_path / "experiment.json").write_text('{"zoo": 1}')
     with pytest.raises(RunFormatError, match=r"experiment\.json should say .* is damaged"):
-        write_report(tmp_path)
+        write_report(tmp_path, prints=False)
 
 
 def test_input_differences_are_mean_total_variations():
@@ -193,21 +193,6 @@ def test_input_differences_are_mean_total_variations():
     opposed = torch.zeros(2, 1, 1, 4)
     opposed[0, ..., 0] = opposed[1, ..., 1] = 1
     assert input_differences(Probing(inputs=opposed, outputs=opposed), Tokens(4)).item() == pytest.approx(1)
-
-
-def test_nearest_of_the_same_task_counts_other_runs_only(atlas):
-    found = same_task(atlas, "train")
-    assert found is not None
-    interval, chance = found
-    share = interval.mean
-    assert interval.low <= share <= interval.high
-    assert interval.n == 6
-    assert 0 <= chance < 0.3
-    assert share > chance
-    alone = atlas.table.drop_columns("label").append_column("label", atlas.table["run"].cast("string"))
-    found = same_task(Atlas(atlas.card, alone), "train")  # where an RNN's own snapshots alone share its task
-    assert found is not None
-    assert found[0].mean == found[1] == 0
 
 
 def test_examples_come_from_all_splits_and_leave_the_own_run_out(atlas):
@@ -224,7 +209,6 @@ def test_examples_come_from_all_splits_and_leave_the_own_run_out(atlas):
 def test_atlas_of_checkpoints_has_no_examples(atlas):
     bare = Atlas(atlas.card, atlas.table.select(["id", "embedding", "x", "y", "samples"]))
     assert examples(bare) == []
-    assert same_task(bare, "train") is None
     assert np.isfinite(bare.embeddings).all()
 
 
@@ -233,24 +217,6 @@ def test_input_differences_of_numbers_are_shares_of_their_range():
     inputs[1, 0, 0], inputs[1, 0, 1] = 3.0, 1.0
     found = input_differences(Probing(inputs=inputs, outputs=inputs), Values(4, low=-1.0, high=3.0))
     assert found.tolist() == [[pytest.approx(1), pytest.approx(0.5), 0]]
-
-
-def test_angles_of_nearest_are_the_shorter_way_apart(atlas):
-    vectors = np.eye(16, dtype=np.float32)[[0, 0, 1, 1]]
-    table = pa.table(
-        {
-            "run": [0, 1, 2, 3],
-            "split": ["ood", "ood", "train", "train"],
-            "label": ["350°", "20°", "100°", "200°"],
-            "task": [{"angle": angle} for angle in (350.0, 20.0, 100.0, 200.0)],
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 16),
-        }
-    )
-    found = degrees_apart(Atlas({}, table), "ood")
-    assert found is not None
-    assert found[0].mean == pytest.approx(30)
-    assert found[1] == pytest.approx(((30 + 110 + 150) / 3 + (30 + 80 + 180) / 3) / 2)
-    assert degrees_apart(atlas, "ood") is None
 
 
 def test_all_architectures_are_listed_and_colour_a_map(experiment, monkeypatch, atlas):

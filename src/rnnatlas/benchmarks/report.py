@@ -3,7 +3,6 @@
 import datetime
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rnnatlas._version import __version__
+from rnnatlas._version import __version__, commit
 from rnnatlas.benchmarks import registry
 from rnnatlas.benchmarks.base import Benchmark
 from rnnatlas.rnn import backend
@@ -59,26 +58,6 @@ def about() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "backend": backend(),
     }
-
-
-def commit() -> str | None:
-    """The commit of the checkout that this package runs from, with a remark if its sources were changed."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-    name = _git(root, "rev-parse", "--short=12", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--", "src")
-    return f"{name} with changes" if changed else name or None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
-        )
-    except OSError:  # no git here
-        return ""
-    return done.stdout.strip()
 
 
 def processor() -> str:

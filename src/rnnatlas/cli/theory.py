@@ -39,7 +39,7 @@ def theory(
     ```
 
     Args:
-        out: Folder for theory.json and the figures as PNG and PDF (these need matplotlib).
+        out: Folder for theory.json and the figures as PNG and PDF.
         zoo: Zoo of formal-languages whose RNNs are asked as well.
         where: Which of its snapshots, an SQL condition such as "step = 200"; by default those of the last
             step.
@@ -66,8 +66,7 @@ def theory(
         document["zoo"] = {"path": str(zoo), "where": where or "the last step", **examined}
     if out is not None:
         write_json(out / "theory.json", document)
-        if not figures.draw(document, out):
-            common.say("no figures, which need matplotlib; install it with `pip install 'rnnatlas[figures]'`")
+        figures.draw(document, out)
     if json:
         print_json(document)
     else:

@@ -20,6 +20,7 @@ from rnnatlas.evaluation import other, reference
 from rnnatlas.evaluation.dsa import check as check_dsa
 from rnnatlas.evaluation.emulations import emulated_performance, losses
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
+from rnnatlas.evaluation.levels import LEVELS, NEAREST, levels
 from rnnatlas.evaluation.pairs import numbers
 from rnnatlas.evaluation.predictions import asked_for, predictions
 from rnnatlas.evaluation.reference import REFERENCE
@@ -35,9 +36,6 @@ COST = "cost.json"
 FIGURES = "figures.tsv"
 ZOOS = "zoos"
 """Folder of figures of other zoos, by their identities."""
-
-LEVELS, NEAREST = 16, 15
-"""Emulated performance: levels of performance, and RNNs nearest to each (Herrmann et al. 2024, figure 5)."""
 
 ROLLOUTS = 16
 """Rollouts of each RNN that losses are means over: RNNs differ far more than an RNN's rollouts do."""
@@ -284,11 +282,7 @@ def by_performance(snapshots: pa.Table) -> pa.Table:
     if snapshots.num_rows <= LEVELS * NEAREST:
         return snapshots
     performance = np.array([metrics["performance"] for metrics in snapshots["metrics"].to_pylist()])
-    free = np.ones(len(performance), dtype=bool)
-    for level in np.linspace(performance.min(), performance.max(), LEVELS):
-        distance = np.where(free, np.abs(performance - level), np.inf)
-        free[np.argsort(distance, kind="stable")[:NEAREST]] = False
-    return snapshots.filter(pa.array(~free))
+    return snapshots.filter(pa.array(levels(performance) >= 0))
 
 
 def _record(

@@ -25,7 +25,7 @@ PARQUET, JSON = "results.parquet", "results.json"
 
 SCHEMA = pa.schema(
     [
-        ("kind", pa.string()),  # figure, difference, ratio or cost
+        ("kind", pa.string()),  # figure, difference, ratio, cost, or check: see `rnnatlas.report.checks`
         ("name", pa.string()),  # what is measured, as in metrics.json
         ("split", pa.string()),  # null for costs
         ("encoder", pa.string()),  # its label in the experiment
@@ -82,7 +82,7 @@ def collect(runs: Runs, since: int = 0) -> pa.Table:
     for label, (lost, predicted) in tables.items():
         about = {"encoder": label, "seeds": list(runs[label])}
         figures = [*loss_figures(lost, _counted(runs[label])), *property_figures(predicted)]
-        records += [_figure(figure, about) for figure in figures]
+        records += [record(figure, about) for figure in figures]
         records += _costs(label, runs[label])
     return pa.Table.from_pylist(records + list(comparisons(runs, tables)), schema=SCHEMA)
 
@@ -196,7 +196,8 @@ def _counted(own: Mapping[int, Path | str]) -> str:
     return tasks.registry[task.name].from_settings(task.settings).counted
 
 
-def _figure(figure: Figure, about: Mapping[str, Any]) -> dict[str, Any]:
+def record(figure: Figure, about: Mapping[str, Any]) -> dict[str, Any]:
+    """A figure as the table has it; `about` says of which encoder and seeds it is."""
     return {
         "kind": "figure",
         "name": figure.name,

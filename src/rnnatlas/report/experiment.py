@@ -44,6 +44,7 @@ class Experiment:
         seed: Of the zoo and of the first trainings.
         settings: All settings, by section.
         version: Of this package.
+        commit: Of the checkout that it ran from; empty where it was installed.
     """
 
     zoo: str
@@ -56,6 +57,7 @@ class Experiment:
     seed: int = 0
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: str = __version__
+    commit: str = ""
 
     def save(self, folder: Path | str) -> None:
         """Writes experiment.json, from which the report can be made again."""
@@ -166,9 +168,9 @@ class Results:
     def _steps(self) -> list[int]:
         return sorted({step for step in self.zoo.table["step"].to_pylist() if step is not None})
 
-    def save(self) -> None:
-        """Writes results.parquet and results.json beside experiment.json."""
-        results.write(self.folder, self.table)
+    def save(self, more: pa.Table | None = None) -> None:
+        """Writes results.parquet and results.json beside experiment.json, with more rows if there are."""
+        results.write(self.folder, self.table if more is None else pa.concat_tables([self.table, more]))
 
     @cached_property
     def _figures(self) -> dict[str, list[Figure]]:

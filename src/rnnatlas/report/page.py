@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from rnnatlas._version import __version__
@@ -15,11 +16,25 @@ from rnnatlas.evaluation.features import DEFINITIONS
 from rnnatlas.evaluation.figures import EMULATED, PARTS, find, loss_name
 from rnnatlas.evaluation.results import costs as costs_of
 from rnnatlas.files import write_text
-from rnnatlas.report import charts, claims, comparison, findings, words
+from rnnatlas.report import (
+    charts,
+    claims,
+    comparison,
+    evenness,
+    findings,
+    neighbourhoods,
+    performance,
+    plates,
+    stability,
+    words,
+)
 from rnnatlas.report.alike import comparable
-from rnnatlas.report.diagnostics import degrees_apart, examples, same_task
+from rnnatlas.report.check_tables import all_checks, tables
+from rnnatlas.report.checks import Checks, as_table
+from rnnatlas.report.diagnostics import examples
 from rnnatlas.report.experiment import Experiment, Results
 from rnnatlas.report.interview import interview
+from rnnatlas.report.published import PUBLISHED
 from rnnatlas.tasks.base import Task
 
 SHOWN = 4
@@ -38,11 +53,12 @@ FILES = ("results.parquet", "results.json", "experiment.json")
 """What the report links to, where the experiment's folder has it, besides the map."""
 
 
-def write_report(folder: Path | str) -> Path:
+def write_report(folder: Path | str, prints: bool = True) -> Path:
     """Writes report.html of the experiment in a folder, and results.parquet and results.json beside it.
 
     Args:
         folder: Holds experiment.json (see `Experiment`) and what that names.
+        prints: Whether to draw the figures for print, too, in the folder `figures`.
 
     Returns:
         Path of the report.
@@ -56,19 +72,34 @@ def write_report(folder: Path | str) -> Path:
 
     folder = Path(folder)
     results = Results(folder, Experiment.load(folder))
-    results.save()
+    checks, raw_map = all_checks(results), neighbourhoods.map_of_raw_weights(results)
+    results.save(as_table(checks))
+    drawn = plates.write(results, checks, raw_map) if prints else []
     out = folder / "report.html"
-    write_text(out, render("rnnatlas.report", "report.html", plotly=get_plotlyjs(), **contents(results)))
+    shown = contents(results, checks, raw_map, drawn)
+    write_text(out, render("rnnatlas.report", "report.html", plotly=get_plotlyjs(), **shown))
     return out
 
 
-def contents(results: Results) -> dict[str, Any]:
-    """Everything that the report's template shows."""
+def contents(
+    results: Results,
+    checks: Checks = (),
+    raw_map: pa.Table | None = None,
+    printed: Sequence[plates.Plate] = (),
+) -> dict[str, Any]:
+    """Everything that the report's template shows.
+
+    Args:
+        results: The experiment's.
+        checks: Figures that only the report has.
+        raw_map: Entries of the atlas placed by their raw weights.
+        printed: Figures for print.
+    """
     headline = words.headline(results.splits)
     about = _about(results)
     drawn = _charts(results)
     probing = interview(results, drawn)
-    atlas = _atlas(results, drawn)
+    atlas = _atlas(results, drawn, raw_map)
     score = words.task_score(results.properties)
     return {
         "experiment": results.experiment,
@@ -86,8 +117,11 @@ def contents(results: Results) -> dict[str, Any]:
         "loss_tables": _main_first(comparison.loss_tables(results), _main_losses(results)),
         "property_tables": _main_first(comparison.property_tables(results), [score, *MAIN_SCORES]),
         "task_score": score,
-        "claims": _claims(results, about["task"]),
+        "claims": _claims(results, checks, about["task"]),
         "trained_from": results.trained_from,
+        "checks": tables(results, checks),
+        "plates": printed,
+        "published_tasks": list(PUBLISHED),
         "orders": claims.orders(results.table, about["task"]),
         "correlations": findings.correlations(results, headline) if headline else None,
         "probing": probing,
@@ -103,12 +137,15 @@ def contents(results: Results) -> dict[str, Any]:
     }
 
 
-def _claims(results: Results, task: str) -> list[claims.Claim]:
-    """The paper's claims, of all snapshots and of trained ones."""
+def _claims(results: Results, checks: Checks, task: str) -> list[claims.Claim]:
+    """The paper's claims on losses and tasks, of all snapshots and of trained ones, and those of `checks`."""
     found = claims.claims(results.table, task)
-    if not found or results.trained is None:
-        return found
-    return claims.beside(found, claims.claims(results.trained, task))
+    if found and results.trained is not None:
+        found = claims.beside(found, claims.claims(results.trained, task))
+    unseen = claims.Records(results.table).unseen
+    for part in (performance, neighbourhoods, evenness, stability):
+        found += part.claims(checks, task, unseen)
+    return found
 
 
 def _files(results: Results) -> list[str]:
@@ -260,8 +297,10 @@ def _main_first(
 # --- single RNNs -------------------------------------------------------------------------------------
 
 
-def _atlas(results: Results, drawn: dict[str, charts.Chart]) -> dict[str, Any] | None:
-    """The map, drawn, and what the template says of it and of neighbours."""
+def _atlas(
+    results: Results, drawn: dict[str, charts.Chart], raw_map: pa.Table | None
+) -> dict[str, Any] | None:
+    """The maps, drawn, and what the template says of it and of neighbours."""
     atlas = results.atlas
     if atlas is None:
         return None
@@ -275,16 +314,14 @@ def _atlas(results: Results, drawn: dict[str, charts.Chart]) -> dict[str, Any] |
         titles["spec"] = "by architecture"
     titles = {key: title for key, title in titles.items() if key in columns}
     drawn["map"] = charts.maps(atlas.table, [columns[key] for key in titles], list(titles.values()))
-    angles = {split: degrees_apart(atlas, split) for split in results.splits}
-    degrees = any(angles.values())
-    nearest = angles if degrees else {split: same_task(atlas, split) for split in results.splits}
+    if raw_map is not None:
+        raw = {column["key"]: column for column in colour_columns(raw_map)}
+        drawn["raw_map"] = charts.maps(raw_map, [raw[key] for key in titles], list(titles.values()))
     return {
         "card": atlas.card,
         "entries": len(atlas),
         "architectures": architectures if len(architectures) > 1 else [],
         "examples": examples(atlas, SHOWN),
-        "same": {split: figures for split, figures in nearest.items() if figures},
-        "degrees": degrees,
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnatlas import files
+from rnnatlas._version import commit
 from rnnatlas.errors import OutputExists
 from rnnatlas.report.experiment import FILE, Experiment
 from rnnatlas.reproduce.jobs import ATLAS, MAP, ZOO, chosen_seeds, folder_of, labels
@@ -31,6 +32,7 @@ def describe(
         kind=zoo,
         seed=seed,
         settings=json.loads(json.dumps(resolved)),
+        commit=commit() or "",
     )
 
 

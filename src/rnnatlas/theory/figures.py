@@ -1,4 +1,4 @@
-"""The room's figures, as text for the terminal and drawn by matplotlib, which is optional."""
+"""The room's figures, as text for the terminal and drawn by matplotlib."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,15 +37,9 @@ def between(low: int, high: int) -> str:
 
 
 def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draws what there is: queries against letters and, of a zoo, accuracy against queries.
+    """Draws what there is, queries against letters and, of a zoo, accuracy against queries; gives the files."""
+    import matplotlib
 
-    Returns:
-        The files, none if matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        return []
     matplotlib.use("Agg")
     parts = {"queries": _counts, **({"accuracy": _accuracy} if "zoo" in document else {})}
     return [path for name, part in parts.items() for path in _saved(part, document, folder / name)]
