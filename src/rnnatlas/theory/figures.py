@@ -37,7 +37,7 @@ def between(low: int, high: int) -> str:
 
 
 def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draws what there is, queries against letters and, of a zoo, accuracy against queries; gives the files."""
+    """Draws queries against letters and, of a zoo, accuracy against queries; gives the files."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -74,6 +74,7 @@ def _counts(panel: Any, document: Mapping[str, Any]) -> None:
             panel.fill_between(tokens, low, high, color=colour, alpha=0.2, linewidth=0)
     panel.set(yscale="log", xlabel="letters of the alphabet", ylabel="queries, worst case")
     panel.set_xticks(sorted({row["tokens"] for row in document["languages"]}))
+    panel.yaxis.set_major_formatter("{x:g}")
 
 
 def _accuracy(panel: Any, document: Mapping[str, Any]) -> None:
@@ -84,3 +85,4 @@ def _accuracy(panel: Any, document: Mapping[str, Any]) -> None:
         if "ideal" in curve:
             panel.plot(queries, curve["ideal"], ":", color=colour, linewidth=1)
     panel.set(xscale="log", ylim=(0, 1.02), xlabel="queries", ylabel="languages named rightly")
+    panel.xaxis.set_major_formatter("{x:g}")
