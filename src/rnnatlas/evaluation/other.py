@@ -1,7 +1,7 @@
 """RNNs of another zoo: which of them a run may be judged on, and what its predictors say of them.
 
 Nothing is fitted to them: scales, components and predictors are those of the run's own zoo
-(docs/decisions/0027-other-zoos.md).
+(docs/decisions/0031-other-zoos.md).
 """
 
 import dataclasses
