@@ -167,8 +167,8 @@ def off_the_axis(axes: Any, down: int | float, interval: Interval | None, colour
     low, _ = axes.get_xlim()
     if interval is not None and interval.mean < low:
         axes.plot([low], [down], "<", markersize=4, color=colour, clip_on=False, zorder=3)
-        axes.annotate(f"{interval.mean:.1f}".replace("-", "−"), (low, down), (5, 0),
-                      textcoords="offset points", va="center", fontsize=5.5, color=colour)  # fmt: skip
+        axes.annotate(f"{interval.mean:.1f}".replace("-", "−"), (low, down), (5, 1.5),
+                      textcoords="offset points", va="bottom", fontsize=5.5, color=colour)  # fmt: skip
 
 
 def legend(figure: Any, entries: Mapping[str, Mapping[str, Any]], columns: int | None = None) -> None:
