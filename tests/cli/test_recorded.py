@@ -45,7 +45,8 @@ def folder(tmp_path, monkeypatch):
         for i in range(count):
             torch.save(Net(KINDS[i % 3], *sizes).state_dict(), tmp_path / name / f"net_{i}.pt")
     lines = [f"net_{i}.pt,{i / 10},{'left' if i % 2 else 'right'}" for i in range(16) if i != 5]
-    (tmp_path / "runs.csv").write_text("\n".join(["file,size,lesion", *lines]))
+    for name in ("runs.csv", "known.csv"):
+        (tmp_path / name).write_text("\n".join(["file,size,lesion", *lines]))
     inputs = random.normal(size=(12, 6, 3))
     np.savez(tmp_path / "trials.npz", inputs=inputs, targets=inputs[..., :2])
     (tmp_path / "words.csv").write_text("\n".join("0,1,2,3,1,0" for _ in range(5)))

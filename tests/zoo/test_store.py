@@ -77,8 +77,8 @@ def test_snapshots_are_chosen_by_split_and_sql(zoo_folder):
 def test_a_split_that_does_not_exist_is_named(zoo_folder):
     zoo = Zoo.open(zoo_folder)
     there = ", ".join(zoo.table["split"].unique().to_pylist())
-    with pytest.raises(UnknownName, match=f"no split is called 'test'; those of this zoo are {there}"):
-        zoo.snapshots(split="test")
+    with pytest.raises(UnknownName, match=f"no split is called 'exam'; those of this zoo are {there}"):
+        zoo.snapshots(split="exam")
     table = zoo.table.filter(pa.array([split == "train" for split in zoo.table["split"].to_pylist()]))
     zoo.table = table
     assert zoo.snapshots(split="ood").num_rows == 0  # one that this zoo lacks

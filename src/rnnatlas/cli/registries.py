@@ -29,6 +29,7 @@ def encoders(*, json: bool = False, common: Common | None = None) -> None:
                 "description": registry.description(name),
                 "parameters": costs.parameters,
                 "flops": costs.flops,
+                "queries": costs.queries,
                 "symmetries": sorted(registry[name].symmetries),
             }
         )

@@ -54,7 +54,7 @@ DEFINITIONS: Mapping[str, str] = {
     "taken of, and averages what the training RNNs with the nearest responses have",
     "fixed-rollouts": f"{FIXED} taken from rollouts of training RNNs",
     "fixed-random": f"{FIXED} drawn at random",
-    "fixed-task": f"{FIXED} made for the task (counting strings, of formal languages)",
+    "fixed-task": f"{FIXED} made for the task, such as counting strings",
     "fixed-turned": f"{FIXED} made for the task, each in up to {TURNS} rotations (images)",
     "scan": f"nothing but how probable an RNN finds the digits of fixed images in up to {TURNS} turns, at "
     "the encoder's number of queries, and says the mean direction of these, weighted by the product "
