@@ -119,6 +119,7 @@ def contents(
         "task_score": score,
         "claims": _claims(results, checks, about["task"]),
         "trained_from": results.trained_from,
+        "fitted": any(one.of == "fitted" for figures in results.losses.values() for one in figures),
         "checks": tables(results, checks),
         "plates": printed,
         "published_tasks": list(PUBLISHED),
