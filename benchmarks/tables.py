@@ -77,7 +77,7 @@ def as_markdown(table: dict[str, Any], costs: dict[str, str]) -> str:
 
 
 def summary(results: Results) -> list[str]:
-    """A table of losses and tasks and one of steps and performance, on splits that chose nothing."""
+    """A table of losses and tasks, one of steps and performance; not of the split for model selection."""
     splits = [split for split in results.splits if split != "validation"]
     loss, task = loss_name(results.divergence), words.task_score(results.properties)
     found, costs = {}, costs_of(results.table)

@@ -13,9 +13,8 @@ from jaxtyping import Float
 from rnnatlas import seeds
 from rnnatlas.atlas.index import Atlas, with_places
 from rnnatlas.atlas.layouts import place
-from rnnatlas.atlas.sources import FileRNNs, names, read_files, sort
+from rnnatlas.atlas.sources import FileRNNs, names, read_files, snapshots_of, sort
 from rnnatlas.atlas.untrained import ENCODER, Basis, Untrained, check_encoder
-from rnnatlas.emulation.data import accepted
 from rnnatlas.errors import AtlasFormatError, CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
 from rnnatlas.properties.base import Classes
@@ -230,12 +229,8 @@ def _from_zoos(model: Model | Untrained, zoos: Sequence[Zoo]) -> tuple[list[pa.T
     """A table for each zoo, and what was left out of them, a sentence each."""
     tables, left_out = [], []
     for zoo, name in zip(zoos, names(zoos), strict=True):
-        snapshots, reasons = zoo.snapshots(), []
-        if not isinstance(model, Untrained):
-            snapshots, reasons = accepted(model.encoder, zoo, snapshots)
-        diverged = len(zoo) - zoo.snapshots().num_rows
-        left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
-        left_out += [f"{zoo.path}: {reason}" for reason in reasons]
+        snapshots, reasons = snapshots_of(model, zoo)
+        left_out += reasons
         tables.append(_from_zoo(model, zoo, snapshots, name))
     return tables, left_out
 

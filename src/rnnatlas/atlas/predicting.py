@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from rnnatlas.atlas.embed import check_finite, notes
-from rnnatlas.atlas.sources import names, read_files, sort
-from rnnatlas.emulation.data import accepted
+from rnnatlas.atlas.sources import names, read_files, snapshots_of, sort
 from rnnatlas.errors import DataError
 from rnnatlas.evaluation.model import Model
 from rnnatlas.properties.recalibration import FEWEST, known, recalibrate
@@ -107,10 +106,8 @@ def _parts(
             specs, remarks = zip(*((rnn.spec.slug, rnn.remark) for rnn in own.rnns), strict=True)
             parts.append(_Part(positions, own.ids, own.sources, specs, remarks, own.population()))
     for zoo, name in zip(zoos, names(zoos), strict=True):
-        snapshots, reasons = accepted(model.encoder, zoo, zoo.snapshots())
-        diverged = len(zoo) - zoo.snapshots().num_rows
-        left_out += [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
-        left_out += [f"{zoo.path}: {reason}" for reason in reasons]
+        snapshots, reasons = snapshots_of(model, zoo)
+        left_out += reasons
         ids = [name + id for id in snapshots["id"].to_pylist()]
         first = sum(len(part.ids) for part in parts)
         places = range(first, first + len(ids))

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 
 from rnnatlas.atlas.untrained import Untrained
+from rnnatlas.emulation.data import accepted
 from rnnatlas.errors import CheckpointError, RNNSpecMismatch
 from rnnatlas.evaluation.model import Model
 from rnnatlas.rnn import FoundRNN, Interface, Mixed, Population
@@ -76,6 +78,16 @@ def names(zoos: Sequence[Zoo]) -> list[str]:
     paths = [str(zoo.path) if "://" in str(zoo.path) else str(Path(zoo.path).resolve()) for zoo in zoos]
     names = [path.rstrip("/").rpartition("/")[2] for path in paths]
     return [f"{name if names.count(name) == 1 else path}/" for name, path in zip(names, paths, strict=True)]
+
+
+def snapshots_of(model: Model | Untrained, zoo: Zoo) -> tuple[pa.Table, list[str]]:
+    """The snapshots of a zoo that a model takes, and what was left out, a sentence each."""
+    snapshots, reasons = zoo.snapshots(), []
+    diverged = len(zoo) - snapshots.num_rows
+    left_out = [f"{diverged} snapshots of {zoo.path} whose training diverged"] if diverged else []
+    if not isinstance(model, Untrained):  # which takes all
+        snapshots, reasons = accepted(model.encoder, zoo, snapshots)
+    return snapshots, left_out + [f"{zoo.path}: {reason}" for reason in reasons]
 
 
 def read_files(

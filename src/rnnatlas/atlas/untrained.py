@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rnnatlas.encoders.invariants import CLIP, CORRELATIONS, principal_components
+from rnnatlas.encoders.invariants import CLIP, moments, principal_components, weights
 from rnnatlas.errors import AtlasFormatError, CheckpointError, SettingsError, reason
 from rnnatlas.files import replacing
 from rnnatlas.rnn import Interface, RNNSpec, System, by_population, groups
-from rnnatlas.rnn.invariants import invariant_names, invariants, invariants_known
+from rnnatlas.rnn.invariants import invariants, invariants_known
 
 ENCODER = "invariants"
 BASIS = "invariants.safetensors"
@@ -65,7 +65,7 @@ class Basis(nn.Module):
         members = [torch.ones(len(specs), dtype=torch.bool)]
         members += [torch.tensor([other == spec for other in specs]) for spec in own]
         known = _known(specs)
-        scales = [_mean_and_sd(values[rows], known[rows]) for rows in members]
+        scales = [moments(values[rows], known[rows]) for rows in members]
         mean, sd = (torch.stack(parts) for parts in zip(*scales, strict=True))
         nothing = values.new_zeros(values.shape[1])
         basis = cls({"mean": mean, "sd": sd, "centre": nothing, "components": nothing[None]}, own)
@@ -85,8 +85,7 @@ class Basis(nn.Module):
         """Invariants in standard deviations from their mean, clipped; 0 where an RNN has none."""
         rows = [1 + self.own.index(spec) if spec in self.own else 0 for spec in specs]
         scaled = ((values - self.mean[rows]) / self.sd[rows]).clamp(-CLIP, CLIP)
-        weight = [CORRELATIONS if " × " in name else 1.0 for name in invariant_names()]
-        return (scaled * torch.tensor(weight, dtype=values.dtype)).where(_known(specs), 0.0)
+        return (scaled * weights(values.dtype)).where(_known(specs), 0.0)
 
     def forward(
         self, values: Float[Tensor, "rnn feature"], specs: Sequence[str]
@@ -187,11 +186,3 @@ def check_encoder(name: str) -> None:
 
 def _known(specs: Sequence[str]) -> Tensor:
     return torch.stack([invariants_known(RNNSpec.from_slug(spec)) for spec in specs])
-
-
-def _mean_and_sd(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each invariant over the RNNs that have it; sd 1 for what hardly varies."""
-    count = known.sum(0).clamp_min(1)
-    mean = values.where(known, 0.0).sum(0) / count
-    sd = ((values - mean).square().where(known, 0.0).sum(0) / count).sqrt()
-    return mean, torch.where(sd > 1e-6, sd, 1.0)

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Encoder, Examples, mlp
@@ -98,8 +98,7 @@ class Scales(nn.Module):
         names = invariant_names()
         self.register_buffer("mean", torch.zeros(len(names)))
         self.register_buffer("sd", torch.ones(len(names)))
-        weight = torch.tensor([CORRELATIONS if " × " in name else 1.0 for name in names])
-        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("weight", weights(), persistent=False)
 
     def forward(self, population: Population) -> Float[Tensor, "rnn feature"]:
         """The scaled invariants, on the device and in the precision of the means."""
@@ -113,11 +112,23 @@ class Scales(nn.Module):
         parts = [population for _, population in populations(system)]
         values = torch.cat([_recall(part) for part in parts])
         known = torch.cat([invariants_known(part.spec).expand(len(part), -1) for part in parts])
-        count = known.sum(0).clamp_min(1)
-        mean = values.where(known, 0.0).sum(0) / count
-        sd = ((values - mean).square().where(known, 0.0).sum(0) / count).sqrt()
-        self.mean.copy_(mean)
-        self.sd.copy_(torch.where(sd > 1e-6, sd, 1.0))
+        for buffer, found in zip((self.mean, self.sd), moments(values, known), strict=True):
+            buffer.copy_(found)
+
+
+def weights(dtype: torch.dtype = torch.float32) -> Float[Tensor, " feature"]:
+    """By what each scaled invariant is multiplied."""
+    return torch.tensor([CORRELATIONS if " × " in name else 1.0 for name in invariant_names()], dtype=dtype)
+
+
+def moments(
+    values: Float[Tensor, "rnn feature"], known: Bool[Tensor, "rnn feature"]
+) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """Mean and standard deviation of each invariant over RNNs that have it; 1 for what hardly varies."""
+    count = known.sum(0).clamp_min(1)
+    mean = values.where(known, 0.0).sum(0) / count
+    sd = ((values - mean).square().where(known, 0.0).sum(0) / count).sqrt()
+    return mean, torch.where(sd > 1e-6, sd, 1.0)
 
 
 def principal_components(

@@ -114,7 +114,7 @@ def features(
     found = {
         "embedding": run.embed(rnns),
         "untrained": untrained(run, rnns, train, examples).embed(rnns),
-        "pca": _pca(rnns, train, run.settings.seed),
+        "pca": weight_components(rnns, train, int(seeds.stream(run.settings.seed, "pca").integers(1 << 31))),
         "invariants": invariant_components(rnns, train),
         "norms": _norms(rnns),
         "step": _one_hot(snapshots["step"].to_numpy()),
@@ -240,8 +240,7 @@ def _dynamics(
     found, chosen = found.nan_to_num(0.0, 0.0, 0.0), torch.from_numpy(train)
     mean, sd = mean_and_sd(found[chosen], 0)
     scaled = ((found - mean) / sd).clamp(-CLIP, CLIP)
-    known = scaled[chosen]
-    return (scaled - known.mean(0)) @ principal_components(known, COMPONENTS).float().T
+    return _projected(scaled, chosen)
 
 
 def _components(
@@ -261,8 +260,13 @@ def raw_weights(population: Population) -> Float[Tensor, "rnn parameter"]:
     return canonical_bias(population).flatten()
 
 
-def _pca(rnns: RNNs, train: Bool[np.ndarray, " rnn"], seed: int) -> Float[Tensor, "rnn feature"]:
-    """One block of columns for each architecture that training RNNs have, zero for RNNs of the others."""
+def weight_components(
+    rnns: RNNs, train: Bool[np.ndarray, " rnn"], random_state: int
+) -> Float[Tensor, "rnn feature"]:
+    """Principal components of raw weights, taken on some of the RNNs.
+
+    One block of columns for each architecture that these have, zero for RNNs of the others.
+    """
     from sklearn.decomposition import PCA
 
     blocks = []
@@ -271,23 +275,26 @@ def _pca(rnns: RNNs, train: Bool[np.ndarray, " rnn"], seed: int) -> Float[Tensor
         size = min(COMPONENTS, known.sum() - 1, vectors.shape[1])
         if size < 1:
             continue
-        state = int(seeds.stream(seed, "pca").integers(1 << 31))
-        pca = PCA(size, svd_solver="randomized", random_state=state).fit(vectors[known])
+        pca = PCA(size, svd_solver="randomized", random_state=random_state).fit(vectors[known])
         block = torch.zeros(len(rnns), size)
         block[positions] = torch.from_numpy(pca.transform(vectors)).float()
         blocks.append(block)
     return torch.cat(blocks, dim=1) if blocks else torch.zeros(len(rnns), 1)
 
 
-def invariant_components(
-    rnns: RNNs, train: Bool[np.ndarray, " rnn"], most: int = COMPONENTS
-) -> Float[Tensor, "rnn feature"]:
+def _projected(
+    scaled: Float[Tensor, "rnn feature"], train: Bool[Tensor, " rnn"]
+) -> Float[Tensor, "rnn component"]:
+    """Principal components, taken on some of the RNNs."""
+    known = scaled[train]
+    return (scaled - known.mean(0)) @ principal_components(known, COMPONENTS).float().T
+
+
+def invariant_components(rnns: RNNs, train: Bool[np.ndarray, " rnn"]) -> Float[Tensor, "rnn feature"]:
     """Invariants of all architectures together, standardised on training RNNs and clipped."""
     scales = Scales()
     scales.fit(rnns.select(np.flatnonzero(train).tolist()))
-    scaled = by_population(rnns, scales)
-    known = scaled[torch.from_numpy(train)]
-    return (scaled - known.mean(0)) @ principal_components(known, most).float().T
+    return _projected(by_population(rnns, scales), torch.from_numpy(train))
 
 
 def _norms(rnns: RNNs) -> Float[Tensor, "rnn feature"]:

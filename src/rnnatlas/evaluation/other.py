@@ -73,7 +73,8 @@ def grouped(run: TrainedRun, own: Zoo, zoo: Zoo) -> pa.Table:
     """The snapshots of another zoo that the encoder takes, with `split` as the run's own zoo has it.
 
     Tasks that were trained on are `KNOWN`. Those that the run's own zoo lacks are "ood" where the task's rule
-    says so (of angles, the range), else "test", since they are of the known kind and chose nothing.
+    says so (of angles, the range), else "test", since they are of the known kind and had no part in model
+    selection.
 
     Raises:
         ZooFormatError: RNNs of it are in the run's own zoo.

@@ -1,20 +1,27 @@
 """Figures that only a report has: of maps, of emulated performance, of evenness and of stability."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
+from rnnatlas.devices import choose
 from rnnatlas.evaluation.figures import Figure
+from rnnatlas.evaluation.model import Model
 from rnnatlas.evaluation.results import SCHEMA, record
 from rnnatlas.intervals import Interval
 from rnnatlas.report.claims import Verdict
 from rnnatlas.report.words import ENOUGH_SEEDS
+from rnnatlas.rnn import System
 
 KIND = "check"
 """What they are called in results.parquet."""
+
+SEEDS = 3
+"""Trainings of each encoder whose embeddings are looked at."""
 
 EVERY = "all held-out"
 """All held-out splits together."""
@@ -64,6 +71,19 @@ def verdict(differences: Sequence[Interval], seeds: int) -> Verdict:
     if any(difference.high < 0 for difference in differences):
         return "not reproduced"
     return "reproduced" if all(difference.low > 0 for difference in differences) else "open"
+
+
+def some(models: Mapping[int, Model]) -> dict[int, Model]:
+    """Those of the first `SEEDS` seeds."""
+    return dict(list(models.items())[:SEEDS])
+
+
+def embedded(model: Model, *systems: System) -> list[Tensor]:
+    """What a model makes of some RNNs, on a GPU where there is one, which it leaves again."""
+    model.to(choose("auto"))
+    found = [model.embed(system).cpu() for system in systems]
+    model.to("cpu")
+    return found
 
 
 def counted(table: pa.Table) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """An experiment's figures side by side: encoders and controls in rows, splits in columns."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rnnatlas.evaluation.features import TRIVIAL
-from rnnatlas.evaluation.figures import EMULATED, Figure, find
+from rnnatlas.evaluation.figures import EMULATED, Figure, find, loss_name
 from rnnatlas.evaluation.results import costs as costs_of
 from rnnatlas.intervals import Interval
 from rnnatlas.report import words
+from rnnatlas.report.alike import comparable
 from rnnatlas.report.experiment import Results
 
 Rows = dict[str, dict[str, Interval]]
@@ -84,6 +86,43 @@ def _counts(
         for encoder, figures in group.items()
         for figure in find(figures, name, split).values()
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class AgainstCost:
+    """What encoders reach on the main split, and what they cost.
+
+    Attributes:
+        split: The split.
+        panels: What a figure is → the interval of each encoder.
+        costs: What each encoder costs, as `evaluation.results.costs` says it.
+    """
+
+    split: str
+    panels: dict[str, dict[str, Interval]]
+    costs: dict[str, dict[str, float]]
+
+
+def against_cost(results: Results) -> AgainstCost | None:
+    """Loss and task score of encoders that were judged on the same RNNs; None of fewer than two."""
+    split, spent = words.headline(results.splits), costs_of(results.table)
+    if split is None:
+        return None
+    compared = [encoder for encoder in comparable(results.table, split)[0] if encoder in spent]
+    if len(compared) < 2:
+        return None
+    score = words.task_score(results.properties)
+    kinds = [(results.losses, loss_name(results.divergence), "conditioned", "emulation loss")]
+    kinds += [(results.properties, score, "embedding", words.name(score))] if score else []
+    panels = {
+        title: {
+            encoder: found[of]
+            for encoder in compared
+            if of in (found := intervals(figures.get(encoder, ()), name, split))
+        }
+        for figures, name, of, title in kinds
+    }
+    return AgainstCost(split, panels, {encoder: spent[encoder] for encoder in compared})
 
 
 def costs(results: Results) -> dict[str, str]:

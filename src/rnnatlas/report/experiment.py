@@ -215,6 +215,11 @@ class Results:
         known = {figure.split for figures in self.losses.values() for figure in figures}
         return [split for split in HELD_OUT if split in known]
 
+    @property
+    def fitted(self) -> bool:
+        """Whether there are losses of embeddings that were fitted to each RNN."""
+        return any(figure.of == "fitted" for figures in self.losses.values() for figure in figures)
+
     def histories(self, encoder: str) -> dict[int, dict[str, np.ndarray]]:
         """Learning curves by seed: columns of history.csv that hold numbers, gaps as NaN."""
         own = self.experiment.runs[encoder]

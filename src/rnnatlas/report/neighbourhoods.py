@@ -6,29 +6,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 
-from rnnatlas.devices import choose
 from rnnatlas.emulation.data import accepted
 from rnnatlas.evaluation.emulations import keys
-from rnnatlas.evaluation.features import raw_weights
+from rnnatlas.evaluation.features import raw_weights, weight_components
 from rnnatlas.evaluation.roles import clusters
-from rnnatlas.intervals import bootstrap, correlation, difference
-from rnnatlas.report.checks import Check, Checks, bare, counted, find, verdict
+from rnnatlas.intervals import bootstrap, correlation, difference, ranks
+from rnnatlas.report.checks import Check, Checks, bare, counted, embedded, find, some, verdict
 from rnnatlas.report.claims import Claim
 from rnnatlas.report.experiment import Results
 from rnnatlas.report.published import PUBLISHED
 from rnnatlas.report.words import name
 from rnnatlas.rnn import populations
 
-SEEDS = 3
-"""Trainings of each encoder that are looked at: all RNNs are embedded by each."""
 NEAREST = 5
 """Neighbours that are looked at."""
 PAIRS = 1 << 22
 """Pairs of snapshots that are looked at together, so that memory does not grow with their square."""
-COMPONENTS = 64
-"""Principal components of raw weights that a map is made of."""
 
 SAME, SILHOUETTE = "neighbours of the same task", "silhouette of tasks"
 DEGREES = "degrees to neighbours"
@@ -75,7 +70,7 @@ def checks(results: Results) -> list[Check]:
     found: list[Check] = []
     raw: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
     for encoder, models in results.models.items():
-        chosen = dict(list(models.items())[:SEEDS])
+        chosen = some(models)
         first = next(iter(chosen.values()))
         snapshots, _ = accepted(
             first.encoder, results.zoo, results.zoo.snapshots(where=first.settings.emulation.where)
@@ -88,11 +83,11 @@ def checks(results: Results) -> list[Check]:
         if rows not in raw:
             blocks = [(at.numpy(), _unit(raw_weights(own).numpy())) for at, own in populations(rnns)]
             raw[rows] = _measured(blocks, known)
-        spaces = []
-        for model in chosen.values():
-            z = model.to(choose("auto")).embed(rnns).cpu().numpy()
-            model.to("cpu")
-            spaces.append(_measured([(np.arange(len(z)), _unit(z))], known))
+        spaces = [
+            _measured([(np.arange(len(rnns)), _unit(z.numpy()))], known)
+            for model in chosen.values()
+            for [z] in [embedded(model, rnns)]
+        ]
         own = {measure: np.stack([one[measure] for one in spaces]) for measure in spaces[0]}
         others = {measure: values[None] for measure, values in raw[rows].items()}
         for split in results.splits:
@@ -249,19 +244,6 @@ def _correlations(
     )
 
 
-def ranks(
-    values: Float[np.ndarray, "seed item"], groups: Shaped[np.ndarray, " item"]
-) -> Float[np.ndarray, "seed item"]:
-    """Ranks within groups, from 0 to 1, equal values sharing theirs."""
-    from scipy.stats import rankdata
-
-    found = np.empty(values.shape)
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        found[:, rows] = (rankdata(values[:, rows], axis=1) - 0.5) / len(rows)
-    return found
-
-
 # --- what they say -----------------------------------------------------------------------------------
 
 
@@ -295,8 +277,6 @@ def map_of_raw_weights(results: Results) -> pa.Table | None:
 
     Their first principal components, one block of columns for each architecture.
     """
-    from sklearn.decomposition import PCA
-
     from rnnatlas.atlas.index import with_places
     from rnnatlas.atlas.layouts import place
 
@@ -309,13 +289,6 @@ def map_of_raw_weights(results: Results) -> pa.Table | None:
         return None
     table = atlas.table.take(pa.array(kept))
     rnns = results.zoo.population(np.array([rows[name] for name in table["id"].to_pylist()]))
-    blocks = []
-    for positions, population in populations(rnns):
-        vectors = raw_weights(population).numpy()
-        size = min(COMPONENTS, *vectors.shape)
-        block = np.zeros((len(kept), size))
-        pca = PCA(size, svd_solver="randomized", random_state=0)
-        block[positions.numpy()] = pca.fit_transform(vectors)
-        blocks.append(block)
+    components = weight_components(rnns, np.ones(len(kept), dtype=bool), 0).double().numpy()
     layout, seed = atlas.card.get("layout", "tsne"), atlas.card.get("layout_seed", 0)
-    return with_places(table, place(layout, np.concatenate(blocks, axis=1), seed))
+    return with_places(table, place(layout, components, seed))

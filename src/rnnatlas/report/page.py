@@ -12,9 +12,9 @@ import torch
 from rnnatlas._version import __version__
 from rnnatlas.atlas import colours
 from rnnatlas.atlas.columns import colour_columns, default_column
+from rnnatlas.atlas.map import LAYOUTS
 from rnnatlas.evaluation.features import DEFINITIONS
-from rnnatlas.evaluation.figures import EMULATED, PARTS, find, loss_name
-from rnnatlas.evaluation.results import costs as costs_of
+from rnnatlas.evaluation.figures import EMULATED, PARTS, loss_name
 from rnnatlas.files import write_text
 from rnnatlas.report import (
     charts,
@@ -28,7 +28,6 @@ from rnnatlas.report import (
     stability,
     words,
 )
-from rnnatlas.report.alike import comparable
 from rnnatlas.report.check_tables import all_checks, tables
 from rnnatlas.report.checks import Checks, as_table
 from rnnatlas.report.diagnostics import examples
@@ -119,7 +118,7 @@ def contents(
         "task_score": score,
         "claims": _claims(results, checks, about["task"]),
         "trained_from": results.trained_from,
-        "fitted": any(one.of == "fitted" for figures in results.losses.values() for one in figures),
+        "fitted": results.fitted,
         "checks": tables(results, checks),
         "plates": printed,
         "published_tasks": list(PUBLISHED),
@@ -251,33 +250,12 @@ def _charts(results: Results) -> dict[str, charts.Chart]:
     if any(results.emulated.values()):
         drawn["emulated"] = charts.emulated(results.emulated)
     score = words.task_score(results.properties)
-    if drawn_against_cost := _against_cost(results, score):
-        drawn["costs"] = drawn_against_cost
+    if (shown := comparison.against_cost(results)) is not None:
+        drawn["costs"] = charts.against_cost(shown.panels, shown.costs)
     if score is not None:
         scores = comparison.panels(results, comparison.property_rows, score)
         drawn["task"] = charts.dots(scores, words.name(score), start_at_zero=True)
     return drawn
-
-
-def _against_cost(results: Results, score: str | None) -> charts.Chart | None:
-    """Loss and task score on the main split against cost, of encoders that were judged on the same RNNs."""
-    split, costs = words.headline(results.splits), costs_of(results.table)
-    if split is None:
-        return None
-    compared = [encoder for encoder in comparable(results.table, split)[0] if encoder in costs]
-    if len(compared) < 2:
-        return None
-    kinds = [(results.losses, loss_name(results.divergence), "conditioned", "emulation loss")]
-    kinds += [(results.properties, score, "embedding", words.name(score))] if score else []
-    panels = {
-        title: {
-            encoder: found[of].interval
-            for encoder in compared
-            if of in (found := find(figures.get(encoder, ()), name, split))
-        }
-        for figures, name, of, title in kinds
-    }
-    return charts.against_cost(panels, {encoder: costs[encoder] for encoder in compared})
 
 
 def _main_losses(results: Results) -> list[str]:
@@ -320,6 +298,7 @@ def _atlas(
         drawn["raw_map"] = charts.maps(raw_map, [raw[key] for key in titles], list(titles.values()))
     return {
         "card": atlas.card,
+        "layout": LAYOUTS[atlas.card["layout"]],
         "entries": len(atlas),
         "architectures": architectures if len(architectures) > 1 else [],
         "examples": examples(atlas, SHOWN),

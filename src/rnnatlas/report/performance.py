@@ -9,11 +9,10 @@ import pyarrow.compute as pc
 
 from rnnatlas.evaluation.levels import levels
 from rnnatlas.evaluation.roles import clusters
-from rnnatlas.intervals import Interval, bootstrap, correlation
+from rnnatlas.intervals import Interval, bootstrap, correlation, ranks
 from rnnatlas.report.checks import EVERY, Check, Checks, counted, find
 from rnnatlas.report.claims import Claim, Verdict
 from rnnatlas.report.experiment import Results
-from rnnatlas.report.neighbourhoods import ranks
 from rnnatlas.report.published import NAMES, PUBLISHED
 from rnnatlas.report.words import ENOUGH_SEEDS, name
 

@@ -7,13 +7,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from rnnatlas.devices import choose
 from rnnatlas.emulation.data import accepted
 from rnnatlas.evaluation.emulations import keys
 from rnnatlas.evaluation.evaluate import LOSSES
 from rnnatlas.evaluation.roles import clusters
 from rnnatlas.intervals import Interval, bootstrap
-from rnnatlas.report.checks import EVERY, Check, Checks, counted
+from rnnatlas.report.checks import EVERY, Check, Checks, bare, counted, embedded, some
 from rnnatlas.report.claims import Claim, Verdict
 from rnnatlas.report.experiment import Results
 from rnnatlas.report.published import NAMES, PUBLISHED
@@ -23,8 +22,6 @@ from rnnatlas.rnn.symmetry import SYMMETRIES
 
 MOST = 256
 """RNNs that are permuted."""
-SEEDS = 3
-"""Trainings of each encoder whose embeddings are looked at."""
 
 MOVED = "distance to itself with hidden units permuted"
 SD = "standard deviation over seeds, of the emulation loss"
@@ -49,7 +46,7 @@ def checks(results: Results) -> list[Check]:
 
 def _permuted(results: Results) -> Iterator[Check]:
     for encoder, models in results.models.items():
-        chosen = dict(list(models.items())[:SEEDS])
+        chosen = some(models)
         first = next(iter(chosen.values()))
         snapshots = results.zoo.snapshots(where=first.settings.emulation.where)
         held_out = np.isin(np.asarray(snapshots["split"].to_pylist()), results.splits)
@@ -60,11 +57,7 @@ def _permuted(results: Results) -> Iterator[Check]:
         snapshots = snapshots.take(pa.array(np.sort(rows)))
         rnns = results.zoo.population(snapshots)
         other = permuted(rnns)
-        moved = []
-        for model in chosen.values():
-            model.to(choose("auto"))
-            moved.append(_distances(model.embed(rnns), model.embed(other)))
-            model.to("cpu")
+        moved = [_distances(*embedded(model, rnns, other)) for model in chosen.values()]
         table = keys(results.zoo.task, snapshots)
         interval = bootstrap(
             np.stack(moved, axis=1), clusters(table), lambda means: means[0] / means[1], bounds=(0.0, np.inf)
@@ -84,7 +77,7 @@ def permuted(rnns: Population | Mixed) -> Population | Mixed:
 
 def _distances(z: torch.Tensor, other: torch.Tensor) -> np.ndarray:
     """How far each embedding moved, and its mean distance to the others: [2, rnn]."""
-    z, other = z.cpu().double(), other.cpu().double()
+    z, other = z.double(), other.double()
     between = torch.cdist(z, z).sum(1) / (len(z) - 1)
     return np.stack([(z - other).norm(dim=1).numpy(), between.numpy()])
 
@@ -137,8 +130,9 @@ def _over_curves(results: Results) -> Iterator[Check]:
             continue
         late = curves[1][:, curves[1].shape[1] // 2 :]
         value = float((late.std(axis=0, ddof=1) / late.mean(axis=0)).mean())
-        interval = Interval(value, np.nan, np.nan, len(late))
-        yield _check(CURVES, "validation", encoder, results, interval, {"runs": 0, "snapshots": 0})
+        yield _check(
+            CURVES, "validation", encoder, results, bare(value, len(late)), {"runs": 0, "snapshots": 0}
+        )
 
 
 def curves_of(histories: Mapping[int, Mapping[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -17,7 +17,7 @@ SPLITS = {
     "new-runs": "new runs of known {noun}s",
     "known": "{noun}s trained on",
     "validation": "{noun}s not trained on (these chose the checkpoints)",
-    "test": "{noun}s not trained on (these chose nothing)",
+    "test": "{noun}s not trained on, nor used for model selection",
     "ood": "{noun}s of another kind (OOD)",
 }
 SPLITS_AT_RANDOM = {

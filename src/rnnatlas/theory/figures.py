@@ -38,17 +38,15 @@ def between(low: int, high: int) -> str:
 
 def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draws queries against letters and, of a zoo, accuracy against queries; gives the files."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     parts = {"queries": _counts, **({"accuracy": _accuracy} if "zoo" in document else {})}
     return [path for name, part in parts.items() for path in _saved(part, document, folder / name)]
 
 
 def _saved(part: Any, document: Mapping[str, Any], path: Path) -> list[Path]:
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
-    figure, panel = pyplot.subplots(figsize=(5.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    panel = figure.subplots()
     part(panel, document)
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(frameon=False, fontsize=8)
@@ -56,7 +54,6 @@ def _saved(part: Any, document: Mapping[str, Any], path: Path) -> list[Path]:
     for file, kind in zip(files, FORMATS):
         with replacing(file) as partial:
             figure.savefig(partial, format=kind, dpi=200)
-    pyplot.close(figure)
     return files
 
 

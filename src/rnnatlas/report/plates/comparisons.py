@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from rnnatlas.evaluation.figures import loss_name
-from rnnatlas.evaluation.results import costs as costs_of
 from rnnatlas.report import comparison, words
 from rnnatlas.report.alike import comparable
 from rnnatlas.report.claims import Records
@@ -55,16 +54,15 @@ def losses(results: Results) -> Plate:
     names(axes[0], encoders)
     line = {"color": QUIET, "linestyle": (0, (4, 2)), "linewidth": 0.8}
     entries = {"the RNN’s own embedding": marker(INK), "another RNN’s": marker(FAINT, quiet=True)}
-    fitted = any(figure.of == "fitted" for own in results.losses.values() for figure in own)
-    if fitted:
+    if results.fitted:
         entries[name("fitted")] = marker(INK, hollow=True)
     legend(figure, {**entries, "unconditional": line})
     return Plate(
         "emulation-loss",
         figure,
         f"Emulation loss ({divergence}) by encoder and split: conditioned on each RNN’s own embedding, on "
-        f"another RNN’s{', on one fitted to the RNN' if fitted else ''}, and unconditional. Lower is better. "
-        f"{INTERVALS}.",
+        f"another RNN’s{', on one fitted to the RNN' if results.fitted else ''}, and unconditional. Lower is "
+        f"better. {INTERVALS}.",
         f"kind figure, name “{which}”, of conditioned, shuffled and zero",
     )
 
@@ -166,31 +164,24 @@ def _ratios(
 
 def costs(results: Results) -> Plate | None:
     """What encoders reach against what they cost."""
-    split, spent = words.headline(results.splits), costs_of(results.table)
-    if split is None:
+    shown = comparison.against_cost(results)
+    if shown is None:
         return None
-    compared = [one for one in comparable(results.table, split)[0] if one in spent]
-    if len(compared) < 2:
-        return None
-    score = words.task_score(results.properties)
-    kinds = [(results.losses, loss_name(results.divergence), "conditioned", "emulation loss")]
-    kinds += [(results.properties, score, "embedding", name(score))] if score else []
-    figure, axes = panels(1, len(kinds), PAGE if len(kinds) > 1 else COLUMN, 2.3, sharex=True)
-    for ax, (figures, which, of, title) in zip(axes[0], kinds, strict=True):
-        for encoder in compared:
-            found = comparison.intervals(figures.get(encoder, ()), which, split)
-            if of in found:
-                _against_cost(ax, found[of], spent[encoder]["flops"] / 1e6, encoder, results.encoders)
-        ax.set(title=f"{title}, {split}", xlabel="million operations to embed an RNN")
+    operations = {encoder: spent["flops"] / 1e6 for encoder, spent in shown.costs.items()}
+    figure, axes = panels(1, len(shown.panels), PAGE if len(shown.panels) > 1 else COLUMN, 2.3, sharex=True)
+    for ax, (title, intervals) in zip(axes[0], shown.panels.items(), strict=True):
+        for encoder, interval in intervals.items():
+            _against_cost(ax, interval, operations[encoder], encoder, results.encoders)
+        ax.set(title=f"{title}, {shown.split}", xlabel="million operations to embed an RNN")
         ax.set_ylim(bottom=0)
-        operations = [spent[one]["flops"] / 1e6 for one in compared]
-        ax.set_xlim(min(operations) / 1.6, max(operations) * 1.6)
+        ax.set_xlim(min(operations.values()) / 1.6, max(operations.values()) * 1.6)
         plain_ticks(ax, [digit * 10.0**power for power in range(-3, 5) for digit in (1, 3)])
-    legend(figure, {name(one): marker(colour(one, results.encoders)) for one in compared}, columns=4)
+    legend(figure, {name(one): marker(colour(one, results.encoders)) for one in operations}, columns=4)
     return Plate(
         "costs",
         figure,
-        f"What encoders reach on {split} against the operations it takes to embed one RNN. {INTERVALS}.",
+        f"What encoders reach on {shown.split} against the operations it takes to embed one RNN. "
+        f"{INTERVALS}.",
         "kind figure, and kind cost, name flops",
     )
 

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from rnnatlas.atlas.columns import colour_columns, default_column
+from rnnatlas.atlas.map import LAYOUTS
+from rnnatlas.evaluation.features import COMPONENTS
 from rnnatlas.report import neighbourhoods
 from rnnatlas.report.checks import Checks, find
 from rnnatlas.report.claims import Records
@@ -44,13 +46,12 @@ def maps(results: Results, raw_map: pa.Table | None) -> Plate | None:
     for ax, (title, table, column) in zip(axes[0], shown, strict=True):
         _map(ax, table, column)
         ax.set_title(title)
-    layout = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP", "pacmap": "PaCMAP"}[atlas.card["layout"]]
     return Plate(
         "maps",
         figure,
-        f"{layout} of the embeddings of {name(atlas.card['encoder'])} (seed {atlas.card['seed']}) of all "
-        f"{len(atlas):,} snapshots, and of their raw weights (both biases of a gate as one, first "
-        f"{neighbourhoods.COMPONENTS} principal components). Similar {results.noun}s have similar "
+        f"{LAYOUTS[atlas.card['layout']]} of the embeddings of {name(atlas.card['encoder'])} (seed "
+        f"{atlas.card['seed']}) of all {len(atlas):,} snapshots, and of their raw weights (both biases of a "
+        f"gate as one, first {COMPONENTS} principal components). Similar {results.noun}s have similar "
         "colours; snapshots of one RNN have similar weights. The figure “neighbours” says how far each "
         "clusters.",
         "atlas/entries.parquet, and the weights of the same snapshots in the zoo",
