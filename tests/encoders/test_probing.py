@@ -108,6 +108,34 @@ def test_without_interaction_responses_do_not_reach_probing_inputs(step_embeddin
     assert all(parameter.grad is not None for parameter in ablated.parameters())
 
 
+def test_yoked_probing_inputs_come_from_interviews_with_other_rnns():
+    yoked, whole = interactive(yoked=True), interactive()
+    yoked.calibrate(some(40))
+    donors = yoked._kept()
+    torch.testing.assert_close(donors.weights["weight_hh_l0"][0], some(1).weights["weight_hh_l0"][0])
+    rnns = some(60)[20:]
+    probing, interviews = yoked.probe(rnns), InteractiveProbing._interview(yoked, donors)[0].inputs
+    same = (probing.inputs[:, None] - interviews[None]).abs().amax((2, 3, 4)) < 1e-6
+    assert (same.sum(1) >= 1).all()  # each one's is one of these
+    assert same.any(0).sum() > 10  # and not all have the same
+    alone = yoked(rnns[3])  # whose embedding depends on the RNN alone
+    torch.testing.assert_close(yoked(rnns)[3:4], alone)
+    assert {n: p.shape for n, p in yoked.named_parameters()} == {
+        n: p.shape for n, p in whole.named_parameters()
+    }
+    kept = interactive(yoked=True)
+    kept.load_state_dict(yoked.state_dict())
+    torch.testing.assert_close(kept(rnns), yoked(rnns))
+
+
+def test_yoked_probing_refuses_what_it_cannot_keep():
+    other = RNNSpec(cell="gru", input=5, hidden=3, output=4)
+    with pytest.raises(SettingsError, match="one architecture, found"):
+        interactive(yoked=True).calibrate(Mixed([(slice(0, 20), some(20)), (slice(20, 40), some(20, other))]))
+    with pytest.raises(SettingsError, match="interaction should be true"):
+        InteractiveSettings(yoked=True, interaction=False)
+
+
 def test_the_logit_scale_sharpens_probing_inputs():
     flat, sharp = (noninteractive(logit_scale=scale).probe(some(1)).inputs for scale in (1.0, 50.0))
     assert sharp.amax(-1).mean() > flat.amax(-1).mean() + 0.2

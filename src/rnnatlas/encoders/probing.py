@@ -5,7 +5,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Encoder, Examples, chunks, mean_and_sd, mlp
@@ -143,11 +143,16 @@ class StepwiseReading(ProbingEncoder):
         return self.response(((responses - self.mean) / self.sd).flatten(-2)).sigmoid()
 
     def _probe_all(
-        self, system: System, inputs: Float[Tensor, "probe time input"]
+        self, system: System, inputs: Float[Tensor, "*rnn probe time input"]
     ) -> tuple[Probing, Float[Tensor, "rnn width"]]:
-        """Shows the same probing inputs to all RNNs, whole sequences at a time."""
+        """Shows probing inputs, the same to all RNNs or each its own, whole sequences at a time."""
         responses = self.interface.output.interpret(run(system, inputs)[0])
         encoded = self._encode(responses.permute(2, 0, 1, 3))
         ends = [end.expand(1, len(system), -1) for end in (self.bos, self.eos)]
         last = self.reader(torch.cat([ends[0], encoded, ends[1]]))[-1]
         return Probing(inputs=inputs.expand(len(system), -1, -1, -1), outputs=responses), last
+
+
+def donor_of(responses: Float[Tensor, "rnn response"], donors: int) -> Int[Tensor, " rnn"]:
+    """Which of so many others stands in for each RNN in a yoked control: its own, but as good as random."""
+    return ((responses.detach().double().sum(1) * 1e3).frac().abs() * donors).long()

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnatlas.encoders.base import EMBED, Examples, chunks, mlp
-from rnnatlas.encoders.probing import Probing, ProbingEncoder
+from rnnatlas.encoders.probing import Probing, ProbingEncoder, donor_of
 from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Interface, RNNSpec, Signal, System, Tokens, run
 from rnnatlas.settings import at_least_one, settings
@@ -157,10 +157,8 @@ class Responses(ProbingEncoder):
             return descriptor
         if self.settings.control == "decoy":
             return torch.zeros_like(descriptor)
-        # which of the donors is an RNN's own, but as good as random
-        number = (responses.detach().double().sum(1) * 1e3).frac().abs() * DONORS
         donors = standard(self.donors, self.mean[: self.donors.shape[1]], self.sd[: self.donors.shape[1]])
-        return self.descriptor(donors[number.long()]).relu()
+        return self.descriptor(donors[donor_of(responses, DONORS)]).relu()
 
     def _shown(self, inputs: Float[Tensor, "probe time input"]) -> Float[Tensor, "probe time input"]:
         return self.interface.input.probing_inputs(inputs * LOGIT_SCALE) if self.settings.learned else inputs
