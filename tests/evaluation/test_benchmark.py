@@ -34,7 +34,7 @@ def test_end_to_end_finds_what_weights_hold_and_changes_no_model(given):
     model, rnns, target, roles, examples = given
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     steps: list[int] = []
-    settings = SupervisedSettings(steps=150, rnns=16, every=25, learning_rate=1e-3)
+    settings = SupervisedSettings(steps=150, rnns=16, every=25, learning_rates=(1e-3,), warmup=0, decay=False)
     whole = supervised.fit(model, Performance(), rnns, target, roles, settings, examples, HEAD, steps.append)
     held_out = np.flatnonzero(roles.held_out)
     error = (whole(held_out) - target[held_out]).square().mean()
@@ -68,7 +68,7 @@ def test_end_to_end_starts_where_the_run_started_and_repeats(given):
 
 def test_what_the_last_steps_learned_counts(given):
     model, rnns, target, roles, examples = given
-    settings = SupervisedSettings(steps=100, rnns=16, learning_rate=1e-3, every=200)
+    settings = SupervisedSettings(steps=100, rnns=16, learning_rates=(1e-3,), every=200)
     untrained = supervised.Supervised(model, Performance(), rnns, roles, HEAD, examples)
     whole = supervised.fit(model, Performance(), rnns, target, roles, settings, examples, HEAD)
     assert not torch.equal(whole.encoder.last.weight, untrained.encoder.last.weight)
@@ -76,15 +76,32 @@ def test_what_the_last_steps_learned_counts(given):
 
 def test_it_takes_as_many_updates_as_emulation_unless_set_otherwise(given):
     model, *_ = given
-    assert supervised.updates(SupervisedSettings(), model) == model.settings.emulation.steps
-    assert supervised.updates(SupervisedSettings(steps=7), model) == 7
+    assert supervised.updates(SupervisedSettings(), model) == 2 * model.settings.emulation.steps
+    assert supervised.updates(SupervisedSettings(steps=7, learning_rates=(1e-3,)), model) == 7
+
+
+def test_of_several_learning_rates_the_better_one_is_kept(given):
+    model, rnns, target, roles, examples = given
+    losses = {}
+    stopping = np.flatnonzero(roles.stopping)
+    for rates in ((1e-5,), (3e-3,), (1e-5, 3e-3)):
+        settings = SupervisedSettings(steps=40, rnns=16, every=20, learning_rates=rates, warmup=0)
+        whole = supervised.fit(model, Performance(), rnns, target, roles, settings, examples, HEAD)
+        losses[rates] = Performance().loss(whole(stopping), target[stopping]).mean().item()
+    alone = losses[(1e-5,)], losses[(3e-3,)]
+    assert alone[0] != alone[1]
+    assert losses[(1e-5, 3e-3)] == min(alone)
 
 
 def test_impossible_settings_are_refused():
     with pytest.raises(SettingsError, match="steps should be 1 or more, found 0"):
         SupervisedSettings(steps=0)
-    with pytest.raises(SettingsError, match="learning_rate should be finite and above 0"):
-        SupervisedSettings(learning_rate=0.0)
+    with pytest.raises(SettingsError, match="learning_rates should be finite and above 0, found 0"):
+        SupervisedSettings(learning_rates=(1e-3, 0.0))
+    with pytest.raises(SettingsError, match="learning_rates should be one or more, found none"):
+        SupervisedSettings(learning_rates=())
+    with pytest.raises(SettingsError, match="warmup should be 0 or more, found -1"):
+        SupervisedSettings(warmup=-1)
     with pytest.raises(UnknownName, match="tsak"):
         SupervisedSettings(properties=("tsak",))
 

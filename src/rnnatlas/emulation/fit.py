@@ -314,9 +314,14 @@ class _Stream(IterableDataset):
 
 def learning_rate(settings: EmulationSettings, step: int) -> float:
     """The learning rate of a step (from 0): linear warm-up, then constant or falling linearly to zero."""
-    rise = min(1.0, (step + 1) / (settings.warmup + 1))
-    fall = (settings.steps - step) / max(1, settings.steps - settings.warmup) if settings.decay else 1.0
-    return settings.learning_rate * min(rise, fall)
+    return settings.learning_rate * share_of_rate(step, settings.steps, settings.warmup, settings.decay)
+
+
+def share_of_rate(step: int, steps: int, warmup: int, decay: bool) -> float:
+    """What a learning rate is multiplied by at a step (from 0) of so many."""
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    fall = (steps - step) / max(1, steps - warmup) if decay else 1.0
+    return min(rise, fall)
 
 
 def write_history(out: Path, history: list[dict[str, int | float]]) -> None:

@@ -1,5 +1,6 @@
 """Encoder and predictor trained together on a property: what pre-training is compared with."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,15 +10,17 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from rnnatlas import seeds
+from rnnatlas.emulation.fit import share_of_rate
 from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.encoders.base import TOGETHER, Examples
+from rnnatlas.errors import SettingsError
 from rnnatlas.evaluation.features import RNNs, set_scales, started
 from rnnatlas.evaluation.roles import Roles
 from rnnatlas.properties import registry
 from rnnatlas.properties.base import LABEL, Property
 from rnnatlas.properties.calibration import calibrate
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, descend
-from rnnatlas.settings import above_zero, at_least_one, settings
+from rnnatlas.settings import at_least_one, settings
 
 
 @settings
@@ -31,7 +34,10 @@ class SupervisedSettings:
         properties: Those for which it is done; None for all that the zoo's RNNs have.
         steps: Updates at most; None for as many as emulation had.
         rnns: RNNs a step.
-        learning_rate: AdamW's, for the encoder.
+        learning_rates: AdamW's, for the encoder: each is tried, and the one with the lowest loss of the
+            stopping RNNs is kept.
+        warmup: Steps over which learning rates rise from zero.
+        decay: Whether they then fall linearly, to zero after `steps`.
         every: Steps between two looks at the loss of the stopping RNNs.
         patience: Steps without a better one after which training ends.
     """
@@ -39,7 +45,9 @@ class SupervisedSettings:
     properties: tuple[str, ...] | None = None
     steps: int | None = None
     rnns: int = 64
-    learning_rate: float = 3e-4
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3)
+    warmup: int = 100
+    decay: bool = True
     every: int = 50
     patience: int = 1200
 
@@ -48,11 +56,21 @@ class SupervisedSettings:
             if not name.startswith(LABEL):
                 registry.description(name)  # raises for an unknown name
         at_least_one(self, "steps", "rnns", "every", "patience")
-        above_zero(self, "learning_rate")
+        if not self.learning_rates:
+            raise SettingsError("learning_rates should be one or more, found none")
+        for rate in self.learning_rates:
+            if not 0 < rate < math.inf:
+                raise SettingsError(f"learning_rates should be finite and above 0, found {rate}")
+        if self.warmup < 0:
+            raise SettingsError(f"warmup should be 0 or more, found {self.warmup}")
 
 
 def updates(settings: SupervisedSettings, run: TrainedRun) -> int:
-    """How many updates training takes at most."""
+    """How many updates training takes at most, over all learning rates."""
+    return _steps(settings, run) * len(settings.learning_rates)
+
+
+def _steps(settings: SupervisedSettings, run: TrainedRun) -> int:
     return settings.steps or run.settings.emulation.steps
 
 
@@ -121,7 +139,33 @@ def fit(
         advance: Called with the number of steps just made, and in the end with those that stopping saved.
     """
     head = head or PredictorSettings()
+    tried = [
+        _descended(run, prop, rnns, target, roles, settings, examples, head, rate, advance)
+        for rate in settings.learning_rates
+    ]
+    whole, _ = min(tried, key=lambda one: one[1])
+    whole.eval().requires_grad_(False)
+    kept = np.flatnonzero(roles.calibration)
+    known = target[torch.from_numpy(kept)]
+    whole.predictor.calibration = calibrate(prop, whole(kept), known, roles.calibrated_together)
+    return whole
+
+
+def _descended(
+    run: TrainedRun,
+    prop: Property,
+    rnns: RNNs,
+    target: Float[Tensor, "rnn target"],
+    roles: Roles,
+    settings: SupervisedSettings,
+    examples: Examples,
+    head: PredictorSettings,
+    rate: float,
+    advance: Callable[[int], None],
+) -> tuple[Supervised, float]:
+    """What is trained at one learning rate, and its loss of the stopping RNNs."""
     gpus = [run.device] if run.device.type == "cuda" else []
+    steps = _steps(settings, run)
     with torch.random.fork_rng(gpus), torch.enable_grad():
         noise = int(seeds.stream(run.settings.seed, "predictor", prop.name).integers(1 << 62))
         seeds.seed_torch(noise, run.device)
@@ -130,7 +174,7 @@ def fit(
         parts = [
             {
                 "params": list(whole.encoder.parameters()),
-                "lr": settings.learning_rate,
+                "lr": rate,
                 "weight_decay": emulation.weight_decay,
             },
             {
@@ -140,20 +184,17 @@ def fit(
             },
         ]
         rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (roles.train, roles.stopping))
-        descend(
+        loss = descend(
             whole,
             lambda some: prop.loss(whole(some.numpy()), target[some]),
             lambda: rows[torch.randint(len(rows), (settings.rnns,))],
             held_out,
             torch.optim.AdamW(parts, fused=True),
-            steps=updates(settings, run),
+            steps=steps,
             every=settings.every,
             patience=settings.patience,
             clip=lambda: clip_grad_norm_(whole.encoder.parameters(), emulation.clip),
             advance=advance,
+            share_of_rate=lambda step: share_of_rate(step, steps, settings.warmup, settings.decay),
         )
-    whole.eval().requires_grad_(False)
-    kept = np.flatnonzero(roles.calibration)
-    known = target[torch.from_numpy(kept)]
-    whole.predictor.calibration = calibrate(prop, whole(kept), known, roles.calibrated_together)
-    return whole
+    return whole, loss

@@ -223,7 +223,8 @@ def descend(
     patience: int,
     clip: Callable[[], object] = lambda: None,
     advance: Callable[[int], None] = lambda steps: None,
-) -> None:
+    share_of_rate: Callable[[int], float] = lambda step: 1.0,
+) -> float:
     """Trains a module and leaves it as it was at the lowest loss of RNNs held out.
 
     Args:
@@ -237,7 +238,12 @@ def descend(
         patience: Steps without a better loss after which training ends.
         clip: Called between gradients and step.
         advance: Called with the number of steps just made, and in the end with those that stopping saved.
+        share_of_rate: What the optimiser's learning rates are multiplied by at a step (from 0).
+
+    Returns:
+        The lowest loss of RNNs held out.
     """
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share_of_rate)
     best, best_step, kept = math.inf, 0, {}
     for step in range(steps + 1):
         if step % every == 0 or step == steps:
@@ -254,9 +260,11 @@ def descend(
         loss(batch()).mean().backward()
         clip()
         optimiser.step()
+        schedule.step()
         advance(1)
     if kept:
         module.load_state_dict(kept)
+    return best
 
 
 def save(path: Path | str, predictors: Mapping[str, tuple[Property, Predictor]]) -> None:
