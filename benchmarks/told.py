@@ -5,7 +5,7 @@
     rnnatlas evaluate told --plugin told
 
 It recognises each RNN of a zoo by its weights and reads its task, step and performance off the records.
-What an emulator conditioned on these gets wrong is not for lack of a better encoder of them; an encoder that does
+What an emulator conditioned on these gets wrong is not for lack of a better encoder of them; what does
 better found what they do not say.
 """
 
