@@ -12,7 +12,7 @@ import rnnatlas
 
 ROOT = Path(rnnatlas.__file__).parent
 GROUND = {"_version", "errors", "registry", "seeds", "files", "settings", "tables", "intervals", "devices"}
-GROUND |= {"captured", "presets"}
+GROUND |= {"captured", "presets", "texts", "yaml_files"}
 """Modules that everything uses."""
 
 LEARNING = {"rnn", "tasks", "zoo", "encoders", "emulation"}
@@ -24,7 +24,7 @@ ALLOWED = {
     "theory": {"rnn", "tasks"},
     "zoo": {"executors", "rnn", "importers", "tasks"},
     "encoders": {"rnn"},
-    "emulation": LEARNING - {"emulation"},
+    "emulation": (LEARNING - {"emulation"}) | {"importers"},
     "properties": {"rnn", "tasks", "zoo", "encoders"},
     "evaluation": LEARNING | {"properties"},
     "atlas": LEARNING | {"importers", "properties", "evaluation"},

@@ -170,20 +170,34 @@ def test_embeddings_have_the_size_asked_for(zoo, tmp_path):
     assert TrainedRun.load(tmp_path / "run").emulator.embedding.in_features == 5
 
 
-def test_what_resuming_needs_holds_no_code(zoo, run, tmp_path, stop_at):
-    with stop_at(4):
-        small(zoo, tmp_path / "run", control=run)
-    state = torch.load(tmp_path / "run" / RESUME, weights_only=True)
+def test_what_resuming_needs_holds_no_code(stopped):
+    state = torch.load(stopped, weights_only=True)
     assert state["done"] == 3
 
 
-def test_a_damaged_state_is_one_sentence(zoo, run, tmp_path, stop_at):
+@pytest.fixture
+def stopped(zoo, run, tmp_path, stop_at):
+    """What a run that was stopped goes on from."""
     with stop_at(4):
         small(zoo, tmp_path / "run", control=run)
-    for content in (b"", b"nonsense", (tmp_path / "run" / RESUME).read_bytes()[:5000]):
-        (tmp_path / "run" / RESUME).write_bytes(content)
-        with pytest.raises(RunFormatError, match=r"unfinished run, but is damaged; remove .* train again$"):
-            small(zoo, tmp_path / "run", control=run, resume=True)
+    return tmp_path / "run" / RESUME
+
+
+def refused(zoo, run, path):
+    with pytest.raises(
+        RunFormatError, match=r"unfinished run, but is damaged; remove this file, and --resume"
+    ):
+        small(zoo, path.parent, control=run, resume=True)
+
+
+def test_a_damaged_state_is_one_sentence(zoo, run, stopped):
+    whole = stopped.read_bytes()
+    for content in (b"", b"nonsense", whole[:5000]):
+        stopped.write_bytes(content)
+        refused(zoo, run, stopped)
+    stopped.unlink()
+    small(zoo, stopped.parent, control=run, resume=True)  # as the sentence says
+    assert contents(stopped.parent) == contents(run)
 
 
 @pytest.mark.slow

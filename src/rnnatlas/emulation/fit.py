@@ -9,7 +9,6 @@ import contextlib
 import csv
 import io
 import logging
-import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,15 +31,14 @@ from rnnatlas.emulation.divergence import last_counted, masked_mean
 from rnnatlas.emulation.emulator import Emulator
 from rnnatlas.emulation.model import EmulationSettings
 from rnnatlas.emulation.progress import EachStep, Progress
+from rnnatlas.emulation.resuming import COLUMNS, saved
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.encoders.reader import Reader
-from rnnatlas.errors import RunFormatError, TrainingDiverged
+from rnnatlas.errors import TrainingDiverged
 from rnnatlas.rnn.backends import layers
 
 RESUME = "resume.ckpt"
 """What an unfinished run goes on from; read without unpickling code, removed when the run is finished."""
-
-COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate")
 
 
 class Training(lightning.LightningModule):
@@ -272,8 +270,13 @@ class Training(lightning.LightningModule):
         with files.replacing(self._out / RESUME) as partial:
             partial.write_bytes(content.getbuffer())
 
-    def take_up(self, state: dict[str, Any]) -> None:
-        """Goes back to where a saved state was."""
+    def take_up(self, path: Path) -> None:
+        """Goes back to where a saved state was.
+
+        Raises:
+            RunFormatError: It is damaged, or of another training.
+        """
+        state = saved(path, self.weights(), list(self.parameters()), self.settings.steps)
         self.done, self.history = state["done"], state["history"]
         self.best, self.waited = state["best"], state["waited"]
         for part in ("encoder", "emulator"):
@@ -284,22 +287,9 @@ class Training(lightning.LightningModule):
         """Gives the optimiser back what it had gathered."""
         self._sum = torch.zeros((), device=self.device)
         if self.done:
-            self.trainer.optimizers[0].load_state_dict(self._optimizer_state)
-
-
-def saved(out: Path) -> dict[str, Any]:
-    """What an unfinished run goes on from, on whichever device.
-
-    Raises:
-        RunFormatError: It is damaged.
-    """
-    content = io.BytesIO((out / RESUME).read_bytes())
-    try:
-        return torch.load(content, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
-        raise RunFormatError(
-            f"{out / RESUME} should hold an unfinished run, but is damaged; remove {out} and train again"
-        ) from None
+            optimizer = self.trainer.optimizers[0]
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": self._optimizer_state, "param_groups": groups})
 
 
 class _Stream(IterableDataset):

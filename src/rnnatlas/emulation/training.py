@@ -272,21 +272,21 @@ def _train(
     progress: bool | Callable[[int], None],
 ) -> None:
     """Trains one encoder, from where its folder says it is."""
-    from rnnatlas.emulation.fit import RESUME, Training, fit, saved, write_history
+    from rnnatlas.emulation.fit import RESUME, Training, fit, write_history
 
     settings, train = run.emulation, snapshots["train"]
     if not (out / "model.safetensors").is_file():
         encoder, emulator = make_parts(train.specs, train.task, run)
         training = Training(encoder, emulator, train, snapshots["validation"], settings, run.seed, out)
         if (out / RESUME).is_file():
-            training.take_up(saved(out))
+            training.take_up(out / RESUME)
         else:
             emulator.calibrate(train.outputs())
             encoder.to(device).calibrate(train.population, train.examples)
             encoder.to("cpu")  # from where Lightning takes it
         if not training.finished:
             fit(training, out, device, devices, progress)
-            training.take_up(saved(out))
+            training.take_up(out / RESUME)
         write_history(out, training.history)
         write_metrics(out, [_record(run, training.best, snapshots["validation"])])
         write_weights(out, training.best["weights"])
