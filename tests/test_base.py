@@ -143,7 +143,7 @@ class TestSettings:
         ("text", "message"),
         [
             (b"a: [", "should be YAML, but is not, see line 1"),
-            (b"a: 2020-13-45", "should be YAML, but is not"),
+            (b"a: !!binary b", "should be YAML, but is not, see line 1"),
             (b"\xff\xfe\xff", "cannot be read (it is not text in UTF-8); give another"),
             (b"[1]", "should hold a mapping, found list"),
         ],

@@ -5,6 +5,7 @@ that sentence and exits with 2 where a name or a setting was given wrongly, else
 exception that reaches it is a defect of ours.
 """
 
+import errno
 import json
 import logging
 import os
@@ -29,6 +30,30 @@ def reason(error: Exception) -> str:
         return "it is not JSON"
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+_OUT_OF_MEMORY = (
+    *(
+        "out of memory",
+        "allocate memory",
+        "bad_alloc",
+        "bad allocation",
+        "alloc_failed",
+        "unable to allocate",
+    ),
+    *("not enough memory", "map segment from shared object"),
+)
+"""What libraries say in errors of their own, in small letters."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is one of memory; torch and others say so in words alone."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    if not isinstance(error, (RuntimeError, OSError, ImportError, SystemError)):
+        return False
+    text = f"{type(error).__name__} {error}".lower()
+    return "outofmemory" in text or any(words in text for words in _OUT_OF_MEMORY)
 
 
 class RNNAtlasError(Exception):

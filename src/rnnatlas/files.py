@@ -135,3 +135,29 @@ def check_free(path: Path) -> None:
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise OutputExists(f"{path} exists already; choose another --out, or remove it first")
+
+
+def check_regular(path: Path | str) -> None:
+    """Makes sure that reading something comes to an end.
+
+    Raises:
+        ValueError: It is a pipe or a device.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError("it is a pipe or a device, not a file")
+
+
+def read_bytes(path: Path | str, most: int) -> bytes:
+    """What a file holds.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is a pipe or a device, or holds more than `most` bytes.
+    """
+    check_regular(path)
+    with Path(path).open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it holds more than {most} bytes")
+    return content

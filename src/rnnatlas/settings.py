@@ -15,7 +15,10 @@ from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, 
 import yaml
 
 from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName, reason
+from rnnatlas.files import read_bytes
 from rnnatlas.registry import nearest
+from rnnatlas.texts import short_repr
+from rnnatlas.yaml_files import LONGEST, parse
 
 T = TypeVar("T")
 
@@ -31,7 +34,9 @@ def settings(cls: type[T]) -> type[T]:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not _finite(value):
-                raise SettingsError(f"{field.name} should be finite, and below 2^63 if whole, found {value}")
+                raise SettingsError(
+                    f"{field.name} should be finite, and below 2^63 if whole, found {_shown(value)}"
+                )
 
     cls.__post_init__ = check  # type: ignore[attr-defined]
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
@@ -178,9 +183,8 @@ def _or(words: list[str]) -> str:
 
 def _shown(value: Any) -> str:
     """What was found, on one line that is not too long."""
-    words = {"None": "null", "True": "true", "False": "false"}
-    text = words.get(repr(value), repr(value))
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    text = short_repr(value)
+    return {"None": "null", "True": "true", "False": "false"}.get(text, text)
 
 
 def at_least_one(settings: Any, *names: str) -> None:
@@ -217,7 +221,7 @@ def check_sections(values: Mapping[str, Any], known: Sequence[str]) -> None:
             raise SettingsError(f"unknown section of settings {section!r}; {nearest(str(section), known)}")
         if not isinstance(value, Mapping):
             raise SettingsError(
-                f"{section} should hold settings by name, such as {section}.NAME=VALUE, found {value!r}"
+                f"{section} should hold settings by name, such as {section}.NAME=VALUE, found {_shown(value)}"
             )
 
 
@@ -250,13 +254,10 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         SettingsError: The file is missing, is not YAML or holds something other than a mapping.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, 4 * LONGEST).decode()
+    except (OSError, ValueError) as error:
         raise SettingsError(f"settings file {path} cannot be read ({reason(error)}); give another") from None
-    except (yaml.YAMLError, ValueError) as error:  # the latter of dates and numbers
-        mark = getattr(error, "problem_mark", None)
-        where = f", see line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"settings file {path} should be YAML, but is not{where}") from None
+    values = parse(text, f"settings file {path}")
     if not isinstance(values or {}, dict):
         raise SettingsError(f"settings file {path} should hold a mapping, found {type(values).__name__}")
     return values or {}

@@ -72,7 +72,7 @@ def test_there_are_such_flags():
         ("demo --seed -1", "--seed should be 0 or more, found -1"),
         ("demo --set zoo.runs=2.5", "zoo.runs should be a whole number, found 2.5"),
         ("demo --set zoo.runs=true", "zoo.runs should be a whole number, found true"),
-        ("demo --set zoo.x=2020-13-45", "--set zoo.x: '2020-13-45' is not a YAML value"),
+        ("demo --set zoo.x=[", "--set zoo.x: '[' is not a YAML value"),
         (
             "demo --config no.yaml",
             "settings file no.yaml cannot be read (no such file or directory); give another",

@@ -17,9 +17,10 @@ from cyclopts import App
 from rnnatlas._version import __version__
 from rnnatlas.cli import usage
 from rnnatlas.cli.common import Common, console
-from rnnatlas.errors import QUIET, RNNAtlasError, SettingsError, UnknownName, reason
+from rnnatlas.errors import QUIET, RNNAtlasError, SettingsError, UnknownName, is_out_of_memory, reason
 from rnnatlas.registry import load_plugin
 from rnnatlas.settings import read_yaml
+from rnnatlas.texts import shortened, visible
 
 COMMANDS = {
     "explore": ("explore:explore", "Anyone's RNNs: groups, odd ones, labels that explain them, a report."),
@@ -45,6 +46,8 @@ COMMANDS = {
 """Each command with its function in this package and its line in `rnnatlas --help`."""
 RESUMED = ("zoo build", "train")
 """Commands that go on with --resume where they were stopped."""
+EXPECTED = (cyclopts.CycloptsError, RNNAtlasError, OSError, KeyboardInterrupt)
+"""Errors that are not defects of ours; besides, there may be too little memory."""
 GOING_ON = ("demo", "reproduce")
 """Commands that go on by themselves where they were stopped."""
 
@@ -94,17 +97,10 @@ def main(tokens: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except (
-        cyclopts.CycloptsError,
-        RNNAtlasError,
-        OSError,
-        KeyboardInterrupt,
-        MemoryError,
-        RuntimeError,
-    ) as error:
-        if "--debug" in tokens or (isinstance(error, RuntimeError) and not _out_of_memory(error)):
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in tokens or not (isinstance(error, EXPECTED) or is_out_of_memory(error)):
             raise
-        print(f"error: {_sentence(error, _called(tokens))}", file=sys.stderr)
+        print(visible(f"error: {shortened(_sentence(error, _called(tokens)))}"), file=sys.stderr)
         status = _status(error)
     sys.exit(status)
 
@@ -153,11 +149,6 @@ def _config_path(tokens: list[str]) -> Path | None:
     return None
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether it is torch that says so: of a GPU with an error of its own, of the CPU in words alone."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-
-
 def _status(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return 130
@@ -170,7 +161,7 @@ def _sentence(error: BaseException, command: str | None) -> str:
         return usage.sentence(error, command, list(COMMANDS))
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted; {_after_a_stop(command)}"
-    if isinstance(error, (MemoryError, RuntimeError)):
+    if is_out_of_memory(error):
         return "not enough memory; use fewer RNNs or --workers at once, or a machine with more"
     if isinstance(error, OSError) and not isinstance(error, RNNAtlasError):
         where = f" ({error.filename})" if error.filename else ""

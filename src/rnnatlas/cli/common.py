@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
 from cyclopts import Group, Parameter
 
 from rnnatlas.errors import SettingsError
 from rnnatlas.settings import check_sections, merge, read_yaml, to_yaml
+from rnnatlas.texts import short_repr, shortened, visible
+from rnnatlas.yaml_files import parse
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +63,7 @@ class Common:
     def say(self, text: str) -> None:
         """A remark for people, on stderr, unless --quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            print(visible(shortened(text)), file=sys.stderr)
 
     def layered(
         self,
@@ -79,7 +80,7 @@ class Common:
         in_file = (read_yaml(self.config).get("settings") or {}) if self.config else {}
         if not isinstance(in_file, Mapping):
             raise SettingsError(
-                f"{self.config} should hold sections of settings under `settings`, found {in_file!r}"
+                f"{self.config} should hold sections of settings under `settings`, found {short_repr(in_file)}"
             )
         given = merge(in_file, _changes(changes))
         check_sections(given, sections)
@@ -109,9 +110,11 @@ def _changes(changes: Sequence[str]) -> dict[str, Any]:
         if not equals or not path:
             raise SettingsError(f"--set expects NAME=VALUE such as zoo.batch=16, found {change!r}")
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # the latter of dates and numbers
-            raise SettingsError(f"--set {path}: {text!r} is not a YAML value") from None
+            value = parse(text, f"--set {path}")
+        except SettingsError as error:
+            is_yaml = "should be YAML" not in str(error)
+            why = str(error) if is_yaml else f"--set {path}: {short_repr(text)} is not a YAML value"
+            raise SettingsError(why) from None
         for key in reversed(path.split(".")):
             value = {key: value}
         result = merge(result, value)
@@ -145,7 +148,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Se
     from rich.markup import escape
     from rich.table import Table
 
-    cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    cells = [
+        [f"{cell:.3f}" if isinstance(cell, float) else visible(shortened(str(cell))) for cell in row]
+        for row in rows
+    ]
     if not sys.stdout.isatty():
         for row in (columns, *cells):
             print("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in row))

@@ -18,6 +18,7 @@ from cyclopts.exceptions import (
 
 from rnnatlas.errors import SettingsError
 from rnnatlas.registry import nearest
+from rnnatlas.texts import short_repr
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -36,7 +37,7 @@ def check_whole_numbers(app: App, commands: tuple[str, ...], arguments: Argument
             if not whole or abs(int(token.value)) >= 2**63:
                 expected = "a whole number" + (" below 2^63" if re.fullmatch(r"[0-9]+", token.value) else "")
                 name = _flag(token.keyword or argument.name)
-                raise SettingsError(f"{name} should be {expected}, found {token.value!r}")
+                raise SettingsError(f"{name} should be {expected}, found {short_repr(token.value)}")
 
 
 def _kinds(hint: Any) -> Iterator[Any]:
@@ -80,7 +81,7 @@ def sentence(error: CycloptsError, command: str | None, commands: Sequence[str])
             found = "" if "found" in text else f", found {error.value}"
             return f"{_name(error)} {text[:1].lower()}{text[1:]}{found}"
         case CoercionError() if error.token is not None:
-            return f"{_name(error)} should be {_expected(error.target_type)}, found {error.token.value!r}"
+            return f"{_name(error)} should be {_expected(error.target_type)}, found {short_repr(error.token.value)}"
     text = str(error).strip().rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; {see}"
 

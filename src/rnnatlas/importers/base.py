@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
-from rnnatlas.errors import CheckpointError
+from rnnatlas.errors import CheckpointError, is_out_of_memory
 from rnnatlas.importers import kinds, registry
 from rnnatlas.importers.shards import shard_of
 from rnnatlas.rnn import FoundRNN
 from rnnatlas.rnn.heads import Head
-from rnnatlas.rnn.recognise import is_printable
+from rnnatlas.texts import is_printable
 
 
 class Importer(ABC):
@@ -89,9 +89,9 @@ def find(path: Path, cell: str | None = None, head: Head = None) -> tuple[str, l
         rnns, unclear = registry[name]().find(path, cell, head)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except MemoryError:
-        raise
     except Exception as error:  # one file that nobody thought of should not end the import of many
+        if is_out_of_memory(error):
+            raise
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         raise CheckpointError(f"{path} cannot be read ({reason}); save it again, or leave it out") from error
     if unclear and not rnns:

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from rnnatlas.rnn.heads import Head, Heads, Reader, around, listed, parse_heads,
 from rnnatlas.rnn.initial import initial_state
 from rnnatlas.rnn.rewrites import STACKED, unstacked, whole
 from rnnatlas.rnn.spec import RNNSpec
+from rnnatlas.texts import is_printable
 
 _MATRIX = re.compile(
     r"(?P<prefix>(?:.*\.)?)weight_(?P<kind>ih|hh)(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?", re.DOTALL
@@ -146,11 +146,6 @@ def find_rnns(
         except CheckpointError as error:
             unclear[prefix] = str(error)
     return rnns, unclear
-
-
-def is_printable(name: str) -> bool:
-    """Whether a name is safe to print and to store: no control characters, nothing that is not Unicode."""
-    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
 
 
 # --- one RNN ---------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from rnnatlas.importers.shards import index_of
 from rnnatlas.registry import nearest
 from rnnatlas.rnn import GATES, FoundRNN
 from rnnatlas.rnn.heads import Head
-from rnnatlas.rnn.recognise import ASSUMED_TANH, is_printable
+from rnnatlas.rnn.recognise import ASSUMED_TANH
 from rnnatlas.settings import as_dict, build
+from rnnatlas.texts import is_printable
 from rnnatlas.zoo.keep import write
 from rnnatlas.zoo.labels import of_files, read
 from rnnatlas.zoo.recording import RecordSettings, Row, record
