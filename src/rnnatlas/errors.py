@@ -10,6 +10,8 @@ import json
 import logging
 import os
 
+from rnnatlas.texts import shortened, visible
+
 QUIET = "RNNATLAS_QUIET"
 """Environment variable that keeps remarks back, in child processes as well."""
 
@@ -17,7 +19,7 @@ QUIET = "RNNATLAS_QUIET"
 def warn(sentence: str) -> None:
     """Says something that a person should know although nothing is wrong, such as what was left out."""
     if not os.environ.get(QUIET):
-        logging.getLogger("rnnatlas").warning(sentence)
+        logging.getLogger("rnnatlas").warning(visible(shortened(sentence)))
 
 
 def reason(error: Exception) -> str:
@@ -33,15 +35,8 @@ def reason(error: Exception) -> str:
 
 
 _OUT_OF_MEMORY = (
-    *(
-        "out of memory",
-        "allocate memory",
-        "bad_alloc",
-        "bad allocation",
-        "alloc_failed",
-        "unable to allocate",
-    ),
-    *("not enough memory", "map segment from shared object"),
+    *("out of memory", "not enough memory", "allocate memory", "unable to allocate", "alloc_failed"),
+    *("bad_alloc", "bad allocation", "map segment from shared object"),
 )
 """What libraries say in errors of their own, in small letters."""
 

@@ -368,3 +368,32 @@ def test_ten_thousand_runs_keep_no_memory(bidirectional):
         torch.autograd.grad(outputs.sum() + end[0].sum(), population.parameters())
 
     assert grown(call, 10_000) < 4 << 20  # a leak of one call's outputs alone would be 13 MB
+
+
+def negated(tensor):
+    """The same numbers as a view of complex ones, in whose memory they lie with the other sign."""
+    view = torch.complex(torch.zeros_like(tensor), -tensor).conj().imag
+    assert view.is_neg()
+    assert torch.equal(view, tensor)
+    return view
+
+
+@pytest.mark.parametrize("cell", sorted(kernels.CELLS))
+def test_negated_views_are_the_numbers_that_they_stand_for(cell):
+    spec = RNNSpec(cell=cell, input=3, hidden=4, output=2)
+    population, inputs, state = population_of(spec, 2), torch.randn(2, 3, 5, 3), state_for(spec, 2, 3)
+    expected, end = run(population, inputs, state)
+    views = {name: negated(weight) for name, weight in population.weights.items()}
+    assert not any(weight.is_neg() for weight in Population(spec, views).weights.values())
+    leaf = inputs.clone().requires_grad_()
+    for weights in (views, population.weights):
+        of_views = Population(spec, population.weights)
+        of_views.weights = dict(weights)
+        outputs, last = run(of_views, negated(leaf), tuple(map(negated, state)))
+        close(outputs, expected)
+        for found, other in zip(last, end, strict=True):
+            close(found, other)
+        [gradient] = torch.autograd.grad((outputs, *last), leaf, (negated(outputs), *map(negated, last)))
+        of_plain = inputs.clone().requires_grad_()
+        again, after = run(population, of_plain, state)
+        close(gradient, torch.autograd.grad((again, *after), of_plain, (outputs, *last))[0])

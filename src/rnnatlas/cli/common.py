@@ -80,7 +80,8 @@ class Common:
         in_file = (read_yaml(self.config).get("settings") or {}) if self.config else {}
         if not isinstance(in_file, Mapping):
             raise SettingsError(
-                f"{self.config} should hold sections of settings under `settings`, found {short_repr(in_file)}"
+                f"{self.config} should hold sections of settings under `settings`, found "
+                f"{short_repr(in_file)}"
             )
         given = merge(in_file, _changes(changes))
         check_sections(given, sections)

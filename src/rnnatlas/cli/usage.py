@@ -81,7 +81,8 @@ def sentence(error: CycloptsError, command: str | None, commands: Sequence[str])
             found = "" if "found" in text else f", found {error.value}"
             return f"{_name(error)} {text[:1].lower()}{text[1:]}{found}"
         case CoercionError() if error.token is not None:
-            return f"{_name(error)} should be {_expected(error.target_type)}, found {short_repr(error.token.value)}"
+            found = short_repr(error.token.value)
+            return f"{_name(error)} should be {_expected(error.target_type)}, found {found}"
     text = str(error).strip().rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; {see}"
 

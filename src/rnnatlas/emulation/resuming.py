@@ -1,4 +1,4 @@
-"""What an unfinished run goes on from: read without running code, and checked before anything is made of it."""
+"""What an unfinished run goes on from: read without running code, and checked before it is used."""
 
 import math
 from collections.abc import Mapping, Sequence

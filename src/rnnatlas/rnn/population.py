@@ -53,7 +53,7 @@ class Population:
                 f"{spec} reads {spec.input} numbers a step and gives out {spec.output_size}, which does not "
                 f"fit {interface}"
             )
-        weights = {name: weights[name] for name in spec.shapes}
+        weights = {name: weights[name].resolve_neg() for name in spec.shapes}
         count = len(next(iter(weights.values())))
         for name, shape in spec.shapes.items():
             if tuple(weights[name].shape) != (count, *shape):

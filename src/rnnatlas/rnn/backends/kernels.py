@@ -99,6 +99,11 @@ class Kept:
             self._free.append(self.memory)
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """The same numbers as they lie in memory; those of some views of complex ones lie there negated."""
+    return tensor.resolve_neg().contiguous()
+
+
 def empty_results(spec: RNNSpec, stepping: bool, inputs: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     """Memory for outputs and last state."""
     rnns = weights[0].shape[0]
@@ -133,7 +138,7 @@ def backward(
     """Gradients in the inputs, the state and, where `wanted` goes on, the weights."""
     call = _Call(spec, stepping, weights, starts, kept.parts)
     d_outputs, d_h, d_c = (
-        None if gradient is None else gradient.contiguous() for gradient in (*gradients, None)[:3]
+        None if gradient is None else plain(gradient) for gradient in (*gradients, None)[:3]
     )
     d_x = None
     if wanted[0]:
@@ -169,10 +174,11 @@ class _Call:
     ):
         inputs, h, c = starts
         self.spec = spec
-        self.inputs = inputs if inputs.stride(-1) == 1 or inputs.shape[-1] == 1 else inputs.contiguous()
-        self.h = None if h is None else h.contiguous()
-        self.c = None if c is None else c.contiguous()
-        self.weights = [weight if weight.is_contiguous() else _rows_together(weight) for weight in weights]
+        together = (inputs.stride(-1) == 1 or inputs.shape[-1] == 1) and not inputs.is_neg()
+        self.inputs = inputs if together else plain(inputs)
+        self.h = None if h is None else plain(h)
+        self.c = None if c is None else plain(c)
+        self.weights = [rows_together(weight) for weight in weights]
         self.rnns = weights[0].shape[0]
         shape, strides = list(inputs.shape), list(self.inputs.stride())
         if stepping:
@@ -251,6 +257,7 @@ def _even(batch: int, parts: int) -> bool:
     return batch % parts == 0 and batch // parts >= 4
 
 
-def _rows_together(weight: Tensor) -> Tensor:
+def rows_together(weight: Tensor) -> Tensor:
     """With each RNN's own weights contiguous; the RNNs may be rows of a larger matrix."""
-    return weight if weight[:1].is_contiguous() else weight.contiguous()
+    together = weight.is_contiguous() or weight[:1].is_contiguous()
+    return weight if together and not weight.is_neg() else plain(weight)

@@ -91,7 +91,7 @@ class Packed:
     """A weight as the kernels read it, a factor of products from the right."""
 
     def __init__(self, weight: Float[Tensor, "out in"], half: bool):
-        self._weight, self._half = weight.detach().contiguous(), half
+        self._weight, self._half = kernels.plain(weight.detach()), half
         self.forward = self._pack(*self._weight.shape[::-1], transposed=True)
         self._backward: Tensor | None = None
 
@@ -115,7 +115,7 @@ def product(
     a: Float[Tensor, "token row"], b: Float[Tensor, "token column"], half: bool
 ) -> Float[Tensor, "row column"]:
     """aᵀ b, over all tokens."""
-    a, b, (length, columns) = a.contiguous(), b.contiguous(), b.shape
+    a, b, (length, columns) = kernels.plain(a), kernels.plain(b), b.shape
     c, panels = a.new_empty(a.shape[1], columns), a.new_empty(columns * length)
     numbers = (half, a.shape[1], columns, length, torch.get_num_threads())
     _call("rnnatlas_product", *numbers, *(tensor.data_ptr() for tensor in (a, b, c, panels)))
@@ -138,7 +138,7 @@ class _Cells(Function):
         cells = torch.empty_like(after)
         gates = sums.new_empty(steps.tokens, 4 * layer.hidden) if save else None
         ctx.layer, ctx.steps, ctx.gates = layer, steps, gates
-        x, h, c = (None if tensor is None else tensor.contiguous() for tensor in (x, h, c))
+        x, h, c = (None if tensor is None else kernels.plain(tensor) for tensor in (x, h, c))
         ctx.inputs = 0 if x is None else x.shape[1]
         packed = [None if weight is None else weight.forward for weight in layer.packed]
         found = (x, h, c, *packed, after, cells, gates)
@@ -153,7 +153,7 @@ class _Cells(Function):
     @once_differentiable
     def backward(ctx: Any, d_after: Part, d_cells: Part) -> tuple[Any, ...]:
         c, cells = ctx.saved_tensors
-        d_after, d_cells = (None if d is None else d.contiguous() for d in (d_after, d_cells))
+        d_after, d_cells = (None if d is None else kernels.plain(d) for d in (d_after, d_cells))
         d_sums = torch.empty_like(ctx.gates)
         needs_x, needs_h, needs_c = ctx.needs_input_grad[4:]
         d_x = cells.new_empty(ctx.steps.tokens, ctx.inputs) if needs_x else None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnatlas.rnn.backends import Stacked, eager
+from rnnatlas.rnn.backends import Stacked, eager, kernels
 from rnnatlas.rnn.tracing import first_derivatives_only, traced
 
 Part = Tensor | None
@@ -152,7 +152,7 @@ def _backward(
     """Gradients in the `Arguments`."""
     projected, weight, _, h, c = _laid_out(arguments)
     hidden, gates, cells = results
-    d_hidden, d_c_end = (None if gradient is None else gradient.contiguous() for gradient in gradients)
+    d_hidden, d_c_end = (None if gradient is None else kernels.plain(gradient) for gradient in gradients)
     batch, time, units = hidden.shape[1:]
     d_projected = projected.new_empty(projected.shape)
     d_n = torch.empty_like(hidden) if cell == "gru" else None  # in what the recurrence adds to n
@@ -174,9 +174,10 @@ def _backward(
 def _laid_out(arguments: Arguments) -> Arguments:
     """The arguments as the kernels read them; only RNNs may lie apart, and projected inputs' rows."""
     projected, weight, *rest = arguments
-    bias_n, h, c = (None if part is None else part.contiguous() for part in rest)
-    weight = weight if weight[:1].is_contiguous() else weight.contiguous()
-    return projected if projected.stride(-1) == 1 else projected.contiguous(), weight, bias_n, h, c
+    bias_n, h, c = (None if part is None else kernels.plain(part) for part in rest)
+    together = projected.stride(-1) == 1 and not projected.is_neg()
+    weight = kernels.rows_together(weight)
+    return projected if together else kernels.plain(projected), weight, bias_n, h, c
 
 
 def _family(cell: str) -> str:
