@@ -12,7 +12,7 @@ _TURNING = frozenset(["LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "P
 
 def is_printable(text: str) -> bool:
     """Whether a text is safe to print and to store: nothing that steers a terminal, nothing but Unicode."""
-    return not any(map(_steers, text))
+    return (text.isascii() and text.isprintable()) or not any(map(_steers, text))
 
 
 def visible(text: str) -> str:

@@ -304,6 +304,12 @@ def test_rnns_whose_outputs_grow_without_bound_are_refused_by_name(model, zoo, t
     with pytest.raises(CheckpointError, match=sentence):
         embed_query(embed(model, [zoo.path]), path, model, cell="elman-relu")
     grows = Population.from_state_dicts([state], dataclasses.replace(SPEC, cell="elman-relu"))
+    fine = checkpoint(tmp_path / "fine.pt", cell=nn.RNN)  # one odd file never stops the others
+    kept = embed(model, [tmp_path], cell="elman-relu")
+    found = predict(model, [tmp_path], cell="elman-relu")
+    assert kept.ids == [entry["id"] for entry in found.entries] == [f"{fine}:rnn"]
+    for left_out in (kept.card["left_out"], found.left_out):
+        assert any("grows.pt:rnn is not finite" in sentence for sentence in left_out)
     with pytest.raises(
         RNNSpecMismatch, match=r"finite embeddings, found others at the positions \[1\], whose"
     ):

@@ -184,9 +184,7 @@ def stopped(zoo, run, tmp_path, stop_at):
 
 
 def refused(zoo, run, path):
-    with pytest.raises(
-        RunFormatError, match=r"unfinished run, but is damaged; remove this file, and"
-    ):
+    with pytest.raises(RunFormatError, match=r"unfinished run, but is damaged; remove this file, and"):
         small(zoo, path.parent, control=run, resume=True)
 
 

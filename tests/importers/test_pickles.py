@@ -205,6 +205,19 @@ def test_containers_that_hold_themselves_have_an_end(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_negated_views_are_the_numbers_that_they_stand_for(tmp_path, zipped):
+    """As torch.fft gives them; they are saved as they lie in memory, with a mark."""
+    views = {}
+    for name, weight in NET.state_dict().items():
+        views[name] = torch.complex(torch.zeros_like(weight), -weight).conj().imag
+        assert views[name].is_neg()
+    assert same(saved(views, tmp_path / "a", _use_new_zipfile_serialization=zipped))
+    endless = torch.complex(torch.zeros(1), torch.ones(1)).conj().imag.expand(10**6, 10**6)
+    found = saved({"a": endless}, tmp_path / "b", _use_new_zipfile_serialization=zipped)
+    assert found.odd == {"a": "an expanded tensor"}
+
+
 # --- damaged, hostile -------------------------------------------------------------------------------
 
 

@@ -134,13 +134,19 @@ def test_half_a_bias_is_no_bias(missing):
     assert f"has no rnn.{missing} of shape" in refusal(tensors)
 
 
-@pytest.mark.parametrize("name", ["\x1b[31mred.", "two\nlines.", "\ud800."])
+@pytest.mark.parametrize("name", ["\x1b[31mred.", "two\nlines.", "\ud800.", "\u202eder.", "\u2028."])
 def test_names_that_cannot_be_printed_are_escaped(name):
     reason = refusal(state_dict(prefix=name))
     assert "expected names of printable characters" in reason
     assert ascii(name)[1:-2] in reason
     head = {**state_dict(), f"{name}weight": torch.zeros(4, 3)}
     assert ascii(name)[1:-2] in refusal(head)
+
+
+def test_modules_lie_only_so_deep_within_one_another():
+    with pytest.raises(CheckpointError, match=r"expected names of at most 64 levels, found 'a\.a\.a\."):
+        find_rnns(state_dict(prefix="a." * 70))
+    assert find_rnn(state_dict(prefix="a." * 60)).prefix
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)

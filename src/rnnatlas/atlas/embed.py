@@ -102,6 +102,8 @@ def embed(
         tables += from_systems
         left_out += reasons
     table = pa.concat_tables(tables, promote_options="permissive")
+    known, reasons = finite(table["id"].to_pylist(), _vectors(table))
+    table, left_out = table.filter(pa.array(known)), left_out + reasons
     if isinstance(made_by, Untrained):
         table = _by_components(made_by, table, per_architecture)
     groups = networks.members(table["network"].to_pylist())
@@ -112,8 +114,7 @@ def embed(
         raise CheckpointError(
             f"every entry of an atlas needs an id of its own, found {repeated!r} twice; embed each path once"
         )
-    vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-    check_finite(table["id"].to_pylist(), vectors)
+    vectors = _vectors(table)
     card = {
         **_made_by(made_by, table.num_rows),
         "sources": [str(thing.path if isinstance(thing, Zoo) else thing) for thing in things],
@@ -144,8 +145,7 @@ def _made_by(model: Model | Untrained, count: int) -> dict[str, Any]:
 def _by_components(model: Untrained, table: pa.Table, per_architecture: bool) -> pa.Table:
     """Entries whose embeddings are invariants with principal components of these, which the model keeps."""
     specs = table["spec"].to_pylist()
-    values = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-    check_finite(table["id"].to_pylist(), values)
+    values = _vectors(table)
     whole = torch.tensor(values, dtype=torch.float64)
     model.basis = Basis.fit(whole, specs, per_architecture)
     found = model.basis(whole, specs).float().numpy()
@@ -178,8 +178,8 @@ def embed_query(
             "embed the file and search by id"
         )
     vectors = np.concatenate([model.embed(own.population()).numpy() for _, own in query.by_interface()])
-    check_finite(query.ids, vectors)
-    return _mean(vectors), "; ".join(filter(None, [rnn.remark for rnn in query.rnns])) or None
+    known, _ = finite(query.ids, vectors)
+    return _mean(vectors[known]), "; ".join(filter(None, [rnn.remark for rnn in query.rnns])) or None
 
 
 def embed_file(model: Model | Untrained, path: Path, cell: str | None = None, head: Head = None) -> pa.Table:
@@ -191,18 +191,23 @@ def embed_file(model: Model | Untrained, path: Path, cell: str | None = None, he
     return _joined(_from_files(model, read_files([path], model, cell, head)))
 
 
-def check_finite(ids: Sequence[str], vectors: Float[np.ndarray, "rnn embed"]) -> None:
-    """Makes sure that all embeddings are finite.
+def finite(ids: Sequence[str], vectors: Float[np.ndarray, "rnn embed"]) -> tuple[np.ndarray, list[str]]:
+    """Which embeddings are finite, and what to say of the others.
 
     Raises:
-        CheckpointError: One is not.
+        CheckpointError: None is.
     """
-    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(broken):
-        raise CheckpointError(
-            f"the embedding of {ids[int(broken[0])]} is not finite, because this RNN's outputs grow without "
-            "bound; leave it out"
-        )
+    known = np.isfinite(vectors).all(axis=1)
+    broken = [str(ids[row]) for row in np.flatnonzero(~known)]
+    why = "is not finite, because this RNN's outputs grow without bound"
+    if broken and not known.any():
+        raise CheckpointError(f"the embedding of {broken[0]} {why}; leave it out")
+    more = f"; nor are those of {len(broken) - 1} others" if len(broken) > 1 else ""
+    return known, [f"the embedding of {broken[0]} {why}{more}"] if broken else []
+
+
+def _vectors(table: pa.Table) -> np.ndarray:
+    return table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
 
 
 def digest(model: Model | Untrained) -> str:

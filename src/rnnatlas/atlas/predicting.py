@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rnnatlas.atlas.embed import check_finite, notes
+from rnnatlas.atlas.embed import finite, notes
 from rnnatlas.atlas.sources import names, read_files, snapshots_of, sort
 from rnnatlas.errors import DataError
 from rnnatlas.evaluation.model import Model
@@ -47,6 +47,12 @@ class _Part:
     notes: Sequence[str | None]
     system: System
 
+    def select(self, rows: np.ndarray) -> "_Part":
+        """Those that a mask chooses."""
+        chosen = np.flatnonzero(rows).tolist()
+        lists = (self.positions, self.ids, self.files, self.specs, self.notes)
+        return _Part(*([own[row] for row in chosen] for own in lists), self.system.select(chosen))
+
 
 def predict(
     model: Model,
@@ -71,8 +77,13 @@ def predict(
     """
     parts, left_out = _parts(model, paths, cell, head)
     vectors = [model.embed(part.system) for part in parts]
-    for part, z in zip(parts, vectors, strict=True):
-        check_finite(part.ids, z.numpy())
+    ids = [one for part in parts for one in part.ids]
+    known, reasons = finite(ids, torch.cat(vectors).numpy())
+    if reasons:
+        left_out += reasons
+        rows = np.split(known, np.cumsum([len(z) for z in vectors])[:-1])
+        some = [(part.select(own), z[own]) for part, z, own in zip(parts, vectors, rows) if own.any()]
+        parts, vectors = map(list, zip(*some, strict=True))
     models: dict[str, Model] = {}
     remarks: list[str] = []
     if calibrate is not None:

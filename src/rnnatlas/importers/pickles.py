@@ -71,7 +71,10 @@ class Storage:
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Stored:
-    """A tensor as a pickle describes it; `oddity` says what is odd about one that cannot be read."""
+    """A tensor as a pickle describes it; `oddity` says what is odd about one that cannot be read.
+
+    Views of conjugated complex numbers are `negated`: their numbers lie there with the other sign.
+    """
 
     storage: Storage | None
     dtype: torch.dtype | None
@@ -79,6 +82,7 @@ class Stored:
     size: Any = ()
     stride: Any = ()
     oddity: str | None = None
+    negated: bool = False
     sparse: tuple[Any, ...] = ()
 
 
@@ -359,13 +363,17 @@ def _dense(args: tuple[Any, ...]) -> Any:
     storage, offset, size, stride = args[:4]
     if not isinstance(storage, Storage):
         return Inert("a tensor without its storage")
-    return Stored(storage, storage.dtype, offset, size, stride)
+    return Stored(storage, storage.dtype, offset, size, stride, negated=_negated(args[6:7]))
+
+
+def _negated(metadata: tuple[Any, ...]) -> bool:
+    return any(isinstance(each, dict) and each.get("neg") is True for each in metadata)
 
 
 def _dense_of_type(args: tuple[Any, ...]) -> Any:
     tensor = _dense(args)
     if isinstance(tensor, Stored):
-        tensor.dtype = _torch_dtype(args[6])
+        tensor.dtype, tensor.negated = _torch_dtype(args[6]), _negated(args[7:8])
     return tensor
 
 

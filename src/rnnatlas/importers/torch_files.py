@@ -4,6 +4,7 @@ import io
 import mmap
 import struct
 import sys
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -274,7 +275,10 @@ def _of_storage(stored: Stored) -> Tensor | str:
     numbers = torch.frombuffer(
         storage.data, dtype=stored.dtype, count=len(storage.data) // stored.dtype.itemsize
     )
-    return numbers.as_strided(tuple(size), tuple(stride), offset)
+    found = numbers.as_strided(tuple(size), tuple(stride), offset)
+    if stored.negated and found.numel() > numbers.numel():
+        return "an expanded tensor"
+    return -found if stored.negated else found
 
 
 def _of_array(array: Array) -> Tensor | str:
@@ -301,8 +305,10 @@ def _of_sparse(layout: Any, *data: Any) -> Tensor | str:
     if layout in ("torch.sparse_csr", "torch.sparse_csc"):
         kind = torch.sparse_csr if layout.endswith("csr") else torch.sparse_csc
         crow, column, numbers = tensors
-        made = torch.sparse_compressed_tensor(
-            crow, column, numbers, tuple(size), layout=kind, check_invariants=True
-        )
-        return made.to_dense()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls these a beta
+            made = torch.sparse_compressed_tensor(
+                crow, column, numbers, tuple(size), layout=kind, check_invariants=True
+            )
+            return made.to_dense()
     return "a sparse tensor"

@@ -317,6 +317,8 @@ class Heads:
                     found += [] if layer.name in known else [layer.name]
             loose = [name.rpartition(".") for name in self._loose.get(module, [])[:MOST]]
             found += [f"{p}{d}{n}" for p, d, n in loose if p == parent]
+            if len(found) >= MOST:
+                break
         if not found:
             return []
         what = "left out, behind it" if self._ordered else "left out, before or behind it"

@@ -30,6 +30,8 @@ ASSUMED_GRU = "three gates, assumed to be a GRU's; a state_dict does not tell (-
 """Note of an RNN with three gates under names that are not those of torch.nn.GRU, whose cell nobody named."""
 LEAKY = "a leaky RNN, h ← (1 − α)·h + α·tanh(…), is read with --cell leaky-tanh or leaky-relu"
 ONE_BIAS = "one bias a gate instead of two, gates taken to be in torch's order"
+DEEPEST = 64
+"""Modules that lie within one another."""
 LARGE = 1e6
 """Weights from here on are noted: outputs may not be finite."""
 
@@ -124,9 +126,11 @@ def find_rnns(
         whose head is not clear is read without one, and says so.
 
     Raises:
-        CheckpointError: A head was named for an RNN that is not there.
+        CheckpointError: A head was named for an RNN that is not there, or modules lie too deep.
     """
     tensors = {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
+    if deep := next((name for name in tensors if name.count(".") > DEEPEST), None):
+        raise CheckpointError(f"expected names of at most {DEEPEST} levels, found {shown(deep)}")
     apart = None if odd else unstacked(tensors)
     tensors, made = whole(apart or tensors)
     modules = _modules(tensors)
