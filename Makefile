@@ -2,6 +2,9 @@
 PYTHON ?= python3
 # The release that the suite is run with; installed first, so that nothing picks another one.
 TORCH ?= torch==2.13.0
+# The releases of all else; CONSTRAINTS=/dev/null takes the newest ones.
+CONSTRAINTS ?= constraints.txt
+PIP := .venv/bin/python -m pip install --quiet
 BIN := .venv/bin
 
 .PHONY: demo test lint format clean
@@ -24,14 +27,14 @@ format: .venv/.installed-lint
 clean:
 	rm -rf .venv demo build dist
 
-.venv/.installed: pyproject.toml
+.venv/.installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rnnatlas needs Python 3.11 or newer, found " + sys.version.split()[0] + "; run make with PYTHON=python3.11")'
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(PIP) --upgrade pip
+	$(PIP) $(TORCH)
+	$(PIP) --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
 .venv/.installed-%: .venv/.installed
-	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	$(PIP) --constraint $(CONSTRAINTS) --editable ".[$*]"
 	touch $@

@@ -26,7 +26,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import torch
 from tests.importers.fuzz import damaged, inside, written
@@ -44,7 +46,7 @@ NET = nn.ModuleDict({"rnn": nn.LSTM(4, 4), "head": nn.Linear(4, 4)})
 KEPT = (".parquet", ".json", ".yaml", ".safetensors", ".csv", ".tsv", ".md")
 
 
-KINDS = ("checkpoint", "config", "zoo", "run", "atlas")
+KINDS = ("checkpoint", "config", "given", "zoo", "run", "atlas")
 GOOD = ("accepted", "refused")
 PRINTED = {
     "build.yaml": "zoo build formal-languages --out x --preset demo",
@@ -53,6 +55,12 @@ PRINTED = {
     "embed.yaml": "embed RUN ZOO --out x",
 }
 """Settings files, and the commands that print and read them."""
+GIVEN = (
+    *(("--inputs", name) for name in ("i.npz", "i.npy", "i.csv", "i.parquet")),
+    *(("--labels", name) for name in ("l.csv", "l.parquet")),
+    *(("--calibrate", name) for name in ("l.csv", "l.parquet")),
+)
+"""Files that say more of RNNs, and their flags."""
 
 
 # --- what is damaged -----------------------------------------------------------------------------------
@@ -141,6 +149,8 @@ def odd(data: bytes, draw: random.Random) -> bytes:
 CHANGES = {
     ".parquet": [damaged, table, table],
     ".safetensors": [damaged, header],
+    ".npz": [inside, damaged],
+    ".npy": [damaged],
     ".pt": [odd, odd, odd, inside, damaged],
     **{suffix: [text, text, damaged] for suffix in (".json", ".yaml", ".csv", ".tsv", ".md")},
 }
@@ -157,7 +167,7 @@ def change(folder: Path, draw: random.Random) -> None:
         path.write_bytes(draw.choice(files).read_bytes())
     elif kind < 0.12:
         path.unlink()
-        draw.choice([path.mkdir, lambda: os.mkfifo(path)])()
+        path.mkdir()
     else:
         path.write_bytes(draw.choice(CHANGES[path.suffix])(path.read_bytes(), draw))
 
@@ -183,6 +193,11 @@ def mutants(kind: str, made: Path, at: Path, draw: random.Random) -> list[str]:
         name, command = draw.choice(list(PRINTED.items()))
         (at / "a.yaml").write_bytes(draw.choice(CHANGES[".yaml"])((made / name).read_bytes(), draw))
         return [*_filled(command, made), "--config", str(at / "a.yaml"), "--print-config"]
+    if kind == "given":
+        flag, name = draw.choice(GIVEN)
+        (at / name).write_bytes(draw.choice(CHANGES[Path(name).suffix])((made / name).read_bytes(), draw))
+        command = ["predict", run] if flag == "--calibrate" else ["zoo", "import", "--out", str(at / "out")]
+        return [*command, str(made / "given"), flag, str(at / name)]
     name = {"zoo": "zoo", "run": draw.choice(["statistics-0", "interactive-0"]), "atlas": "atlas"}[kind]
     shutil.copytree(made / name, at / name)
     change(at / name, draw)
@@ -277,6 +292,19 @@ def prepare(made: Path) -> None:
     """A zoo, runs, an atlas, a checkpoint and settings files."""
     make_experiment(made)
     (made / "net.pt").write_bytes(written(NET.state_dict()))
+    (made / "given").mkdir()
+    for number in range(6):
+        state = {name: weight * (1 + number / 9) for name, weight in NET.state_dict().items()}
+        (made / "given" / f"{number}.pt").write_bytes(written(state))
+    tokens = [[1, 2, 0, 3]] * 5
+    np.savez(made / "i.npz", inputs=tokens, mask=np.ones((5, 4), bool), targets=tokens)
+    np.save(made / "i.npy", np.random.default_rng(0).normal(size=(5, 6, 4)))
+    (made / "i.csv").write_text("\n".join("1,2,0,3" for _ in range(5)))
+    pq.write_table(pa.table({"inputs": tokens}), made / "i.parquet")
+    names = [f"{number}.pt" for number in range(6)]
+    labels = {"file": names, "performance": [number / 9 for number in range(6)]}
+    pyarrow.csv.write_csv(pa.table(labels), made / "l.csv")
+    pq.write_table(pa.table(labels), made / "l.parquet")
     for name, command in PRINTED.items():
         tokens = [sys.executable, "-m", "rnnatlas", *_filled(command, made), "--print-config"]
         (made / name).write_bytes(subprocess.run(tokens, capture_output=True, check=True).stdout)

@@ -141,3 +141,13 @@ def test_every_command_exists_and_shows_an_example(capsys):
         assert f"rnnatlas {path}" in shown.split("Parameters")[0].split("\n", 1)[1], f"{path} has no example"
         for flag in ("--config", "--print-config", "--quiet", "--debug"):
             assert flag in shown, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_unpickled(path):
+    """`importers.pickles` follows pickles without running them."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    named = {ast.unparse(call) for call in calls}
+    assert not named & {"torch.load", "torch.jit.load", "torch.export.load", "joblib.load", "yaml.load"}
+    assert not {name for name in named if name.startswith(("pickle.", "cloudpickle.", "dill.", "marshal."))}
+    assert "allow_pickle=True" not in path.read_text()

@@ -8,6 +8,8 @@ import pytest
 
 from rnnatlas._version import __version__
 from rnnatlas.cli import COMMANDS, main
+from rnnatlas.cli.common import Common, print_table
+from rnnatlas.errors import warn
 from rnnatlas.rnn import running
 from rnnatlas.rnn.backends import kernels
 
@@ -91,6 +93,36 @@ def test_no_color_is_plain_text(capsys, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     for tokens in ("tasks", "--help", "tasks --help"):
         assert "\x1b" not in call(capsys, *tokens.split())[1]
+
+
+def test_texts_of_files_do_not_steer_the_terminal(tmp_path, capsys, caplog):
+    """Names and values that a file or a command line holds, on stdout, on stderr and in remarks."""
+    name = "\x1b[31m\u202e\u2066"
+    (tmp_path / "a.yaml").write_text("x\u202ez: 1\n")
+    status, out, err = call(capsys, "zoo", "build", name, "--out", str(tmp_path / "z"))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.removesuffix("\n").isprintable()
+    print_table(["id", "notes"], [[name, name * 2000]])
+    Common().say(name)
+    warn(name)
+    out, err = capsys.readouterr()
+    assert (out + err + caplog.records[-1].message).replace("\n", "").replace("\t", "").isprintable()
+    assert len(out) < 10_000
+
+
+@pytest.mark.parametrize("command", ["inspect n\udcff.pt", "zoo build formal-languages --out o\udcff"])
+def test_paths_that_are_not_in_utf8_are_refused_before_any_work(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call(capsys, *command.split())
+    assert (status, out) == (2, "")
+    assert err.startswith("error: expected names in UTF-8, found '")
+    assert not list(tmp_path.iterdir())
+
+
+def test_so_many_runs_are_not_even_counted(tmp_path, capsys):
+    tokens = ["zoo", "build", "formal-languages", "--runs", "1000000000000", "--out"]
+    found = "zoo: runs should be at most 100000000 a zoo, found 1000000000000; build several"
+    assert call(capsys, *tokens, str(tmp_path / "z")) == (2, "", f"error: {found}\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,6 +97,23 @@ def test_files_that_cannot_be_used_are_one_sentence(tmp_path, name, content, wor
     with pytest.raises(DataError, match=words) as caught:
         read(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "csv", "parquet"])
+def test_a_pipe_is_not_waited_for(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"a.{suffix}")
+    with pytest.raises(DataError, match="a pipe or a device, not a file"):
+        read(tmp_path / f"a.{suffix}")
+
+
+def test_damaged_archives_are_one_sentence(tmp_path):
+    np.savez(tmp_path / "a.npz", inputs=np.zeros((5, 4, 3)))
+    whole = (tmp_path / "a.npz").read_bytes()
+    changed = [whole[:at] + b"\xff\xff\xff" + whole[at + 3 :] for at in (100, 150, 300)]
+    for content in (whole[:300], *changed):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(DataError, match="inputs should be in"):
+            read(tmp_path / "a.npz")
 
 
 def test_pickles_are_not_loaded(tmp_path):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -107,6 +108,13 @@ def test_tables_that_cannot_be_used_are_one_sentence(tmp_path, text, words):
     with pytest.raises(DataError, match=words) as caught:
         read(tmp_path / "a.csv")
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    for name in ("a.csv", "a.parquet"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match="a pipe or a device, not a file"):
+            read(tmp_path / name)
 
 
 def test_what_is_no_table_is_one_sentence():

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -161,6 +162,14 @@ def test_a_zoo_of_several_specs(tmp_path):
     assert torch.allclose(mixed.run(inputs)[0], expected, atol=1e-6)
     with pytest.raises(ZooFormatError, match="imported RNNs have no rollouts"):
         zoo.rollouts([0])
+
+
+@pytest.mark.parametrize("name", ["a::b", "~", "a#b?c=d"])
+def test_a_folder_may_have_any_name(zoo_folder, tmp_path, monkeypatch, name):
+    shutil.copytree(zoo_folder, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for path in (name, Path(name), tmp_path / name):
+        assert len(Zoo.open(path)) == len(Zoo.open(zoo_folder))
 
 
 def test_a_zoo_elsewhere_is_read_through_fsspec(zoo_folder):

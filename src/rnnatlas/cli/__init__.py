@@ -93,6 +93,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
     try:
+        _check_text(tokens)
         status = _run(make_app(tokens), tokens)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -138,6 +139,17 @@ def _run(app: App, tokens: list[str]) -> int:
         return 0
     with _quiet(isinstance(common, Common) and common.quiet):
         return command(*bound.args, **bound.kwargs) or 0
+
+
+def _check_text(tokens: Sequence[str]) -> None:
+    """Refuses paths that are not in UTF-8, before any work: Parquet, YAML and JSON cannot hold them.
+
+    Raises:
+        SettingsError: There is one.
+    """
+    for token in tokens:
+        if not token.isascii() and any("\ud800" <= character <= "\udfff" for character in token):
+            raise SettingsError(f"expected names in UTF-8, found {token!r}; rename the file or folder")
 
 
 def _config_path(tokens: list[str]) -> Path | None:

@@ -2,6 +2,9 @@
 
 import csv
 import dataclasses
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,18 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Shaped
 
 from rnnatlas.errors import DataError, reason, warn
+from rnnatlas.files import check_regular
 from rnnatlas.rnn import Interface, Signal, Tokens, Values
 from rnnatlas.seeds import stream
 
 ARRAYS = ("inputs", "mask", "targets")
 IGNORED = -100
 """Class that torch's cross-entropy leaves out unless it is told another."""
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, csv.Error, EOFError, LookupError, NotImplementedError),
+    *(OverflowError, RecursionError, SyntaxError, TypeError, tokenize.TokenError),
+)
+"""What NumPy and others raise of damaged files, beside errors of their own."""
 FORMS = "an .npy or .npz file of arrays, or a .csv or .parquet file of token sequences"
 
 
@@ -177,6 +186,7 @@ def noise(trials: int, time: int, channels: int, seed: int) -> Trials:
 
 def _arrays(path: Path) -> Any:
     try:
+        check_regular(path)
         if path.suffix in (".npy", ".npz"):
             loaded = np.load(path, allow_pickle=False)
             return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
@@ -185,7 +195,7 @@ def _arrays(path: Path) -> Any:
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
                 return _padded(_rows(file, path))
-    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException, *DAMAGED) as error:
         if isinstance(error, DataError):
             raise
         pickled = "allow_pickle" in str(error)

@@ -172,7 +172,10 @@ class Folder:
     def __init__(self, path: Path | str):
         self.path = path
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(str(path))
+            if "://" in str(path):
+                self._fs, self._root = fsspec.core.url_to_fs(str(path))
+            else:  # where "~" and "::" are parts of names
+                self._fs, self._root = fsspec.filesystem("file"), str(Path(path).absolute())
         except ImportError as error:  # says which package to install
             raise ZooFormatError(f"zoo {path} is at an address that cannot be opened yet: {error}") from None
         except ValueError as error:

@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from rnnatlas.errors import DataError, UnknownName, reason
+from rnnatlas.files import check_regular
 from rnnatlas.registry import nearest
 
 NAMING = ("file", "path", "id", "name", "filename", "checkpoint", "network")
@@ -57,7 +58,7 @@ def read(given: Any) -> pa.Table:
     name = str(given) if isinstance(given, (str, Path)) else "the labels"
     try:
         table = _table(given)
-    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error, pa.ArrowException) as error:
         raise DataError(
             f"labels should be a table with a header, as a .csv or .parquet file, but {name} cannot be read "
             f"({reason(error)})"
@@ -80,6 +81,7 @@ def _table(given: Any) -> pa.Table:
     if not isinstance(given, (str, Path)):
         return pa.Table.from_pandas(given, preserve_index=False)
     path = Path(given)
+    check_regular(path)
     if path.suffix == ".parquet":
         return pq.read_table(path)
     with path.open(encoding="utf-8-sig", newline="") as file:

@@ -22,6 +22,8 @@ from rnnatlas.zoo.format import as_column
 from rnnatlas.zoo.splits import SplitSettings
 from rnnatlas.zoo.store import DIVERGED
 
+MOST_RUNS = 100_000_000
+
 
 @settings
 class Range:
@@ -91,6 +93,8 @@ class ZooSettings:
     def __post_init__(self) -> None:
         _check_architecture(self)
         at_least_one(self, "runs", "batch", "rollouts", "runs_per_shard")
+        if self.runs > MOST_RUNS:
+            raise SettingsError(f"runs should be at most {MOST_RUNS} a zoo, found {self.runs}; build several")
         for name, steps in (
             ("snapshots", self.snapshots),
             ("learning_rate", [s for s, _ in self.learning_rate]),
