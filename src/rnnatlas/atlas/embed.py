@@ -197,8 +197,8 @@ def finite(ids: Sequence[str], vectors: Float[np.ndarray, "rnn embed"]) -> tuple
     Raises:
         CheckpointError: None is.
     """
-    known = np.isfinite(vectors).all(axis=1)
-    broken = [str(ids[row]) for row in np.flatnonzero(~known)]
+    known = np.array(np.isfinite(vectors).all(axis=1))
+    broken = [str(ids[row]) for row in np.flatnonzero(~known).tolist()]
     why = "is not finite, because this RNN's outputs grow without bound"
     if broken and not known.any():
         raise CheckpointError(f"the embedding of {broken[0]} {why}; leave it out")

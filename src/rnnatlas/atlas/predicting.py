@@ -50,8 +50,9 @@ class _Part:
     def select(self, rows: np.ndarray) -> "_Part":
         """Those that a mask chooses."""
         chosen = np.flatnonzero(rows).tolist()
-        lists = (self.positions, self.ids, self.files, self.specs, self.notes)
-        return _Part(*([own[row] for row in chosen] for own in lists), self.system.select(chosen))
+        lists = {name: own for name, own in vars(self).items() if name != "system"}
+        some = {name: [own[row] for row in chosen] for name, own in lists.items()}
+        return _Part(**some, system=self.system.select(chosen))
 
 
 def predict(
