@@ -122,3 +122,10 @@ def test_older_instruction_sets_pass_this_file_too(isa):
         command, env=os.environ | {"RNNATLAS_ISA": isa}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_negated_views_are_the_numbers_that_they_stand_for():
+    a, b = torch.randn(5, 16), torch.randn(5, 32)
+    negated = torch.complex(torch.zeros_like(a), -a).conj().imag
+    assert negated.is_neg()
+    torch.testing.assert_close(layers.product(negated, b, half=False), a.T @ b)
