@@ -9,7 +9,7 @@ What an emulator conditioned on these gets wrong is not for lack of a better enc
 better found what they do not say.
 """
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import rnnatlas as ra
 from rnnatlas.encoders.base import EMBED, Encoder, mlp
+from rnnatlas.rnn import by_population
 from rnnatlas.settings import settings
 
 
@@ -41,6 +42,8 @@ class Told(Encoder):
     reads_weights = True
     any_architecture: ClassVar[bool] = True
     symmetries: ClassVar[frozenset[str]] = frozenset()
+    marks: Tensor
+    known: Tensor
 
     def __init__(self, interface, spec, settings, size=EMBED):
         super().__init__(interface, spec, settings, size)
@@ -52,7 +55,7 @@ class Told(Encoder):
 
     @property
     def last(self) -> nn.Linear:
-        return self.mlp[-1]
+        return cast(nn.Linear, self.mlp[-1])
 
     def read(self, system: ra.Population) -> Float[Tensor, "rnn embed"]:
         found = mark(system).to(self.marks)
@@ -64,9 +67,10 @@ class Told(Encoder):
 
 def read(zoo: ra.Zoo) -> tuple[Float[Tensor, " rnn"], Float[Tensor, "rnn label"]]:
     """The marks of all RNNs of a zoo, in rising order, and what the zoo says about each."""
+    assert zoo.task is not None, "an imported zoo says nothing of tasks"
     table = zoo.snapshots()
     parts = [zoo.population(table.slice(i, 512)) for i in range(0, len(table), 512)]
-    marks, order = torch.cat([mark(part) for part in parts]).sort()
+    marks, order = torch.cat([by_population(part, mark) for part in parts]).sort()
     steps = torch.from_numpy(table["step"].to_numpy())
     performance = torch.tensor(table["metrics"].combine_chunks().field("performance").to_pylist())
     known = [
