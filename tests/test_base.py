@@ -284,6 +284,46 @@ class TestFiles:
             with pytest.raises(OutputExists, match="exists already"):
                 files.new_folder(taken)
 
+    def test_what_killed_processes_left_is_in_nobodys_way_and_goes(self, tmp_path):
+        out, left = tmp_path / "out", [".out.abcd_123.partial", "out/.a.json.abcd_123.partial"]
+        out.mkdir()
+        for name in left:
+            (tmp_path / name).mkdir()
+            os.utime(tmp_path / name, (0, 0))
+        mine = tmp_path / ".out.notes.partial"
+        mine.touch()
+        os.utime(mine, (0, 0))
+        with files.making(out) as folder:
+            files.write_text(folder / "a.txt", "whole")
+        assert sorted(os.listdir(tmp_path)) == [mine.name, "out"]  # noqa: PTH208
+        assert os.listdir(out) == ["a.txt"]  # noqa: PTH208
+        (tmp_path / left[1]).touch()
+        with pytest.raises(OutputExists):
+            files.check_free(out)
+
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_an_old_folder_is_there_until_the_new_one_is(self, tmp_path, at_once, monkeypatch):
+        if not at_once:
+            monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+        out = tmp_path / "out"
+        for text in ("old", "new"):
+            with files.making(out, replaces=["a.txt"]) as folder:
+                files.write_text(folder / "a.txt", text)
+                assert text == "old" or (out / "a.txt").read_text() == "old"
+            assert (out / "a.txt").read_text() == text
+        assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
+
+    def test_the_slower_of_two_that_make_one_folder_is_told(self, tmp_path):
+        out = tmp_path / "out"
+        with (
+            pytest.raises(OutputExists, match="out exists already"),
+            files.making(out),
+            files.making(out) as faster,
+        ):
+            files.write_text(faster / "a.txt", "first")
+        assert (out / "a.txt").read_text() == "first"
+        assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
+
 
 class TestTables:
     TABLE = pa.table(

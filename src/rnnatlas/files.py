@@ -1,18 +1,26 @@
 """Writing that either happens whole or not at all."""
 
 import contextlib
+import ctypes
+import fcntl
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from rnnatlas.errors import OutputExists
 
+PARTIAL = ".partial"
+ABANDONED = 600
+"""Seconds after which what a killed process left is removed: machines may not see one another's locks."""
+_PARTIAL = re.compile(rf"\..+\.[a-z0-9_]{{8}}\{PARTIAL}", re.DOTALL)
 _LOCK = threading.Lock()
 
 
@@ -21,22 +29,18 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yields a temporary path beside `path` that takes its place, on disk, when the block succeeds.
 
     Whatever ends the block early (an error, a full disk, Ctrl-C) leaves `path` as it was and nothing
-    else behind; a process that is killed leaves at most a hidden temporary file.
+    else behind; a process that is killed leaves at most a hidden temporary file, which is in nobody's way.
     """
     path = Path(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        os.close(descriptor)
-        partial = Path(name)
-        try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+        with _held(Path(name), descriptor) as partial:
             yield partial
             partial.chmod(0o666 & ~_umask())
             _sync(partial)
             partial.replace(path)
             _sync(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -58,19 +62,93 @@ def making(path: Path | str, replaces: Collection[str] = ()) -> Iterator[Path]:
         check_free(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-        try:
+        sweep(path.parent, path.name)
+        name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+        with _held(Path(name), os.open(name, os.O_RDONLY)) as partial:
             yield partial
             for written in partial.rglob("*"):
                 _sync(written)
             partial.chmod(0o777 & ~_umask())
-            if old:
-                path.rename(partial.with_suffix(".old"))
-            partial.replace(path)
-            shutil.rmtree(partial.with_suffix(".old"), ignore_errors=True)
+            if not (old and _exchange(partial, path)):  # after which the old one is the temporary one
+                _put(partial, path, old)
             _sync(path.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put(partial: Path, path: Path, old: bool) -> None:
+    """Moves a folder to where nothing should be, but perhaps an old one."""
+    aside = partial.with_suffix(".old")
+    if old:
+        path.rename(aside)
+    elif path.is_dir():
+        sweep(path, age=0)
+    try:
+        partial.replace(path)
+    except OSError:
+        check_free(path)  # another command may have been faster
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two folders change places at once; whether the system can."""
+    at, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):
+        return False
+    return rename(at, os.fsencode(one), at, os.fsencode(other), exchange) == 0
+
+
+@contextlib.contextmanager
+def _held(partial: Path, descriptor: int) -> Iterator[Path]:
+    """Keeps something temporary from being swept while the block runs; removes it after that."""
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield partial
+    finally:
+        _remove(partial)
+        os.close(descriptor)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether it is something temporary that a process of ours left, or still writes."""
+    return _PARTIAL.fullmatch(path.name) is not None
+
+
+def sweep(folder: Path, name: str | None = None, age: int = ABANDONED) -> None:
+    """Removes what killed processes left in a folder; another process may be writing there now.
+
+    Args:
+        folder: The folder; what is deeper stays.
+        name: What they were about to write; None for anything.
+        age: Seconds since they last did.
+    """
+    for partial in folder.glob(f".{glob.escape(name) if name else '*'}.*{PARTIAL}"):
+        with contextlib.suppress(OSError):  # it is gone, or not ours
+            if is_partial(partial) and time.time() - partial.stat().st_mtime >= age and _left(partial):
+                _remove(partial)
+
+
+def _left(partial: Path) -> bool:
+    """Whether no process holds it, as far as the file system knows."""
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -124,6 +202,7 @@ def new_folder(path: Path | str) -> Path:
     path = Path(path)
     check_free(path)
     path.mkdir(parents=True, exist_ok=True)
+    sweep(path)
     return path
 
 
@@ -131,9 +210,10 @@ def check_free(path: Path) -> None:
     """Makes sure that something can be put at `path`.
 
     Raises:
-        OutputExists: `path` is there already and is not an empty folder.
+        OutputExists: `path` is there already and is not a folder that is empty but for what killed processes
+            left.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if path.exists() and not (path.is_dir() and all(map(is_partial, path.iterdir()))):
         raise OutputExists(f"{path} exists already; choose another --out, or remove it first")
 
 

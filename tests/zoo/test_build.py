@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rnnatlas import files
 from rnnatlas.errors import DataError, OutputExists, RNNAtlasError, SettingsError, UnknownName
 from rnnatlas.settings import as_dict
 from rnnatlas.zoo.build import build
@@ -147,13 +148,22 @@ def test_data_are_looked_for_when_runs_are_missing_and_may_be_built(zoo_folder, 
 
 
 def test_what_another_build_is_writing_is_left_alone(zoo_folder):
-    written, abandoned = (zoo_folder / "data" / f".part.{name}.partial" for name in ("now", "long-ago"))
-    written.touch()
+    shard = next(zoo_folder.glob("data/*")) / "part-00009.parquet"
+    abandoned = shard.with_name(".part-00000.parquet.abcdefgh.partial")
     abandoned.touch()
     os.utime(abandoned, (0, 0))
-    build(TASK, SETTINGS, zoo_folder, seed=7, resume=True)
-    assert written.exists()
-    assert not abandoned.exists()
+    with pytest.raises(ZeroDivisionError), files.replacing(shard) as written:  # noqa: PT012
+        os.utime(written, (0, 0))  # the clock has jumped
+        build(TASK, SETTINGS, zoo_folder, seed=7, resume=True)
+        assert written.exists()
+        assert not abandoned.exists()
+        raise ZeroDivisionError
+
+
+def test_a_build_that_was_killed_at_its_first_write_is_resumed(tmp_path):
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / ".zoo.json.abcd_123.partial").touch()
+    assert len(build(TASK, SETTINGS, tmp_path / "zoo", seed=7, workers=1, resume=True)) == 42
 
 
 def test_resuming_a_complete_zoo_changes_nothing(zoo_folder):

@@ -3,9 +3,8 @@
 import dataclasses
 import errno
 import itertools
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rnnatlas import devices, executors
 from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
 from rnnatlas.executors.base import Executor, Job
 from rnnatlas.executors.claims import Beat
-from rnnatlas.files import check_free
+from rnnatlas.files import check_free, sweep
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict
 from rnnatlas.tasks.base import Task
@@ -27,8 +26,6 @@ Counts = Mapping[RNNSpec, tuple[int, int]]
 
 ON_A_GPU = 1000
 """RNNs that a GPU trains side by side; of the paper's, they and their metrics take a few GB."""
-ABANDONED = 600
-"""Seconds after which nobody is writing a temporary file any more; a shard takes a few."""
 
 
 def build(
@@ -140,10 +137,8 @@ def _check(out: Path, card: Mapping[str, Any], resume: bool) -> None:
 
 def _tidy(out: Path) -> None:
     """Removes what processes left that were killed while they wrote; another build may be writing now."""
-    for partial in out.rglob(".*.partial"):
-        with suppress(FileNotFoundError):
-            if time.time() - partial.stat().st_mtime > ABANDONED:
-                partial.unlink()
+    for folder in (out, *(out / "data").glob("*/")):
+        sweep(folder)
 
 
 def _difference(begun: Any, now: Any) -> str:
