@@ -51,6 +51,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     return "outofmemory" in text or any(words in text for words in _OUT_OF_MEMORY)
 
 
+ADVICE = {
+    errno.EMFILE: "raise the number of files that may be open (ulimit -n)",
+    errno.ENFILE: "close files of other programs",
+}
+"""What to do about errors of the system that are neither of permission nor of memory."""
+_NO_ROOM = (os.strerror(errno.EAGAIN), os.strerror(errno.ENOMEM), "can't start new thread")
+
+
+def lacking(error: BaseException) -> str | None:
+    """What to do where something could not be read for lack of permission, threads, memory and the like.
+
+    None where the content is at fault: only then is a file damaged.
+    """
+    named = type(error) is not OSError  # a kind of its own, such as PermissionError
+    if is_out_of_memory(error) or any(text in str(error) for text in _NO_ROOM):
+        return "free memory and threads and try again; nothing is damaged"
+    if not isinstance(error, OSError) or not (error.errno or named) or isinstance(error, ValueError):
+        return None
+    if isinstance(error, PermissionError):
+        return "check its permissions"
+    if isinstance(error, FileNotFoundError):
+        return "check the path, or copy it again"
+    return ADVICE.get(error.errno or 0, "check the disk or network that it is on, and try again")
+
+
 class RNNAtlasError(Exception):
     """Base of all errors whose message is meant for the user."""
 

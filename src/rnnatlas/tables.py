@@ -29,6 +29,26 @@ STEPS, STEPS_A_ROW = 10_000_000, 1000
 """Instructions of SQLite that a condition may take: a fraction of a second, and more than it needs a row."""
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds text, or nothing."""
+    return pa.types.is_string(kind) or pa.types.is_null(kind)
+
+
+def is_whole(kind: pa.DataType) -> bool:
+    """Whether a column holds whole numbers, or nothing."""
+    return pa.types.is_integer(kind) or pa.types.is_null(kind)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column holds numbers, or nothing."""
+    return is_whole(kind) or pa.types.is_floating(kind)
+
+
+def is_struct(kind: pa.DataType) -> bool:
+    """Whether a column has fields, or holds nothing."""
+    return pa.types.is_struct(kind) or pa.types.is_null(kind)
+
+
 def flat(table: pa.Table) -> pa.Table:
     """The table with its struct columns spread out: `metrics.accuracy` beside `step`."""
     while any(pa.types.is_struct(field.type) for field in table.schema):

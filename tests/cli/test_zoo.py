@@ -97,6 +97,24 @@ def test_verify_fails_where_something_disagrees(zoo, capsys):
     assert "not what was stored" in err
 
 
+def test_a_damaged_shard_is_set_aside_and_its_runs_alone_are_trained_again(zoo, capsys):
+    before = {path: path.read_bytes() for path in zoo.rglob("*.parquet")}
+    status, _, err = call(capsys, "zoo", "verify", zoo, "--set-aside")
+    assert (status, "give both" in err) == (2, True)
+    part = min(before)
+    part.write_bytes(part.read_bytes()[:-1])
+    status, _, err = call(capsys, "zoo", "verify", zoo, "--full")
+    assert (status, part.is_file()) == (1, True)
+    assert f"1 of {len(before)} shards" in err
+    assert part.name in err
+    status, _, err = call(capsys, "zoo", "verify", zoo, "--full", "--set-aside")
+    assert (status, part.is_file(), err.count("\n")) == (1, False, 1)
+    again = ("zoo", "build", "formal-languages", "--out", zoo, *FEW, "--resume")
+    assert call(capsys, *again)[0] == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert call(capsys, "zoo", "verify", zoo, "--full")[0] == 0
+
+
 @pytest.mark.parametrize("steps", [[3], [0, 3]])
 def test_show_where_snapshots_diverged(zoo, capsys, steps):
     import pyarrow as pa

@@ -108,11 +108,11 @@ def test_ctrl_c_stops_workers_and_keeps_what_is_done(tmp_path):
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path, monkeypatch):
     written = []
 
-    def write(path, table):
+    def write(path, table, zoo):
         if len(written) == 2:
             raise OSError(28, "No space left on device")
         written.append(path)
-        original(path, table)
+        original(path, table, zoo)
 
     from rnnatlas.zoo import build as module
 

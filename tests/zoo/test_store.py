@@ -1,5 +1,9 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import rnnatlas
 from rnnatlas.errors import RNNSpecMismatch, UnknownName, ZooFormatError
 from rnnatlas.rnn import Population, RNNSpec, run
 from rnnatlas.zoo.format import Folder, Shard, as_column, column_shape, shard_name, write_card, write_shard
@@ -290,6 +295,43 @@ def test_a_flipped_bit_does_not_go_unnoticed(zoo_folder):
         refused(zoo_folder, f"{path.name} .*damaged")
 
 
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "no"), OSError(24, "no"), MemoryError(), OSError(5, "no")], ids=repr
+)
+def test_a_shard_that_cannot_be_read_is_not_called_damaged(zoo_folder, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    assert "damaged;" not in refused(zoo_folder, "cannot be read").replace("nothing is damaged", "")
+
+
+def test_a_zoo_is_read_without_threads(zoo_folder):
+    """By a process of another user who may start none; its shards were called damaged."""
+    code = """if True:
+        import os, resource, sys, torch, pyarrow.compute
+        import rnnatlas.tasks.formal_languages
+        from rnnatlas.zoo.store import Zoo
+        if os.getuid() == 0:
+            os.setuid(65534)  # root has no limit
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        torch.set_num_threads(1)
+        zoo = Zoo.open(sys.argv[1])
+        assert len(zoo.population(range(len(zoo)))) == 42
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(rnnatlas.__file__).parents[1])}
+    with tempfile.TemporaryDirectory() as open_to_others:
+        Path(open_to_others).chmod(0o755)
+        shutil.copytree(zoo_folder, f"{open_to_others}/zoo")
+        command = [sys.executable, "-c", code, f"{open_to_others}/zoo"]
+        subprocess.run(command, env=environment, check=True, timeout=120)
+
+
+def test_a_folder_may_be_called_like_a_pattern(zoo_folder):
+    renamed = zoo_folder.rename(zoo_folder.with_name("zoo[1]*"))
+    assert len(Zoo.open(renamed)) == 42
+
+
 def test_a_shard_of_other_rnns(zoo_folder):
     path = shards(zoo_folder)[0]
     rewrite(path, weights=as_column(weights(path)[:, :-1].copy()))
@@ -298,10 +340,12 @@ def test_a_shard_of_other_rnns(zoo_folder):
 
 def test_a_shard_of_other_columns(zoo_folder):
     path = shards(zoo_folder)[1]
-    rewrite(path, seed=pa.array(["7"] * 12))
+    rewrite(path, seed=pa.array([7] * 12, pa.int32()))
     refused(zoo_folder, "same columns")
+    rewrite(path, seed=pa.array(["7"] * 12))
+    refused(zoo_folder, f"{path.name} .* is damaged .*'seed' is of the type string")
     write_shard(path, pq.read_table(path).drop_columns(["run"]))
-    refused(zoo_folder, "lacks the column 'run'")
+    refused(zoo_folder, "should have one column 'run', found 0")
 
 
 def test_a_shard_with_rows_missing(zoo_folder):

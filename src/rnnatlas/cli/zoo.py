@@ -265,6 +265,8 @@ def verify(
     *,
     sample: int = 100,
     all: bool = False,
+    full: bool = False,
+    set_aside: bool = False,
     json: bool = False,
     common: Common | None = None,
 ) -> None:
@@ -272,18 +274,27 @@ def verify(
 
     ```
     rnnatlas zoo verify zoo --all
+    rnnatlas zoo verify zoo --full --set-aside
     ```
 
     Args:
         zoo: The zoo's folder, or its address (s3://…).
         sample: Snapshots to check, drawn at random.
         all: Check every snapshot.
+        full: Read every byte first, to name shards that are damaged; then check every snapshot.
+        set_aside: Move damaged shards to the folder `damaged` within the zoo; `zoo build --resume` then
+            trains their runs again, and no others.
         json: Print one JSON document instead of a sentence.
     """
     from rnnatlas.errors import ZooFormatError
     from rnnatlas.zoo.store import Zoo
     from rnnatlas.zoo.verify import verify as check
 
+    if set_aside and not full:
+        raise SettingsError("--set-aside is for the damaged shards that --full finds; give both")
+    if full:
+        _check_shards(zoo, set_aside)
+        all = True
     opened = Zoo.open(zoo)
     found = check(opened, None if all else sample, progress=(common or Common()).progress)
     if json:
@@ -301,3 +312,30 @@ def verify(
             f"{found.checked - found.agree} of {found.checked} snapshots are not what was stored: "
             f"{', '.join(list(bad)[:5])}{', …' if len(bad) > 5 else ''}; copy, build or import the zoo again"
         )
+
+
+def _check_shards(zoo: str, set_aside: bool) -> None:
+    """Makes sure that no shard is damaged.
+
+    Raises:
+        ZooFormatError: Some are.
+    """
+    from rnnatlas.errors import ZooFormatError
+    from rnnatlas.zoo.format import AGAIN, Folder
+    from rnnatlas.zoo.verify import damaged
+
+    found, count = damaged(zoo)
+    if not found:
+        return
+    named = "; ".join(f"{name} is {why}" for name, why in found.items())
+    advice = AGAIN.replace("ZOO", zoo)
+    if set_aside:
+        for name in found:
+            Folder(zoo).set_aside(name)
+        advice = (
+            "they are set aside in its folder damaged: build it again as before with --resume, which trains "
+            "their runs alone, or import it again"
+        )
+    raise ZooFormatError(
+        f"{len(found)} of {count} shards of {zoo} are not what was written: {named}; {advice}"
+    )

@@ -74,6 +74,7 @@ def build(
         "settings": as_dict(settings),
         "seed": seed,
         "expected": _counts(chunks),
+        "shards_of": next(iter(chunks.values())).zoo,
     }
     with _clear_about_full_disks(out):
         _check(out, card, resume)
@@ -207,7 +208,7 @@ class _Train:
         table, start = snapshots_table(together, beat, self.device), 0
         for path, chunk in self.files:
             rows = len(chunk.runs) * len(chunk.settings.snapshots)
-            write_shard(path, table.slice(start, rows))
+            write_shard(path, table.slice(start, rows), chunk.zoo)
             start += rows
 
 

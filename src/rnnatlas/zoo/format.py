@@ -4,7 +4,9 @@
 `data/<spec>/part-00000.parquet` and so on hold the snapshots, one a row.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,44 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rnnatlas import seeds, tables
 from rnnatlas._version import __version__
-from rnnatlas.errors import ZooFormatError, reason
-from rnnatlas.files import replacing, write_json, write_text
+from rnnatlas.checked import FAULTS, Columns, check_seal, unlike, write_table
+from rnnatlas.errors import RNNAtlasError, ZooFormatError, lacking, reason
+from rnnatlas.files import write_json, write_text
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import to_yaml
 
 VERSION = 1
 DIVERGED = "diverged"
 """Health of a snapshot whose weights, rollouts or metrics are not finite; all others are "ok"."""
+LAYERS = 10_000
+"""An RNN in a zoo has fewer."""
 BULK = ("weights", "rollout_inputs", "rollout_outputs")
 """Columns of arrays, which are read when they are asked for."""
 
+
+COLUMNS: Columns = {
+    "id": tables.is_text,
+    "run": tables.is_whole,
+    "step": tables.is_whole,
+    "weights": pa.types.is_fixed_size_list,
+}
+OPTIONAL: Columns = {
+    **dict.fromkeys(("split", "health", "notes", "source", "role"), tables.is_text),
+    **dict.fromkeys(("metrics", "labels", "task"), tables.is_struct),
+    "seed": tables.is_whole,
+    **dict.fromkeys(BULK, pa.types.is_fixed_size_list),
+}
+"""Columns that every shard has, and the types of others that it may have; those of nulls have none."""
+
+AGAIN = (
+    "copy it again, or set it aside (rnnatlas zoo verify ZOO --full --set-aside) and build the zoo again "
+    "with --resume, which makes it alone; import an imported zoo again"
+)
+"""What to do about a damaged shard."""
+_OWN = b"rnnatlas"
+_SHARD = re.compile(r"part-.*\.parquet", re.DOTALL)
 
 RECORDED = "recorded"
 """Name of the task of imported RNNs."""
@@ -62,21 +90,33 @@ def column_shape(kind: pa.DataType) -> tuple[tuple[int, ...], np.dtype]:
     return tuple(shape), np.dtype(kind.to_pandas_dtype())
 
 
-def write_shard(path: Path, table: pa.Table) -> None:
-    """Writes a shard whole or not at all, with a checksum on every page."""
+def write_shard(path: Path, table: pa.Table, zoo: str | None = None) -> None:
+    """Writes a shard whole or not at all, with checksums.
+
+    Args:
+        path: Where it is in the zoo's folder.
+        table: Its rows.
+        zoo: What `made_from` or the like says of the zoo; the shard then knows which one it is, and of what.
+    """
+    if zoo is not None:
+        own = json.dumps({"zoo": zoo, "shard": "/".join(path.parts[-3:])})
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _OWN: own.encode()})
     text = [name for field in table.schema for name in _text(field)]
-    with replacing(path) as partial:
-        pq.write_table(
-            table,
-            partial,
-            compression="zstd",
-            use_dictionary=text,  # type: ignore[arg-type]
-            # bytes of equal rank beside one another: floats compress better, and are read faster
-            use_byte_stream_split=True,
-            write_statistics=False,
-            write_page_checksum=True,
-            row_group_size=max(1, table.num_rows),
-        )
+    write_table(
+        path,
+        table,
+        use_dictionary=text,
+        # bytes of equal rank beside one another: floats compress better, and are read faster
+        use_byte_stream_split=True,
+        write_statistics=False,
+        row_group_size=max(1, table.num_rows),
+    )
+
+
+def made_from(task: Any, settings: Mapping[str, Any], seed: int | None) -> str:
+    """Short digest of all that a zoo is made from."""
+    own = {name: value for name, value in settings.items() if name != "remarks"}
+    return hashlib.sha256(json.dumps([task, own, seed], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _text(field: pa.Field, above: str = "") -> list[str]:
@@ -84,6 +124,10 @@ def _text(field: pa.Field, above: str = "") -> list[str]:
     if pa.types.is_struct(field.type):
         return [name for own in field.type for name in _text(own, f"{above}{field.name}.")]
     return [above + field.name] if pa.types.is_string(field.type) else []
+
+
+class ShardDamaged(ZooFormatError):
+    """A shard that is not as it was written, or not one of its zoo."""
 
 
 class Shard:
@@ -95,32 +139,71 @@ class Shard:
         spec: Architecture of its RNNs.
 
     Raises:
-        ZooFormatError: The shard cannot be read or is not one of RNNs of `spec`.
+        ZooFormatError: The shard cannot be read; `ShardDamaged` where it is at fault itself.
     """
 
     def __init__(self, zoo: "Folder", name: str, spec: RNNSpec):
         self.zoo, self.name, self.spec = zoo, name, spec
-        with self._file() as file:
-            self.rows = file.metadata.num_rows
-            self.schema = file.schema_arrow
-        self._check()
+        with self._reading():
+            if not zoo.remote:
+                with zoo.open_binary(name) as file:
+                    check_seal(file, whole=False)
+            with self._file() as file:
+                self.rows = file.metadata.num_rows
+                self.schema = file.schema_arrow
+            self._check()
 
     def _check(self) -> None:
-        missing = [name for name in ("id", "run", "step", "weights") if name not in self.schema.names]
-        if missing:
-            raise ZooFormatError(
-                f"shard {self.name} of zoo {self.zoo} lacks the column {missing[0]!r}; copy it again"
+        own = self.own
+        if own is not None and own.get("shard") != self.name:
+            raise ShardDamaged(
+                f"shard {self.name} of zoo {self.zoo} is another one, {own.get('shard')!r:.80}; {AGAIN}"
             )
+        optional = {name: right for name, right in OPTIONAL.items() if name in self.schema.names}
+        if found := unlike(self.schema, COLUMNS | optional):
+            raise ShardDamaged(f"shard {self.name} of zoo {self.zoo} is damaged ({found}); {AGAIN}")
         shape, dtype = column_shape(self.schema.field("weights").type)
         if (shape, dtype) != ((self.spec.parameters,), np.float32):
-            raise ZooFormatError(
+            raise ShardDamaged(
                 f"shard {self.name} of zoo {self.zoo} should hold {self.spec.parameters} float32 weights "
-                f"a row ({self.spec}), found {self.schema.field('weights').type}; copy it again"
+                f"a row ({self.spec}), found {self.schema.field('weights').type}; {AGAIN}"
             )
+
+    @property
+    def own(self) -> dict[str, Any] | None:
+        """What the shard says of itself: its name, and the zoo that it is of; None if older than that."""
+        text = (self.schema.metadata or {}).get(_OWN)
+        with self._reading():
+            own = None if text is None else json.loads(text)
+            if own is not None and not isinstance(own, dict):
+                raise ValueError(f"it calls itself {own!r:.40}")
+        return own
 
     def _file(self) -> pq.ParquetFile:
         with self._reading():
-            return pq.ParquetFile(self.zoo.open(self.name), page_checksum_verification=True)
+            # of a file on this machine without threads ahead, since there may be none
+            far = self.zoo.remote
+            return pq.ParquetFile(self.zoo.open(self.name), page_checksum_verification=True, pre_buffer=far)
+
+    def check_of(self, zoo: str | None) -> None:
+        """Makes sure that it is a shard of a zoo, where both say so; those of older versions do not.
+
+        Raises:
+            ShardDamaged: It is not.
+        """
+        own = self.own
+        if own is not None and zoo is not None and own.get("zoo") != zoo:
+            raise ShardDamaged(f"shard {self.name} of zoo {self.zoo} is that of another zoo; {AGAIN}")
+
+    def check(self) -> None:
+        """Reads all of it, and makes sure that it is as it was written.
+
+        Raises:
+            ZooFormatError: It is not.
+        """
+        with self._reading(), self.zoo.open_binary(self.name) as file:
+            check_seal(file)
+        self.read(self.schema.names)
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Some of the columns; a flipped bit in them does not go unnoticed."""
@@ -143,7 +226,7 @@ class Shard:
 
 
 class _Reading:
-    """Turns what pyarrow raises about a damaged file into a ZooFormatError."""
+    """Turns what is raised while a shard is read into a ZooFormatError, which calls damaged what is so."""
 
     def __init__(self, shard: Shard):
         self.shard = shard
@@ -152,11 +235,12 @@ class _Reading:
         return None
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, (OSError, pa.ArrowException)):
-            raise ZooFormatError(
-                f"shard {self.shard.name} of zoo {self.shard.zoo} is damaged ({reason(error)}); copy it "
-                "again, or remove it and build the zoo again with --resume (an imported zoo: import it again)"
-            ) from None
+        if isinstance(error, RNNAtlasError) or not isinstance(error, FAULTS):
+            return
+        shard = f"shard {self.shard.name} of zoo {self.shard.zoo}"
+        if advice := lacking(error):
+            raise ZooFormatError(f"{shard} cannot be read ({reason(error)}); {advice}") from None
+        raise ShardDamaged(f"{shard} is damaged ({reason(error)}); {AGAIN}") from None
 
 
 # --- the folder ----------------------------------------------------------------------------------
@@ -194,7 +278,25 @@ class Folder:
     def open(self, name: str) -> Any:
         """A file of the folder, for pyarrow: its path on this machine, or an open file elsewhere."""
         place = f"{self._root}/{name}"
-        return place if self._fs.protocol[0] == "file" else self._fs.open(place, "rb")
+        return self._fs.open(place, "rb") if self.remote else place
+
+    def open_binary(self, name: str) -> Any:
+        """A file of the folder, open to be read."""
+        return self._fs.open(f"{self._root}/{name}", "rb")
+
+    def set_aside(self, name: str) -> str:
+        """Moves a file to the folder `damaged` within, where nothing looks for it; its new name."""
+        new, number = f"damaged/{name}", 1
+        while self._fs.exists(f"{self._root}/{new}"):
+            new, number = f"damaged/{name}.{number}", number + 1
+        self._fs.makedirs(f"{self._root}/{new}".rpartition("/")[0], exist_ok=True)
+        self._fs.mv(f"{self._root}/{name}", f"{self._root}/{new}")
+        return new
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is elsewhere than on this machine's file systems."""
+        return "file" not in (self._fs.protocol, self._fs.protocol[0])
 
     def read_text(self, name: str) -> str | None:
         """What a file says; None if there is none."""
@@ -203,8 +305,15 @@ class Folder:
 
     def shards(self, spec: RNNSpec) -> list[str]:
         """The names of a spec's shards, in order."""
-        found = self._fs.glob(f"{self._root}/data/{spec.slug}/part-*.parquet")
-        return sorted(f"data/{spec.slug}/{str(path).rpartition('/')[2]}" for path in found)
+        place = f"data/{spec.slug}"
+        try:
+            found = self._fs.ls(
+                f"{self._root}/{place}", detail=False
+            )  # no pattern, which names may look like
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = [str(path).rstrip("/").rpartition("/")[2] for path in found]
+        return sorted(f"{place}/{name}" for name in names if _SHARD.fullmatch(name))
 
 
 def read_card(folder: Folder) -> dict[str, Any]:
@@ -226,25 +335,60 @@ def read_card(folder: Folder) -> dict[str, Any]:
     try:
         card = json.loads(text)
         version = card["format"]
-    except (ValueError, KeyError, TypeError):
+        known = str(card.get("rnnatlas", "unknown"))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ZooFormatError(f"zoo.json of {folder} is damaged; copy it again") from None
     if version != VERSION:
         raise ZooFormatError(
-            f"zoo {folder} is of format version {version}, this rnnatlas {__version__} reads "
-            f"version {VERSION}; install the version that wrote it ({card.get('rnnatlas', 'unknown')}), "
-            "or build or import the zoo again"
+            f"zoo {folder} is of format version {version!r:.40}, this rnnatlas {__version__} reads "
+            f"version {VERSION}; install the version that wrote it ({known:.40}), or build or import the zoo "
+            "again"
         )
     missing = [key for key in ("task", "specs", "settings", "seed", "expected") if key not in card]
     if missing:
         raise ZooFormatError(f"zoo.json of {folder} lacks {', '.join(missing)}; copy it again")
-    try:
-        card["expected"] = {
-            RNNSpec.from_slug(slug).slug: {part: int(counts[part]) for part in ("shards", "snapshots")}
-            for slug, counts in card["expected"].items()
-        }
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise ZooFormatError(f"zoo.json of {folder} is damaged in `expected`; copy it again") from None
+    if part := _odd_part(card):
+        raise ZooFormatError(f"zoo.json of {folder} is damaged in `{part}`; copy it again")
     return card
+
+
+def _odd_part(card: Mapping[str, Any]) -> str | None:
+    """The part of a zoo's card that is not what `write_card` writes; None where there is none."""
+    task, settings, seed = card["task"], card["settings"], card["seed"]
+    named = isinstance(task, dict) and isinstance(task.get("name"), str)
+    if task is not None and not (named and isinstance(task.get("settings"), dict)):
+        return "task"
+    remarks = settings.get("remarks", []) if isinstance(settings, dict) else None
+    if not isinstance(remarks, list) or not all(isinstance(remark, str) for remark in remarks):
+        return "settings"
+    if not (seed is None or _is_count(seed, below=seeds.END)):
+        return "seed"
+    if not isinstance(card["specs"], dict) or not isinstance(card["expected"], dict):
+        return "specs"
+    for slug, counts in card["expected"].items():
+        right = isinstance(counts, dict) and all(
+            _is_count(counts.get(part)) for part in ("shards", "snapshots")
+        )
+        if not right or not counts["shards"] or not _is_slug(slug):
+            return "expected"
+    if not card["expected"] or card["expected"].keys() != card["specs"].keys():
+        return "specs"
+    return None if isinstance(card.get("shards_of", ""), str) else "shards_of"
+
+
+def _is_count(value: Any, below: int = 2**40) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+
+
+def _is_slug(slug: str) -> bool:
+    """Whether it is an architecture, of a size that there may be."""
+    if any(len(number) > 6 for number in re.findall(r"\d+", slug)):
+        return False
+    try:
+        spec = RNNSpec.from_slug(slug)
+        return spec.slug == slug and spec.layers < LAYERS
+    except RNNAtlasError:
+        return False
 
 
 def write_card(
@@ -255,6 +399,7 @@ def write_card(
     seed: int | None,
     expected: Mapping[RNNSpec, tuple[int, int]],
     present: Mapping[RNNSpec, tuple[int, int]],
+    shards_of: str | None = None,
 ) -> None:
     """Writes `zoo.json` and, for `datasets` and people, `README.md`.
 
@@ -265,6 +410,7 @@ def write_card(
         seed: Of the whole zoo.
         expected: Shards and snapshots that the zoo holds once complete, by spec.
         present: Those that it holds now.
+        shards_of: What its shards call the zoo that they are of; see `write_shard`.
     """
     card = {
         "format": VERSION,
@@ -276,6 +422,7 @@ def write_card(
         "expected": _counts(expected),
         "present": _counts(present),
     }
+    card |= {} if shards_of is None else {"shards_of": shards_of}
     write_json(out / "zoo.json", card)
     write_text(out / "README.md", _readme(card, list(expected)))
 

@@ -235,6 +235,7 @@ def import_checkpoints(
         settings["series"] = series
     with making(out) as folder:
         write(folder, rows, settings, recording)
+        Zoo.open(folder)  # what cannot be opened is not kept, to be in the way of the next try
     return Zoo.open(out), incomplete
 
 

@@ -72,13 +72,13 @@ def write(
     for place, row in enumerate(rows):
         by_spec.setdefault(row.spec, []).append(place)
     size = RECORDED if recording else ROWS
-    digest = hashlib.sha256()
+    own, digest = _digest(rows), hashlib.sha256()
     for spec, places in by_spec.items():
         for number, start in enumerate(range(0, len(places), size)):
             chosen = places[start : start + size]
             table = _table(spec, [rows[place] for place in chosen], chosen, recording)
             digest.update(table["weights"].combine_chunks().flatten().to_numpy().tobytes())
-            write_shard(folder / shard_name(spec, number), table)
+            write_shard(folder / shard_name(spec, number), table, own)
     card: dict[str, Any] = {"task": None, "seed": None, "settings": dict(settings)}
     if recording is not None:
         for array in recording.trials.arrays().values():
@@ -90,7 +90,17 @@ def write(
         said = [*recording.remarks, *(f"left out: {sentence}" for sentence in recording.left_out)]
         card["settings"] |= {"contents": digest.hexdigest()[:16], "remarks": said}
     counts = {spec: (-(-len(places) // size), len(places)) for spec, places in by_spec.items()}
-    write_card(folder, expected=counts, present=counts, **card)
+    write_card(folder, expected=counts, present=counts, shards_of=own, **card)
+
+
+def _digest(rows: Sequence[Row]) -> str:
+    """Of the names and weights of some RNNs."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{row.id} {row.spec.slug}".encode(errors="surrogateescape"))
+        for weight in row.weights.values():
+            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _table(

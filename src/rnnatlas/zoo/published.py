@@ -68,10 +68,10 @@ def import_published(folder: Path | str, out: Path | str, seed: int = 0, progres
     spec, read_as = _architecture(arrays, rows, args)
     rows.remarks.insert(0, read_as)
     importing = _Importing(arrays["parameters"], rows, spec, seed, str(folder))
-    shards = range(0, len(rows.step), ROWS)
+    shards, own = range(0, len(rows.step), ROWS), importing.own
     with making(out) as made:
         for start in track(shards, "checking", console=Console(stderr=True), disable=not progress):
-            write_shard(made / shard_name(spec, start // ROWS), importing.table(start))
+            write_shard(made / shard_name(spec, start // ROWS), importing.table(start), own)
         settings = {
             "paths": [str(folder)],
             "layout": "Herrmann et al. (2024)",
@@ -81,7 +81,10 @@ def import_published(folder: Path | str, out: Path | str, seed: int = 0, progres
         settings |= {} if rows.measured else {AS_STATED: True}
         task = {"name": rows.task.name, "settings": as_dict(rows.task.settings)}
         counts = {spec: (len(shards), len(rows.step))}
-        write_card(made, task=task, settings=settings, seed=seed, expected=counts, present=counts)
+        write_card(
+            made, task=task, settings=settings, seed=seed, expected=counts, present=counts, shards_of=own
+        )
+        Zoo.open(made)  # what cannot be opened is not kept
     return Zoo.open(out)
 
 
@@ -188,6 +191,14 @@ class _Importing:
         self.digest = hashlib.sha256(str((rows.run.tolist(), rows.step.tolist(), rows.instances)).encode())
         self.off = 0.0
         self.performance: list[np.ndarray] = []
+
+    @property
+    def own(self) -> str:
+        """Digest of what is known of all rows before they are looked at."""
+        digest = self.digest.copy()
+        for start in range(0, len(self.parameters), ROWS):
+            digest.update(np.ascontiguousarray(self.parameters[start : start + ROWS]).tobytes())
+        return digest.hexdigest()[:16]
 
     @torch.no_grad()
     def table(self, start: int) -> pa.Table:

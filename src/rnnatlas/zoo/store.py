@@ -1,7 +1,5 @@
 """The zoo as Python sees it: a table of snapshots, their weights and their rollouts."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +15,17 @@ from rnnatlas.errors import RNNSpecMismatch, UnknownName, ZooFormatError
 from rnnatlas.rnn import Mixed, Population, RNNSpec
 from rnnatlas.tables import rows_where
 from rnnatlas.tasks.base import Rollouts, Task
-from rnnatlas.zoo.format import BULK, DIVERGED, RECORDED, Folder, Shard, column_shape, read_card
+from rnnatlas.zoo.format import (
+    AGAIN,
+    BULK,
+    DIVERGED,
+    RECORDED,
+    Folder,
+    Shard,
+    column_shape,
+    made_from,
+    read_card,
+)
 from rnnatlas.zoo.splits import SPLITS
 
 Rows = pa.Table | Sequence[int] | np.ndarray
@@ -77,10 +85,18 @@ class Zoo:
                 )
             shards += [Shard(folder, name, spec) for name in names]
         _check_alike(path, shards)
+        _check_own(path, card, shards)
         zoo = cls(path, card, shards)
         rows = sum(expected["snapshots"] for expected in card["expected"].values())
         if len(zoo) != rows:
             raise ZooFormatError(f"zoo {path} should hold {rows} snapshots, found {len(zoo)}; copy it again")
+        for name in ("id", "run", "step"):
+            if zoo.table[name].null_count:
+                raise ZooFormatError(f"snapshots of zoo {path} lack their {name}; copy it again")
+        if len(zoo.table["id"].unique()) < rows:
+            raise ZooFormatError(
+                f"zoo {path} holds snapshots twice, perhaps since a shard was copied over another; {AGAIN}"
+            )
         return zoo
 
     @classmethod
@@ -139,9 +155,7 @@ class Zoo:
     @property
     def identity(self) -> str:
         """Short digest of all that a zoo is made from (task, settings, seed), wherever it lies."""
-        own = {name: value for name, value in self.card["settings"].items() if name != "remarks"}
-        made_from = [self.card["task"], own, self.card["seed"]]
-        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+        return made_from(self.card["task"], self.card["settings"], self.card["seed"])
 
     # --- choosing ----------------------------------------------------------------------------
 
@@ -319,6 +333,20 @@ def _table(shards: Sequence[Shard]) -> pa.Table:
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(table.num_rows))
     return table
+
+
+def _check_own(path: Path | str, card: Mapping[str, Any], shards: Sequence[Shard]) -> None:
+    """Makes sure that shards which know of what zoo they are (older ones do not) are of this one."""
+    expected = card.get("shards_of")
+    if expected is not None and _built(card):
+        made = made_from(card["task"], card["settings"], card["seed"])
+        if made != expected:
+            raise ZooFormatError(
+                f"zoo.json of {path} is not as it was written, since its task, settings or seed are others "
+                "than those that its shards were made with; copy it again"
+            )
+    for shard in shards:
+        shard.check_of(expected)
 
 
 def _check_alike(path: Path | str, shards: Sequence[Shard]) -> None:

@@ -16,9 +16,9 @@ from rnnatlas.executors.base import limited
 from rnnatlas.registry import nearest
 from rnnatlas.rnn import GATES, Population, RNNSpec
 from rnnatlas.seeds import stream, torch_generator
-from rnnatlas.settings import at_least_one, settings
+from rnnatlas.settings import as_dict, at_least_one, settings
 from rnnatlas.tasks.base import Instance, Task
-from rnnatlas.zoo.format import as_column
+from rnnatlas.zoo.format import as_column, made_from
 from rnnatlas.zoo.splits import SplitSettings
 from rnnatlas.zoo.store import DIVERGED
 
@@ -192,6 +192,12 @@ class Chunk:
         specs = {self.settings.spec(self.task, run, self.seed) for run in self.runs}
         assert len(specs) == 1, "who makes chunks puts runs of one architecture together"
         return specs.pop()
+
+    @property
+    def zoo(self) -> str:
+        """Which zoo they are of."""
+        task = {"name": self.task.name, "settings": as_dict(self.task.settings)}
+        return made_from(task, as_dict(self.settings), self.seed)
 
     @property
     def instances(self) -> list[Instance]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,9 +11,9 @@ from rich.progress import track
 
 from rnnatlas.errors import SettingsError
 from rnnatlas.executors.base import limited
-from rnnatlas.rnn import Population
+from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.seeds import stream
-from rnnatlas.zoo.format import AS_STATED, DIVERGED
+from rnnatlas.zoo.format import AGAIN, AS_STATED, DIVERGED, Folder, Shard, ShardDamaged, read_card
 from rnnatlas.zoo.store import Zoo
 
 RNNS = 32
@@ -83,6 +84,31 @@ def verify(zoo: Zoo, sample: int | None = 100, seed: int = 0, progress: bool = F
         for start in track(range(0, len(rows), RNNS), "checking", console=console, disable=not progress):
             verification = _check(zoo, rows[start : start + RNNS], verification)
     return verification
+
+
+def damaged(path: Path | str) -> tuple[dict[str, str], int]:
+    """The shards of a zoo that are not as they were written, each with why; and how many there are in all.
+
+    All bytes are read. Shards that are missing are none of them.
+
+    Raises:
+        ZooFormatError: There is no zoo, or something cannot be read for other reasons.
+    """
+    folder = Folder(path)
+    card = read_card(folder)
+    found: dict[str, str] = {}
+    count = 0
+    for slug in card["expected"]:
+        spec = RNNSpec.from_slug(slug)
+        for name in folder.shards(spec):
+            count += 1
+            try:
+                shard = Shard(folder, name, spec)
+                shard.check_of(card.get("shards_of"))
+                shard.check()
+            except ShardDamaged as error:
+                found[name] = str(error).partition(" is ")[2].partition(f"; {AGAIN}")[0]
+    return found, count
 
 
 def _check(zoo: Zoo, rows: np.ndarray, verification: Verification) -> Verification:
