@@ -60,12 +60,13 @@ class Kind:
         """
         try:
             yield
-        except RNNAtlasError:
+        except self.error:
             raise
         except FAULTS as error:
-            why, advice = reason(error), lacking(error) or self.advice
+            advice = lacking(error)
+            what = "is damaged" if advice is None else "cannot be read"
             raise self.error(
-                f"{path} should hold {self.holds}, but cannot be read ({why}); {advice}"
+                f"{path} should hold {self.holds}, but {what} ({reason(error)}); {advice or self.advice}"
             ) from None
 
 
@@ -168,6 +169,20 @@ def unlike(schema: pa.Schema, columns: Columns) -> str | None:
         if not right(schema.field(name).type):
             return f"the column {name!r} is of the type {str(schema.field(name).type)[:80]}"
     return None
+
+
+def read_json(path: Path | str, kind: Kind) -> Any:
+    """What a JSON file of ours says; all its numbers are finite.
+
+    Raises:
+        RNNAtlasError: It cannot be read; of the kind's own class.
+    """
+    with kind.reading(path):
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"a number in it is {constant}")
 
 
 def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] = {}) -> None:

@@ -30,6 +30,8 @@ def reason(error: Exception) -> str:
         return "it is not text in UTF-8"
     if isinstance(error, json.JSONDecodeError):
         return "it is not JSON"
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from rnnatlas.atlas import layouts, neighbours
-from rnnatlas.atlas.index import Atlas
+from rnnatlas.atlas.index import Atlas, with_places
 from rnnatlas.errors import AtlasFormatError, OutputExists, SettingsError, UnknownName
 
 
@@ -59,7 +59,8 @@ def large(count=3000):
     vectors = random.normal(size=(30, 8))[random.integers(30, size=count)]
     vectors = (vectors + 0.3 * random.normal(size=(count, 8))).astype(np.float32)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 8)
-    return Atlas({}, pa.table({"id": [f"r{i}" for i in range(count)], "embedding": column}))
+    table = pa.table({"id": [f"r{i}" for i in range(count)], "embedding": column})
+    return Atlas({}, with_places(table, np.zeros((count, 2))))
 
 
 def test_large_atlases_are_searched_by_an_index_that_finds_nearly_all(tmp_path, monkeypatch):
@@ -142,9 +143,9 @@ def test_save_and_open(atlas, tmp_path):
     ("damage", "message"),
     [
         (lambda path: (path / "atlas.json").unlink(), "is not an atlas: it has no atlas.json"),
-        (lambda path: (path / "atlas.json").write_text("{"), "cannot be read"),
+        (lambda path: (path / "atlas.json").write_text("{"), "is damaged"),
         (lambda path: (path / "entries.parquet").unlink(), "cannot be read"),
-        (lambda path: (path / "entries.parquet").write_bytes(b"PAR1"), "cannot be read"),
+        (lambda path: (path / "entries.parquet").write_bytes(b"PAR1"), "is damaged"),
         (lambda path: _change(path, format=99), "format version 1, found 99; embed the RNNs again"),
         (lambda path: _change(path, entries=5), "should hold 5 entries, found 96"),
         (

@@ -226,7 +226,7 @@ def test_training_stops_where_the_stopping_rnns_did_best():
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / "predictors.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(RunFormatError, match="cannot be read"):
+    with pytest.raises(RunFormatError, match="is damaged"):
         load(path)
     from safetensors.torch import save_file
 

@@ -183,7 +183,7 @@ def test_missing_or_damaged_experiment(tmp_path):
     with pytest.raises(RunFormatError, match=r"no experiment: it has no experiment\.json"):
         write_report(tmp_path, prints=False)
     (tmp_path / "experiment.json").write_text('{"zoo": 1}')
-    with pytest.raises(RunFormatError, match=r"experiment\.json should say .* is damaged"):
+    with pytest.raises(RunFormatError, match=r"experiment\.json should hold .* is damaged"):
         write_report(tmp_path, prints=False)
 
 

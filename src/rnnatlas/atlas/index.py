@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-import json
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,19 +11,31 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from rnnatlas.atlas import neighbours
 from rnnatlas.atlas.layouts import place
 from rnnatlas.atlas.map import write_map
 from rnnatlas.atlas.untrained import BASIS, Basis
-from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName, reason
+from rnnatlas.checked import Columns, Kind, read_json, read_table, unlike, write_table
+from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName
 from rnnatlas.files import making, write_json
-from rnnatlas.tables import flat, rows_where
+from rnnatlas.tables import flat, is_number, is_struct, is_text, is_whole, rows_where
 
 FORMAT = 1
 CARD, ENTRIES, INDEX = "atlas.json", "entries.parquet", "neighbours.faiss"
+_CARD, _ENTRIES = (
+    Kind(holds, AtlasFormatError, "embed the RNNs again") for holds in ("what an atlas is", "an atlas's RNNs")
+)
+_PARTS = {
+    "entries": int,
+    **dict.fromkeys(("model", "encoder", "layout"), str),
+    **dict.fromkeys(("run", "networks", "basis"), str | None),
+    "layout_seed": int,
+    "recall": float | int | None,
+    **dict.fromkeys(("left_out", "sources"), list),
+}
+"""Types of what a card says."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -75,17 +87,12 @@ class Atlas:
             AtlasFormatError: There is none, it is damaged, or it is of another format version.
         """
         path = Path(path)
-        try:
-            card = json.loads((path / CARD).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not (path / CARD).exists():
             raise AtlasFormatError(
                 f"{path} is not an atlas: it has no {CARD}; "
                 f"make one with: rnnatlas embed RUN PATH --out {path}"
-            ) from None
-        except (ValueError, OSError) as error:
-            raise AtlasFormatError(
-                f"{path / CARD} cannot be read ({reason(error)}); embed the RNNs again"
-            ) from None
+            )
+        card = read_json(path / CARD, _CARD)
         if not isinstance(card, dict) or card.get("format") != FORMAT:
             found = card.get("format") if isinstance(card, dict) else "something else"
             raise AtlasFormatError(
@@ -93,12 +100,16 @@ class Atlas:
             )
         if "entries" not in card:
             raise AtlasFormatError(f"{path / CARD} should say how many entries it has; embed the RNNs again")
-        try:
-            table = pq.read_table(path / ENTRIES).combine_chunks()  # of which rows are taken at once
-        except (pa.ArrowException, OSError) as error:
-            raise AtlasFormatError(
-                f"{path / ENTRIES} cannot be read ({reason(error)}); embed the RNNs again"
-            ) from None
+        for name, kinds in _PARTS.items():
+            if name in card and not isinstance(card[name], kinds):
+                raise AtlasFormatError(
+                    f"{path / CARD} says of {name!r} what it should not ({card[name]!r:.40}); "
+                    "embed the RNNs again"
+                )
+        table = read_table(path / ENTRIES, _ENTRIES, COLUMNS)
+        if found := unlike(table.schema, {k: v for k, v in OPTIONAL.items() if k in table.column_names}):
+            raise AtlasFormatError(f"{path / ENTRIES} is damaged ({found}); embed the RNNs again")
+        table = table.combine_chunks()  # of which rows are taken at once
         if table.num_rows != card["entries"]:
             raise AtlasFormatError(
                 f"{path} should hold {card['entries']} entries, found {table.num_rows}; embed the RNNs again"
@@ -114,13 +125,13 @@ class Atlas:
             OutputExists: `path` holds something already.
         """
         with making(path) as folder:
-            pq.write_table(self.table, folder / ENTRIES, compression="zstd")
+            write_table(folder / ENTRIES, self.table)
             card = {**self.card, "format": FORMAT, "entries": len(self), "recall": None}
             if len(self) > neighbours.EXACT and neighbours.installed():
                 made = neighbours.build(self._units.astype(np.float32))
                 if made is not None:
                     neighbours.write(made[0], folder / INDEX)
-                    card["recall"] = made[1]
+                    card |= {"recall": made[1], "neighbours": _digest(folder / INDEX)}
             if self.basis is not None:
                 self.basis.save(folder / BASIS)
             write_json(folder / CARD, card)
@@ -154,6 +165,8 @@ class Atlas:
         if self.path is None or len(self) <= neighbours.EXACT or not self.card.get("recall"):
             return None
         known = neighbours.installed() and (self.path / INDEX).is_file()
+        if known and self.card.get("neighbours", whole := _digest(self.path / INDEX)) != whole:
+            return None  # damaged; without it a search is exact
         return neighbours.read(self.path / INDEX, len(self)) if known else None
 
     @property
@@ -277,6 +290,35 @@ class Atlas:
             return self
         table = with_places(self.table, place(layout, self.embeddings, seed))
         return Atlas({**self.card, "layout": layout, "layout_seed": seed}, table, self.path, self.basis)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_vectors(kind: pa.DataType) -> bool:
+    return pa.types.is_fixed_size_list(kind) and kind.list_size > 0 and kind.value_type == pa.float32()
+
+
+def _is_texts(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) and is_text(kind.value_type)
+
+
+COLUMNS: Columns = {
+    "id": is_text,
+    "embedding": _is_vectors,
+    **dict.fromkeys("xy", pa.types.is_floating),
+}
+OPTIONAL: Columns = {
+    **dict.fromkeys(("source", "spec", "label", "split", "notes"), is_text),
+    **dict.fromkeys(("run", "step"), is_whole),
+    **dict.fromkeys(("task", "metrics", "labels", "predicted"), is_struct),
+    **dict.fromkeys(("samples", "rnns"), _is_texts),
+    "ood_score": is_number,
+    "in_distribution": lambda kind: pa.types.is_boolean(kind) or pa.types.is_null(kind),
+}
+"""Columns that every atlas has, and the types of others that it may have."""
 
 
 def _unit(vectors: Float[np.ndarray, "*rnn embed"]) -> Float[np.ndarray, "*rnn embed"]:

@@ -8,18 +8,17 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rnnatlas.checked import Kind, load_tensors, save_tensors
 from rnnatlas.encoders.invariants import CLIP, moments, principal_components, weights
-from rnnatlas.errors import AtlasFormatError, CheckpointError, SettingsError, reason
-from rnnatlas.files import replacing
+from rnnatlas.errors import AtlasFormatError, CheckpointError, SettingsError
 from rnnatlas.rnn import Interface, RNNSpec, System, by_population, groups
 from rnnatlas.rnn.invariants import invariants, invariants_known
 
 ENCODER = "invariants"
 BASIS = "invariants.safetensors"
+_BASIS = Kind("means and components of invariants", AtlasFormatError, "embed the RNNs again")
 COMPONENTS = 64
 """Principal components at most."""
 FEWEST = 8
@@ -95,9 +94,7 @@ class Basis(nn.Module):
 
     def save(self, path: Path) -> None:
         """Writes it."""
-        state = {name: value.contiguous() for name, value in self.state_dict().items()}
-        with replacing(path) as partial:
-            save_file(state, partial, metadata={"own": json.dumps(self.own)})
+        save_tensors(path, self.state_dict(), {"own": json.dumps(self.own)})
 
     @classmethod
     def load(cls, path: Path) -> "Basis":
@@ -106,15 +103,14 @@ class Basis(nn.Module):
         Raises:
             AtlasFormatError: It is not there, or damaged.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-                return cls(arrays, json.loads((file.metadata() or {})["own"]))
-        except (OSError, SafetensorError, LookupError, ValueError) as error:
-            raise AtlasFormatError(
-                f"{path} should hold means and components of invariants, but cannot be read "
-                f"({reason(error)}); embed the RNNs again"
-            ) from None
+        arrays, metadata = load_tensors(path, _BASIS)
+        with _BASIS.reading(path):
+            own = json.loads(metadata["own"])
+            features, texts = arrays["centre"].shape, all(isinstance(name, str) for name in own)
+            shapes = [arrays[name].shape[1:] for name in ("mean", "sd", "components")]
+            if not texts or shapes != [features] * 3 or len(arrays["mean"]) != 1 + len(own):
+                raise ValueError("its arrays do not fit one another")
+            return cls(arrays, own)
 
 
 class Untrained:

@@ -1,31 +1,33 @@
 """A trained run on disk, and the encoder and emulators in it."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from rnnatlas import encoders, files, seeds, tasks
 from rnnatlas._version import __version__
+from rnnatlas.checked import Kind, load_tensors, read_json, save_tensors
 from rnnatlas.emulation import choose, divergences, of_numbers
 from rnnatlas.emulation.emulation import Emulation
 from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders import CONTROL
 from rnnatlas.encoders.base import EMBED, TOGETHER, Encoder, chunks
-from rnnatlas.errors import RunFormatError, SettingsError, reason
+from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.rnn import RNNSpec, System, check_system
 from rnnatlas.settings import above_zero, as_dict, at_least_one, build, read_yaml, settings, to_yaml
 from rnnatlas.tasks.base import Task
 
 M = TypeVar("M", bound="TrainedRun")
 
+_WEIGHTS, _FIGURES = (
+    Kind(holds, RunFormatError, "copy it again, or train again")
+    for holds in ("the run's weights", "the run's figures")
+)
 FORMAT = 3
 """Version of a run's folder; a run of another one is refused with a sentence that says so."""
 
@@ -274,13 +276,8 @@ def read_settings(path: Path) -> RunSettings:
 
 def write_weights(path: Path, parts: dict[str, dict[str, Tensor]]) -> None:
     """Writes model.safetensors; a run is finished once it is there."""
-    tensors = {
-        f"{part}.{name}": tensor.contiguous()
-        for part, state in parts.items()
-        for name, tensor in state.items()
-    }
-    with files.replacing(path / "model.safetensors") as partial:
-        partial.write_bytes(save(tensors))
+    tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+    save_tensors(path / "model.safetensors", tensors)
 
 
 def read_weights(path: Path, parts: dict[str, nn.Module]) -> None:
@@ -291,12 +288,7 @@ def read_weights(path: Path, parts: dict[str, nn.Module]) -> None:
     """
     if not (path / "model.safetensors").is_file():
         raise RunFormatError(f"the run {path} is not finished; finish it with: rnnatlas train … --resume")
-    try:
-        tensors = load_file(path / "model.safetensors")
-    except SafetensorError as error:
-        raise RunFormatError(
-            f"{path / 'model.safetensors'} is damaged ({error}); copy it again, or train again"
-        ) from None
+    tensors, _ = load_tensors(path / "model.safetensors", _WEIGHTS)
     expected = {f"{part}.{name}" for part, module in parts.items() for name in module.state_dict()}
     if expected != set(tensors):
         odd = sorted(expected ^ set(tensors))[0]
@@ -328,13 +320,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         RunFormatError: There are none, or they are damaged.
     """
-    try:
-        records = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        if not all({"name", "value"} <= set(record) for record in records):
-            raise ValueError("a record lacks its name or value")
-    except (OSError, TypeError, ValueError) as error:
-        raise RunFormatError(
-            f"{path / 'metrics.json'} should hold the run's figures, but cannot be read ({reason(error)}); "
-            "copy it again, or train again"
-        ) from None
+    records = read_json(path / "metrics.json", _FIGURES)
+    with _FIGURES.reading(path / "metrics.json"):
+        if not records or not all(map(_is_record, records)):
+            raise ValueError("a record lacks its name, its value or its step")
     return records
+
+
+def _is_record(record: Any) -> bool:
+    """Whether it is one of a figure; the best validation loss has a step as well."""
+    if not isinstance(record["name"], str) or not isinstance(record["value"], float | int | None):
+        return False
+    best = record["name"] == "best validation loss"
+    return not best or (record["value"] is not None and isinstance(record["step"], int))

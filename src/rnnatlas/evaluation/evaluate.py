@@ -1,15 +1,14 @@
 """Evaluating a trained run: emulation losses and properties, each beside its controls."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from rnnatlas.checked import Columns, Kind, read_json, read_table, write_table
 from rnnatlas.devices import choose
 from rnnatlas.emulation.data import accepted
 from rnnatlas.emulation.model import TrainedRun, read_metrics, write_metrics
@@ -26,12 +25,21 @@ from rnnatlas.evaluation.predictions import asked_for, predictions
 from rnnatlas.evaluation.reference import REFERENCE
 from rnnatlas.evaluation.roles import HELD_OUT
 from rnnatlas.evaluation.supervised import SupervisedSettings, updates
-from rnnatlas.files import replacing, write_json, write_text
+from rnnatlas.files import write_json, write_text
 from rnnatlas.properties import predictors
 from rnnatlas.properties.predictors import PredictorSettings
+from rnnatlas.tables import is_number, is_text, is_whole
 from rnnatlas.zoo.store import Zoo
 
 LOSSES, PREDICTIONS, EMULATED = "losses.parquet", "predictions.parquet", "emulated.parquet"
+_ROW: Columns = {**dict.fromkeys(("id", "split"), is_text), **dict.fromkeys(("run", "step"), is_whole)}
+COLUMNS: dict[str, Columns] = {
+    LOSSES: {**_ROW, "divergence": is_text},
+    PREDICTIONS: {**_ROW, **dict.fromkeys(("property", "predictor"), is_text)},
+    EMULATED: {**_ROW, **dict.fromkeys(("original", "emulated"), is_number)},
+}
+"""Columns that each of them has, beside others."""
+_FIGURES = Kind("what evaluating the run gave", RunFormatError, "evaluate the run again")
 COST = "cost.json"
 FIGURES = "figures.tsv"
 ZOOS = "zoos"
@@ -128,10 +136,10 @@ def evaluate(
         emulated = emulated_performance(run, zoo, by_performance(together), TRIALS)
     for name in (PREDICTORS, EMULATED, REFERENCE):
         (run.path / name).unlink(missing_ok=True)
-    _write(run.path / LOSSES, lost)
-    _write(run.path / PREDICTIONS, predicted)
+    write_table(run.path / LOSSES, lost)
+    write_table(run.path / PREDICTIONS, predicted)
     if emulated is not None:
-        _write(run.path / EMULATED, emulated)
+        write_table(run.path / EMULATED, emulated)
     if like is not None:
         like.save(run.path / REFERENCE)
     write_json(run.path / COST, spent)
@@ -172,7 +180,7 @@ def _on_another(
     tables = {LOSSES: lost, PREDICTIONS: predicted, EMULATED: emulated}
     for name, table in tables.items():
         if table is not None:
-            _write(folder / name, table)
+            write_table(folder / name, table)
     write_metrics(folder, records)
     _write_table(folder / FIGURES, records)
     return records
@@ -268,8 +276,18 @@ def _cost(run: TrainedRun, zoo: Zoo, snapshots: pa.Table) -> dict[str, int | flo
 
 def read_cost(path: Path | str) -> dict[str, float]:
     """What the encoder of an evaluated run costs: parameters, flops, milliseconds and queries an RNN."""
-    found = json.loads((Path(path) / COST).read_text(encoding="utf-8"))
-    return {name: float(value) for name, value in found.items()}
+    found = read_json(Path(path) / COST, _FIGURES)
+    with _FIGURES.reading(Path(path) / COST):
+        return {name: float(value) for name, value in found.items()}
+
+
+def read(path: Path | str, filters: list[tuple[str, str, Any]] | None = None) -> pa.Table:
+    """One of the tables that an evaluation leaves, or such rows of it.
+
+    Raises:
+        RunFormatError: It is missing or damaged.
+    """
+    return read_table(path, _FIGURES, COLUMNS[Path(path).name], filters)
 
 
 def is_judged(snapshots: pa.Table) -> bool:
@@ -306,8 +324,3 @@ def _write_table(path: Path, records: list[dict[str, Any]]) -> None:
     columns = (*(["architecture"] if records and "architecture" in records[0] else []), *columns)
     rows = [["" if record.get(name) is None else str(record[name]) for name in columns] for record in records]
     write_text(path, "".join("\t".join(row) + "\n" for row in [columns, *rows]))
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    with replacing(path) as partial:
-        pq.write_table(table, partial, compression="zstd")

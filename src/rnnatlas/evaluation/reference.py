@@ -12,19 +12,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Float, Shaped
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rnnatlas.checked import Kind, load_tensors, save_tensors
 from rnnatlas.emulation.data import Snapshots
 from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.encoders.base import chunks
-from rnnatlas.errors import RunFormatError, reason
-from rnnatlas.files import replacing
+from rnnatlas.errors import RunFormatError
 from rnnatlas.rnn import System, run
 from rnnatlas.zoo.store import Zoo
 
 REFERENCE = "reference.safetensors"
+_KIND = Kind("responses of training RNNs", RunFormatError, "evaluate the run again")
 
 SEQUENCES = 8
 """Rollouts of training RNNs whose inputs are shown."""
@@ -81,8 +80,7 @@ class Reference:
 
     def save(self, path: Path) -> None:
         """Writes it, responses in half precision."""
-        with replacing(path) as partial:
-            save_file({**vars(self), "known": self.known.half()}, partial)
+        save_tensors(path, {**vars(self), "known": self.known.half()})
 
     @classmethod
     def load(cls, path: Path) -> "Reference | None":
@@ -93,14 +91,16 @@ class Reference:
         """
         if not path.is_file():
             return None
-        try:
-            tensors = load_file(path)
-            return cls(**{**tensors, "known": tensors["known"].float()})
-        except (OSError, SafetensorError, LookupError, TypeError) as error:
-            raise RunFormatError(
-                f"{path} should hold responses of training RNNs, but cannot be read ({reason(error)}); "
-                "evaluate the run again"
-            ) from None
+        tensors, _ = load_tensors(path, _KIND)
+        with _KIND.reading(path):
+            made = cls(**{**tensors, "known": tensors["known"].float()})
+            width = made.known.shape[1]
+            shapes = [list(part.shape) for part in (made.mean, made.sd, made.known[0])]
+            positions, last = made.inputs[..., 0].numel(), int(made.shown.max())
+            whole = made.shown.dim() == made.distances.dim() == 1 and not made.shown.is_floating_point()
+            if shapes != [[width]] * 3 or not whole or not 0 <= int(made.shown.min()) <= last < positions:
+                raise ValueError("its arrays do not fit one another")
+            return made
 
 
 def remark(like: Sequence[bool | None]) -> str | None:

@@ -7,21 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rnnatlas import tasks
+from rnnatlas.checked import Kind, read_table, write_table
 from rnnatlas.emulation.model import read_settings
-from rnnatlas.errors import RunFormatError, reason
+from rnnatlas.errors import RunFormatError
 from rnnatlas.evaluation.evaluate import COST, LOSSES, PREDICTIONS, PREDICTORS, read_cost
+from rnnatlas.evaluation.evaluate import read as read_part
 from rnnatlas.evaluation.figures import Figure, loss_figures, property_figures
 from rnnatlas.evaluation.pairs import Tables, comparisons, numbers
-from rnnatlas.files import replacing, write_json
+from rnnatlas.files import write_json
 from rnnatlas.intervals import Interval
 
 VERSION = 3
 """Of the schema."""
 
 PARQUET, JSON = "results.parquet", "results.json"
+_RESULTS = Kind("an experiment's results", RunFormatError, "make the report again")
 
 SCHEMA = pa.schema(
     [
@@ -89,8 +91,7 @@ def collect(runs: Runs, since: int = 0) -> pa.Table:
 
 def write(folder: Path | str, table: pa.Table) -> None:
     """Writes results.parquet and, with the same records, results.json."""
-    with replacing(Path(folder) / PARQUET) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    write_table(Path(folder) / PARQUET, table)
     write_json(Path(folder) / JSON, {"version": VERSION, "records": table.to_pylist()})
 
 
@@ -101,13 +102,7 @@ def read(folder: Path | str) -> pa.Table:
         RunFormatError: It is missing, damaged or of another version.
     """
     path = Path(folder) / PARQUET
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise RunFormatError(
-            f"{path} should hold an experiment's results, but cannot be read ({reason(error)}); make the "
-            "report again"
-        ) from None
+    table = read_table(path, _RESULTS, {})
     version = (table.schema.metadata or {}).get(b"version", b"none").decode()
     if version != str(VERSION):
         raise RunFormatError(f"{path} should be of version {VERSION}, found {version}; make the report again")
@@ -156,8 +151,7 @@ def _read(own: Mapping[int, Path | str], since: int) -> Tables:
     for run in own.values():
         check_evaluated(run)
     lost, predicted = (
-        [pq.read_table(Path(run) / name, filters=counted) for run in own.values()]
-        for name in (LOSSES, PREDICTIONS)
+        [read_part(Path(run) / name, counted) for run in own.values()] for name in (LOSSES, PREDICTIONS)
     )
     return lost, predicted
 

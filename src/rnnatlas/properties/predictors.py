@@ -14,15 +14,16 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
+from rnnatlas.checked import Kind, load_tensors, save_tensors
 from rnnatlas.encoders.base import mean_and_sd
-from rnnatlas.errors import RunFormatError, SettingsError, reason
-from rnnatlas.files import replacing
+from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.properties import readouts
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import Calibration, calibrate
 from rnnatlas.settings import above_zero, at_least_one, settings
 
 FORMAT = "2"
+_KIND = Kind("property predictors", RunFormatError, "evaluate the run again")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -269,10 +270,8 @@ def descend(
 
 def save(path: Path | str, predictors: Mapping[str, tuple[Property, Predictor]]) -> None:
     """Writes predictors by name of their property, with what makes their outputs readable."""
-    from safetensors.torch import save_file
-
     tensors = {
-        f"{name}/{key}": value.contiguous()
+        f"{name}/{key}": value
         for name, (_, predictor) in predictors.items()
         for key, value in predictor.state_dict().items()
     }
@@ -284,8 +283,7 @@ def save(path: Path | str, predictors: Mapping[str, tuple[Property, Predictor]])
         if isinstance(predictor.layers, cls)
     }
     metadata = {"format": FORMAT, "properties": json.dumps(known), "kinds": json.dumps(kinds)}
-    with replacing(path) as partial:
-        save_file(tensors, partial, metadata=metadata)
+    save_tensors(path, tensors, metadata)
 
 
 def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
@@ -294,32 +292,17 @@ def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
     Raises:
         RunFormatError: The file is damaged or of another format version.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError) as error:
-        raise RunFormatError(
-            f"{path} should hold property predictors, but cannot be read ({reason(error)}); evaluate the run "
-            "again"
-        ) from None
+    tensors, metadata = load_tensors(path, _KIND)
     if metadata.get("format") != FORMAT:
         raise RunFormatError(
             f"{path} should be of format version {FORMAT}, found {metadata.get('format')}; "
             "evaluate the run again"
         )
-    try:
+    with _KIND.reading(path):
         known = json.loads(metadata["properties"])
         made = {name: properties.kind(name, "values" in own)(**own) for name, own in known.items()}
         kinds = json.loads(metadata.get("kinds", "{}"))  # those that are no MLP
         return {name: (prop, _rebuild(tensors, name, kinds.get(name))) for name, prop in made.items()}
-    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise RunFormatError(
-            f"{path} should hold property predictors, but is damaged ({reason(error)}); evaluate the run "
-            "again"
-        ) from None
 
 
 def _rebuild(tensors: Mapping[str, Tensor], name: str, kind: str | None) -> Predictor:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rnnatlas._version import __version__
 from rnnatlas.atlas.index import Atlas
+from rnnatlas.checked import Kind, read_json
 from rnnatlas.emulation.model import read_settings
 from rnnatlas.errors import RunFormatError
 from rnnatlas.evaluation import results
-from rnnatlas.evaluation.evaluate import EMULATED
+from rnnatlas.evaluation.evaluate import EMULATED, read
 from rnnatlas.evaluation.figures import Figure, is_loss
 from rnnatlas.evaluation.model import Model, load
 from rnnatlas.evaluation.roles import HELD_OUT
@@ -27,6 +26,11 @@ from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
 FILE = "experiment.json"
+_KIND = Kind(
+    "what its experiment consists of",
+    RunFormatError,
+    "remove the experiment, or choose another --out, and run it again",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,21 +75,34 @@ class Experiment:
             RunFormatError: There is no experiment.json, or it is damaged.
         """
         path = Path(folder) / FILE
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+        if not path.exists():
+            raise RunFormatError(f"{folder} is no experiment: it has no {FILE}; make one with: rnnatlas demo")
+        values = read_json(path, _KIND)
+        with _KIND.reading(path):
             runs = {
                 name: {int(seed): run for seed, run in own.items()} for name, own in values["runs"].items()
             }
-            return cls(**{**values, "runs": runs})
-        except FileNotFoundError:
-            raise RunFormatError(
-                f"{folder} is no experiment: it has no {FILE}; make one with: rnnatlas demo"
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunFormatError(
-                f"{path} should say what its experiment consists of, but is damaged ({error}); remove the "
-                "experiment, or choose another --out, and run it again"
-            ) from None
+            made = cls(**{**values, "runs": runs})
+            made._check()
+            return made
+
+    def _check(self) -> None:
+        """Makes sure that all is of its type.
+
+        Raises:
+            ValueError: It is not.
+        """
+        texts = [self.zoo, self.command, self.kind, self.version, self.commit]
+        texts += [part for part in (self.atlas, self.map) if part is not None]
+        texts += [run for own in self.runs.values() for run in own.values()]
+        if not self.runs or not all(self.runs.values()):
+            raise ValueError("it has no runs")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("paths and names should be text")
+        if not all(isinstance(part, dict) for part in (self.timings, self.settings)):
+            raise ValueError("timings and settings should have names")
+        if not all(isinstance(number, int | float) for number in (self.seed, *self.timings.values())):
+            raise ValueError("seed and timings should be numbers")
 
 
 class Results:
@@ -139,7 +156,7 @@ class Results:
     def tables(self, encoder: str, name: str) -> list[pa.Table]:
         """One result file of each seed; those of the seeds that have it."""
         paths = [self.folder / run / name for run in self.experiment.runs[encoder].values()]
-        return [pq.read_table(path) for path in paths if path.is_file()]
+        return [read(path) for path in paths if path.is_file()]
 
     @cached_property
     def table(self) -> pa.Table:
