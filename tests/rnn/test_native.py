@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rnnatlas
 from rnnatlas.errors import RNNAtlasError
 from rnnatlas.rnn import Population, RNNSpec, backend, run, step
 from rnnatlas.rnn.backends import eager, kernels, native
@@ -397,3 +399,29 @@ def test_negated_views_are_the_numbers_that_they_stand_for(cell):
         of_plain = inputs.clone().requires_grad_()
         again, after = run(population, of_plain, state)
         close(gradient, torch.autograd.grad((again, *after), of_plain, (outputs, *last))[0])
+
+
+def test_a_lack_of_threads_leaves_the_work_to_those_that_there_are():
+    """In a process of another user who may start none; it was aborted."""
+    code = """if True:
+        import os, resource, torch
+        from rnnatlas.rnn import Population, RNNSpec, run
+        spec = RNNSpec(cell="lstm", input=5, hidden=32, output=5)
+        rnns = Population.initialise(spec, [torch.Generator().manual_seed(i) for i in range(8)])
+        inputs = torch.randn(8, 8, 20, 5)
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            before, _ = run(rnns, inputs)
+            if os.getuid() == 0:
+                os.setuid(65534)  # root has no limit
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+            torch.set_num_threads(4)
+            after, _ = run(rnns, inputs)
+        assert torch.equal(before, after)
+    """
+    subprocess.run([sys.executable, "-c", code], env=_with_sources(), check=True, timeout=120)
+
+
+def _with_sources():
+    sources = Path(rnnatlas.__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": str(sources)}

@@ -10,6 +10,7 @@
 #include <functional>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 
 #include "job.h"
@@ -80,12 +81,15 @@ class Pool {
         if (!alone || threads < 2) return work();  // another thread of this process is using the pool
         {
             std::lock_guard<std::mutex> lock(mutex);
-            while (started < threads - 1) {
-                std::thread([this, index = started] { serve(index); }).detach();
-                ++started;
+            try {
+                while (started < threads - 1) {
+                    std::thread([this, index = started] { serve(index); }).detach();
+                    ++started;
+                }
+            } catch (const std::system_error&) {  // no more are to be had: those that there are do the work
             }
             current = &work;
-            invited = running = threads - 1;
+            invited = running = std::min(started, threads - 1);
             ++generation;
         }
         wake.notify_all();
