@@ -1,7 +1,8 @@
 """Independent random streams, each named by a seed and a path.
 
-A stream depends on its name alone, so results do not change with the number of workers, with chunking,
-or with what else was drawn before.
+A stream depends on its name alone, so what is drawn does not change with the number of workers, with
+chunking, or with what else was drawn before. What is computed from it may, in the last digits:
+docs/robustness.md says where it does.
 """
 
 import zlib

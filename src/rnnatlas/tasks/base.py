@@ -16,6 +16,8 @@ from rnnatlas.errors import SettingsError
 from rnnatlas.rnn import Interface, System, Tokens, run
 from rnnatlas.settings import build
 
+BLOCK = 64
+"""Numbers that the vectors of all instruction sets divide."""
 Instance = Mapping[str, Any]
 """One member of a task's family as plain values, e.g. {"b": -1, "c": 2, "d": 0}; a zoo's `task` struct."""
 
@@ -263,7 +265,11 @@ def cross_entropy(
     outputs: Float[Tensor, "*batch class"], targets: Int[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch"]:
     """Cross-entropy of each target under logits."""
-    # classes first: torch's loops over a last axis as short as ours take four times as long
-    logits = outputs.flatten(0, -2).T.contiguous().unsqueeze(0)
-    losses = functional.cross_entropy(logits, targets.flatten().unsqueeze(0), reduction="none")
-    return losses.view(targets.shape)
+    # classes first: torch's loops over a last axis as short as ours take four times as long; padded, since
+    # what is left over at the end of vectors of numbers is rounded otherwise, and no RNN's loss should depend
+    # on which others stand before it
+    padding = (0, -targets.numel() % BLOCK)
+    logits = functional.pad(outputs.flatten(0, -2).T, padding).contiguous()
+    classes = functional.pad(targets.flatten(), padding)
+    losses = functional.cross_entropy(logits[None], classes[None], reduction="none")
+    return losses.flatten()[: targets.numel()].view(targets.shape)

@@ -17,7 +17,7 @@ from rnnatlas.registry import nearest
 from rnnatlas.rnn import GATES, Population, RNNSpec
 from rnnatlas.seeds import stream, torch_generator
 from rnnatlas.settings import as_dict, at_least_one, settings
-from rnnatlas.tasks.base import Instance, Task
+from rnnatlas.tasks.base import BLOCK, Instance, Task
 from rnnatlas.zoo.format import as_column, made_from
 from rnnatlas.zoo.splits import SplitSettings
 from rnnatlas.zoo.store import DIVERGED
@@ -176,8 +176,9 @@ def _draw(random: np.random.Generator | None, choices: Sequence[Any]) -> Any:
 class Chunk:
     """Some runs of a zoo, all of one architecture, to be trained side by side.
 
-    Everything random about a run comes from streams named by (zoo seed, run), so it does not matter
-    which runs share a chunk or which process trains it.
+    Everything random about a run comes from streams named by (zoo seed, run), so it does not matter which
+    runs share a chunk or which process trains it: not even for the last bit, on a CPU and with cells that the
+    compiled backend runs.
     """
 
     task: Task
@@ -249,8 +250,9 @@ class _Update:
         self.task, self.population = chunk.task, population
         own = [instance.get("weight_decay", chunk.settings.weight_decay) for instance in chunk.instances]
         self.decays = torch.tensor(own, dtype=torch.float32, device=population.device)
+        self.weights = _in_one(list(population.parameters()))
         self.optimiser = torch.optim.AdamW(
-            population.parameters(),
+            [self.weights],
             lr=chunk.settings.rate(0),
             weight_decay=0.0,
             fused=True,
@@ -259,12 +261,29 @@ class _Update:
 
     def __call__(self, batch: Any, rate: float | Tensor) -> None:
         self.optimiser.param_groups[0]["lr"] = rate
-        self.optimiser.zero_grad()
+        self.optimiser.zero_grad(set_to_none=False)
         self.task.loss(self.population, batch).sum().backward()
         with torch.no_grad():
             for weight in self.population.parameters():
                 weight.mul_((1 - rate * self.decays).view(-1, *[1] * (weight.ndim - 1)))
         self.optimiser.step()
+
+
+def _in_one(weights: Sequence[Tensor]) -> Tensor:
+    """Moves weights and their gradients into one tensor, for AdamW.
+
+    It works through vectors of numbers, but through those left over at the end of a tensor one by one, with
+    other rounding: so nothing but padding is there, and no RNN's numbers depend on which others are trained
+    with it.
+    """
+    sizes = [-(-weight.numel() // BLOCK) * BLOCK for weight in weights]
+    values, gradients = weights[0].new_zeros(2, sum(sizes)).unbind()
+    for weight, *places in zip(weights, values.split(sizes), gradients.split(sizes), strict=True):
+        own, gradient = (place[: weight.numel()].view_as(weight) for place in places)
+        own.copy_(weight.detach())
+        weight.data, weight.grad = own, gradient
+    values.grad = gradients
+    return values
 
 
 class _CapturedUpdate:
