@@ -8,8 +8,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cyclopts
 from cyclopts import App
@@ -17,7 +18,15 @@ from cyclopts import App
 from rnnatlas._version import __version__
 from rnnatlas.cli import usage
 from rnnatlas.cli.common import Common, console
-from rnnatlas.errors import QUIET, RNNAtlasError, SettingsError, UnknownName, is_out_of_memory, reason
+from rnnatlas.errors import (
+    ADVICE,
+    QUIET,
+    RNNAtlasError,
+    SettingsError,
+    UnknownName,
+    lacking,
+    reason,
+)
 from rnnatlas.registry import load_plugin
 from rnnatlas.settings import read_yaml
 from rnnatlas.texts import shortened, visible
@@ -91,19 +100,44 @@ def _called(tokens: Sequence[str]) -> str | None:
 def main(tokens: Sequence[str] | None = None) -> None:
     """Runs one command and ends the process with its status: 0 done, 1 failed, 2 wrong usage."""
     tokens = list(sys.argv[1:] if tokens is None else tokens)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
+    stopped = _stoppable()
     try:
         _check_text(tokens)
         status = _run(make_app(tokens), tokens)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in tokens or not (isinstance(error, EXPECTED) or is_out_of_memory(error)):
+    except (Exception, KeyboardInterrupt) as raised:
+        # whatever an interruption became on its way here, as within an import
+        error = KeyboardInterrupt() if stopped() else raised
+        if "--debug" in tokens or not (isinstance(error, EXPECTED) or lacking(error)):
             raise
         print(visible(f"error: {shortened(_sentence(error, _called(tokens)))}"), file=sys.stderr)
         status = _status(error)
     sys.exit(status)
+
+
+def _stoppable() -> Callable[[], bool]:
+    """Lets Ctrl-C and a polite kill (SIGTERM) end the command with all cleaned up; the next ends it at once.
+
+    Returns:
+        What says whether there was one.
+    """
+    times = 0
+
+    def stop(*_: Any) -> None:
+        nonlocal times
+        times += 1
+        if times > 1:
+            shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # the cursor, which a bar may have hidden
+            os.write(2, f"{shown}error: interrupted twice; what was finished is kept\n".encode())
+            os._exit(130)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in the background of a shell
+        signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    return lambda: times > 0
 
 
 @contextlib.contextmanager
@@ -173,18 +207,26 @@ def _sentence(error: BaseException, command: str | None) -> str:
         return usage.sentence(error, command, list(COMMANDS))
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted; {_after_a_stop(command)}"
-    if is_out_of_memory(error):
-        return "not enough memory; use fewer RNNs or --workers at once, or a machine with more"
-    if isinstance(error, OSError) and not isinstance(error, RNNAtlasError):
+    if isinstance(error, RNNAtlasError):
+        return str(error)
+    if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
+        if error.errno == errno.EFBIG:
+            return (
+                f"a file may not become as large as it would be here{where}; nothing half-written was kept, "
+                "so raise the limit (ulimit -f), or write to another file system"
+            )
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             resume = " with --resume" if command in RESUMED else ""
             return (
                 f"no space is left on the disk{where}; nothing half-written was kept, so free some space "
                 f"and run the same command again{resume}"
             )
-        return f"{reason(error)}{where}; check the path and its permissions"
-    return str(error)
+        if error.errno not in (errno.EAGAIN, errno.ENOMEM):
+            advice = ADVICE.get(error.errno or 0, "check the path and its permissions")
+            return f"{reason(error)}{where}; {advice}"
+    what = "threads" if "thread" in str(error) else "memory"
+    return f"not enough {what}; use fewer RNNs or --workers at once, or a machine with more"
 
 
 def _after_a_stop(command: str | None) -> str:

@@ -222,4 +222,9 @@ def _clear_about_full_disks(out: Path) -> Iterator[None]:
                 f"the disk that holds {out} is full; finished parts of the zoo are safe: free some space "
                 "and go on with --resume"
             ) from None
+        if error.errno == errno.EFBIG:
+            raise RNNAtlasError(
+                f"a file of the zoo may not become as big as it would be in {out}; finished parts are safe; "
+                "raise the limit (ulimit -f), or write to another file system, and go on with --resume"
+            ) from None
         raise
