@@ -19,6 +19,7 @@ from rnnatlas.evaluation.model import load
 from rnnatlas.rnn import Mixed, Population, RNNSpec
 from rnnatlas.rnn.recognise import ASSUMED_TANH
 from rnnatlas.zoo.imports import import_checkpoints
+from rnnatlas.zoo.store import Zoo
 
 SPEC = RNNSpec(cell="lstm", input=4, hidden=6, output=4)
 """What `checkpoint` makes unless asked otherwise."""
@@ -46,6 +47,25 @@ def test_zoo_becomes_entries(model, zoo, tmp_path):
     assert table["label"][0].as_py().startswith("aⁿb")
     predicted = table["predicted"].to_pylist()
     assert all(0 <= row["performance"] <= 1 and row["step"] in (0, 40) for row in predicted)
+
+
+def test_a_large_zoo_is_embedded_part_by_part(model, zoo, monkeypatch):
+    whole = embed(model, Zoo.open(zoo.path), "pca")
+    monkeypatch.setattr(embedding, "PART", 5)
+    large, read = Zoo.open(zoo.path), []
+    embed_some = model.embed
+
+    def watch(rnns):
+        read.append(len(rnns))
+        return embed_some(rnns)
+
+    monkeypatch.setattr(model, "embed", watch)
+    parts = embed(model, large, "pca")
+    assert max(read) == 5
+    assert large._columns == {}
+    assert np.allclose(parts.embeddings, whole.embeddings, atol=1e-6)
+    others = ["embedding", "x", "y", "ood_score", "predicted"]
+    assert parts.table.drop_columns(others).equals(whole.table.drop_columns(others))
 
 
 def test_functionalist_encoder_takes_any_architecture_that_fits(model, zoo, tmp_path):

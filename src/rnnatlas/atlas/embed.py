@@ -28,6 +28,9 @@ from rnnatlas.zoo.store import Zoo
 SAMPLES = 5
 """Strings of each RNN that an atlas keeps."""
 
+PART = 8192
+"""Snapshots of a zoo that are in memory at a time."""
+
 LAYOUT = "tsne"
 PREDICTED = {"task": pa.string(), "step": pa.int64()}
 """Types of predicted properties that are not plain numbers."""
@@ -236,13 +239,17 @@ def _from_zoos(model: Model | Untrained, zoos: Sequence[Zoo]) -> tuple[list[pa.T
     for zoo, name in zip(zoos, names(zoos), strict=True):
         snapshots, reasons = snapshots_of(model, zoo)
         left_out += reasons
-        tables.append(_from_zoo(model, zoo, snapshots, name))
+        if snapshots.num_rows == 0:
+            raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
+        for start in range(0, snapshots.num_rows, PART):
+            tables.append(_from_zoo(model, zoo, snapshots.slice(start, PART), name))
+            if snapshots.num_rows > PART:
+                zoo.forget()
     return tables, left_out
 
 
 def _from_zoo(model: Model | Untrained, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Table:
-    if snapshots.num_rows == 0:
-        raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
+    """Entries of some of a zoo's snapshots."""
     rnns = zoo.population(snapshots)
     vectors = model.embed(rnns)
     columns = ["spec", "run", "step", "split", "task", "metrics", "labels", "role"]

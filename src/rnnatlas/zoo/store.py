@@ -244,6 +244,10 @@ class Zoo:
         assert whole is not None, "a zoo has at least one architecture"
         return whole
 
+    def forget(self) -> None:
+        """Lets go of weights and rollouts that were read; they are read again where they are asked for."""
+        self._columns.clear()
+
     def finite(self, rows: Rows) -> np.ndarray:
         """Which of the snapshots given have finite weights throughout."""
         index = self._index(rows)
