@@ -155,6 +155,7 @@ def read_table(
         table = pq.read_table(path, use_threads=False, pre_buffer=False, filters=filters)
         if found := unlike(table.schema, columns):
             raise ValueError(found)
+        table.validate(full=True)  # texts that are none, lists that begin where there is nothing
         for name in columns:
             if table[name].null_count:
                 raise ValueError(f"the column {name!r} lacks values")

@@ -66,7 +66,7 @@ def making(path: Path | str, replaces: Collection[str] = ()) -> Iterator[Path]:
         name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
         with _held(Path(name), os.open(name, os.O_RDONLY)) as partial:
             yield partial
-            for written in partial.rglob("*"):
+            for written in (*partial.rglob("*"), partial):
                 _sync(written)
             partial.chmod(0o777 & ~_umask())
             if not (old and _exchange(partial, path)):  # after which the old one is the temporary one

@@ -49,6 +49,11 @@ def is_struct(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) or pa.types.is_null(kind)
 
 
+def is_figures(kind: pa.DataType) -> bool:
+    """Whether a column has fields of numbers, or holds nothing."""
+    return pa.types.is_null(kind) or (pa.types.is_struct(kind) and all(is_number(own.type) for own in kind))
+
+
 def flat(table: pa.Table) -> pa.Table:
     """The table with its struct columns spread out: `metrics.accuracy` beside `step`."""
     while any(pa.types.is_struct(field.type) for field in table.schema):

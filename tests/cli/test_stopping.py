@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,21 @@ main({["zoo", "build", "formal-languages", "--out", "zoo", "--quiet", *FEW]!r})
     assert (
         call(capsys, "zoo", "build", "formal-languages", "--out", tmp_path / "zoo", *FEW, "--resume")[0] == 0
     )
+
+
+def test_openmp_asks_for_no_more_threads_than_there_are(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    cli._ask_for_the_threads_that_there_are()
+    assert "OMP_NUM_THREADS" not in os.environ
+    start, left = threading.Thread.start, iter(range(6))
+
+    def few(thread):
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    cli._ask_for_the_threads_that_there_are()
+    assert os.environ["OMP_NUM_THREADS"] == "4"

@@ -20,7 +20,7 @@ from rnnatlas.atlas.untrained import BASIS, Basis
 from rnnatlas.checked import Columns, Kind, read_json, read_table, unlike, write_table
 from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName
 from rnnatlas.files import making, write_json
-from rnnatlas.tables import flat, is_number, is_struct, is_text, is_whole, rows_where
+from rnnatlas.tables import flat, is_figures, is_number, is_struct, is_text, is_whole, rows_where
 
 FORMAT = 1
 CARD, ENTRIES, INDEX = "atlas.json", "entries.parquet", "neighbours.faiss"
@@ -143,13 +143,16 @@ class Atlas:
         Raises:
             UnknownName: No entry is called so; the sentence names the nearest.
         """
-        position = pc.index(self.table["id"], id).as_py()
+        try:
+            position = pc.index(self.table["id"], id).as_py()
+        except UnicodeError:  # a name of the system's that is no text
+            position = -1
         if position >= 0:
             return position
         ids = self.ids
         close = difflib.get_close_matches(id, ids, n=3, cutoff=0.5)
         hint = f"nearest are {', '.join(close)}" if close else f"they look like {', '.join(ids[:3])}"
-        raise UnknownName(f"no entry of this atlas has the id {id!r}; {hint}")
+        raise UnknownName(f"no entry of this atlas has the id {id!r:.200}; {hint}")
 
     def vector(self, id: str) -> Float[np.ndarray, " embed"]:
         """The embedding of an entry.
@@ -313,7 +316,8 @@ COLUMNS: Columns = {
 OPTIONAL: Columns = {
     **dict.fromkeys(("source", "spec", "label", "split", "notes"), is_text),
     **dict.fromkeys(("run", "step"), is_whole),
-    **dict.fromkeys(("task", "metrics", "labels", "predicted"), is_struct),
+    **dict.fromkeys(("task", "labels", "predicted"), is_struct),
+    "metrics": is_figures,
     **dict.fromkeys(("samples", "rnns"), _is_texts),
     "ood_score": is_number,
     "in_distribution": lambda kind: pa.types.is_boolean(kind) or pa.types.is_null(kind),

@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from rnnatlas.errors import (
     RNNAtlasError,
     SettingsError,
     UnknownName,
+    is_out_of_memory,
     lacking,
     reason,
 )
@@ -101,6 +103,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
     """Runs one command and ends the process with its status: 0 done, 1 failed, 2 wrong usage."""
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     stopped = _stoppable()
+    _ask_for_the_threads_that_there_are()
     try:
         _check_text(tokens)
         status = _run(make_app(tokens), tokens)
@@ -115,6 +118,22 @@ def main(tokens: Sequence[str] | None = None) -> None:
         print(visible(f"error: {shortened(_sentence(error, _called(tokens)))}"), file=sys.stderr)
         status = _status(error)
     sys.exit(status)
+
+
+def _ask_for_the_threads_that_there_are() -> None:
+    """Lets OpenMP, which ends the process where a thread cannot be started, start fewer where some cannot."""
+    if "torch" in sys.modules or os.environ.get("OMP_NUM_THREADS"):
+        return
+    wait, started = threading.Event(), []
+    try:
+        for _ in range((os.cpu_count() or 1) - 1):
+            thread = threading.Thread(target=wait.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        os.environ["OMP_NUM_THREADS"] = str(1 + len(started) // 2)  # others need some, too
+    finally:
+        wait.set()
 
 
 def _stoppable() -> Callable[[], bool]:
@@ -209,7 +228,7 @@ def _sentence(error: BaseException, command: str | None) -> str:
         return f"interrupted; {_after_a_stop(command)}"
     if isinstance(error, RNNAtlasError):
         return str(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not is_out_of_memory(error):
         where = f" ({error.filename})" if error.filename else ""
         if error.errno == errno.EFBIG:
             return (
@@ -222,7 +241,7 @@ def _sentence(error: BaseException, command: str | None) -> str:
                 f"no space is left on the disk{where}; nothing half-written was kept, so free some space "
                 f"and run the same command again{resume}"
             )
-        if error.errno not in (errno.EAGAIN, errno.ENOMEM):
+        if error.errno != errno.EAGAIN:
             advice = ADVICE.get(error.errno or 0, "check the path and its permissions")
             return f"{reason(error)}{where}; {advice}"
     what = "threads" if "thread" in str(error) else "memory"

@@ -24,9 +24,9 @@ from rnnatlas.tasks.base import Task
 
 M = TypeVar("M", bound="TrainedRun")
 
-_WEIGHTS, _FIGURES = (
-    Kind(holds, RunFormatError, "copy it again, or train again")
-    for holds in ("the run's weights", "the run's figures")
+_WEIGHTS, _FIGURES, _SETTINGS = (
+    Kind(f"the run's {what}", RunFormatError, "copy it again, or train again")
+    for what in ("weights", "figures", "settings")
 )
 FORMAT = 3
 """Version of a run's folder; a run of another one is refused with a sentence that says so."""
@@ -162,16 +162,23 @@ class TrainedRun:
             RunFormatError: It is missing, unfinished, damaged or of another format version.
         """
         path = Path(path)
-        model = cls(path, read_settings(path))
+        model = cls._begun(path)
         read_weights(path, {"encoder": model.encoder, "emulator": model.emulator})
         if model.settings.encoder not in encoders.controls:
-            control = cls(path / CONTROL, read_settings(path / CONTROL))
+            control = cls._begun(path / CONTROL)
             read_weights(control.path, {"encoder": control.encoder, "emulator": control.emulator})
             model.zero = control.emulator
         for part in (model.encoder, model.emulator, model.zero):
             if part is not None:
                 part.eval().requires_grad_(False)
         return model
+
+    @classmethod
+    def _begun(cls: type[M], path: Path) -> M:
+        """A run as it was before training; raises as `load`."""
+        run = read_settings(path)
+        with _SETTINGS.reading(path / "settings.yaml"):
+            return cls(path, run)
 
     def to(self: M, device: torch.device | str) -> M:
         """Moves encoder and emulators there."""

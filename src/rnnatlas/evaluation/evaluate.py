@@ -278,7 +278,10 @@ def read_cost(path: Path | str) -> dict[str, float]:
     """What the encoder of an evaluated run costs: parameters, flops, milliseconds and queries an RNN."""
     found = read_json(Path(path) / COST, _FIGURES)
     with _FIGURES.reading(Path(path) / COST):
-        return {name: float(value) for name, value in found.items()}
+        costs = {name: float(value) for name, value in found.items()}
+        if missing := {"parameters", "flops", "milliseconds"} - costs.keys():
+            raise KeyError(min(missing))
+        return costs
 
 
 def read(path: Path | str, filters: list[tuple[str, str, Any]] | None = None) -> pa.Table:

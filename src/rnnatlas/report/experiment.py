@@ -26,6 +26,7 @@ from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
 
 FILE = "experiment.json"
+_CURVES = Kind("losses of the training", RunFormatError, "copy it again, or train again")
 _KIND = Kind(
     "what its experiment consists of",
     RunFormatError,
@@ -246,7 +247,8 @@ class Results:
 def _history(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
-    names = rows[0] if rows else {}
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    with _CURVES.reading(path):
+        with path.open(newline="", encoding="utf-8") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file, strict=True))
+        names = rows[0] if rows else {}
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}

@@ -33,6 +33,12 @@ BULK = ("weights", "rollout_inputs", "rollout_outputs")
 """Columns of arrays, which are read when they are asked for."""
 
 
+def _is_metrics(kind: pa.DataType) -> bool:
+    """Whether a column holds figures, performance among them, or nothing."""
+    known = tables.is_figures(kind)
+    return known and (pa.types.is_null(kind) or "performance" in {field.name for field in kind})
+
+
 COLUMNS: Columns = {
     "id": tables.is_text,
     "run": tables.is_whole,
@@ -41,7 +47,8 @@ COLUMNS: Columns = {
 }
 OPTIONAL: Columns = {
     **dict.fromkeys(("split", "health", "notes", "source", "role"), tables.is_text),
-    **dict.fromkeys(("metrics", "labels", "task"), tables.is_struct),
+    **dict.fromkeys(("labels", "task"), tables.is_struct),
+    "metrics": _is_metrics,
     "seed": tables.is_whole,
     **dict.fromkeys(BULK, pa.types.is_fixed_size_list),
 }
@@ -160,7 +167,7 @@ class Shard:
                 f"shard {self.name} of zoo {self.zoo} is another one, {own.get('shard')!r:.80}; {AGAIN}"
             )
         optional = {name: right for name, right in OPTIONAL.items() if name in self.schema.names}
-        if found := unlike(self.schema, COLUMNS | optional):
+        if found := unlike(self.schema, {**COLUMNS, **optional}):
             raise ShardDamaged(f"shard {self.name} of zoo {self.zoo} is damaged ({found}); {AGAIN}")
         shape, dtype = column_shape(self.schema.field("weights").type)
         if (shape, dtype) != ((self.spec.parameters,), np.float32):
@@ -218,7 +225,9 @@ class Shard:
             flat: Any = chunk
             while pa.types.is_fixed_size_list(flat.type):
                 flat = flat.flatten()
-            into[start : start + len(chunk)] = flat.to_numpy(zero_copy_only=True).reshape(-1, *into.shape[1:])
+            with self._reading():
+                numbers = flat.to_numpy(zero_copy_only=True).reshape(len(chunk), *into.shape[1:])
+            into[start : start + len(chunk)] = numbers
             start += len(chunk)
 
     def _reading(self) -> "_Reading":
@@ -335,7 +344,7 @@ def read_card(folder: Folder) -> dict[str, Any]:
     try:
         card = json.loads(text)
         version = card["format"]
-        known = str(card.get("rnnatlas", "unknown"))
+        known = str(card.setdefault("rnnatlas", "unknown"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ZooFormatError(f"zoo.json of {folder} is damaged; copy it again") from None
     if version != VERSION:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rnnatlas import tasks
-from rnnatlas.errors import RNNSpecMismatch, UnknownName, ZooFormatError
+from rnnatlas.errors import RNNSpecMismatch, UnknownName, ZooFormatError, lacking, reason
 from rnnatlas.rnn import Mixed, Population, RNNSpec
 from rnnatlas.tables import rows_where
 from rnnatlas.tasks.base import Rollouts, Task
@@ -86,7 +86,13 @@ class Zoo:
             shards += [Shard(folder, name, spec) for name in names]
         _check_alike(path, shards)
         _check_own(path, card, shards)
-        zoo = cls(path, card, shards)
+        try:
+            zoo = cls(path, card, shards)
+            zoo.table.validate(full=True)
+        except (pa.ArrowException, UnicodeError) as error:
+            if advice := lacking(error):
+                raise ZooFormatError(f"zoo {path} cannot be read ({reason(error)}); {advice}") from None
+            raise ZooFormatError(f"columns of zoo {path} are damaged ({reason(error)}); {AGAIN}") from None
         rows = sum(expected["snapshots"] for expected in card["expected"].values())
         if len(zoo) != rows:
             raise ZooFormatError(f"zoo {path} should hold {rows} snapshots, found {len(zoo)}; copy it again")
@@ -150,6 +156,12 @@ class Zoo:
             return None
         task = tasks.registry[card["name"]].from_settings(card["settings"])
         task.attach(Folder(self.path).open)
+        kind, names = self.table.schema.field("task").type, {own.name for own in task.struct}
+        known = pa.types.is_struct(kind) and not self.table["task"].null_count
+        if not known or {own.name for own in kind} != names:
+            raise ZooFormatError(
+                f"zoo {self.path} should hold what RNNs learned as {task.struct}, found {kind}; copy it again"
+            )
         return task
 
     @property

@@ -82,4 +82,5 @@ def _tasks(table: pa.Table) -> int:
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    return dict(sorted(Counter(column.to_pylist()).items()))
+    known = ["unknown" if value is None else value for value in column.to_pylist()]
+    return dict(sorted(Counter(known).items()))
