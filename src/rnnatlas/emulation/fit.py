@@ -29,7 +29,7 @@ from rnnatlas.emulation import choose, suitable
 from rnnatlas.emulation.data import AT, WEIGHTS, Batch, Snapshots, population_of, unpack
 from rnnatlas.emulation.divergence import last_counted, masked_mean
 from rnnatlas.emulation.emulator import Emulator
-from rnnatlas.emulation.model import EmulationSettings
+from rnnatlas.emulation.model import EmulationSettings, share_of_rate
 from rnnatlas.emulation.progress import EachStep, Progress
 from rnnatlas.emulation.resuming import COLUMNS, saved
 from rnnatlas.encoders.base import Encoder
@@ -305,13 +305,6 @@ class _Stream(IterableDataset):
 def learning_rate(settings: EmulationSettings, step: int) -> float:
     """The learning rate of a step (from 0): linear warm-up, then constant or falling linearly to zero."""
     return settings.learning_rate * share_of_rate(step, settings.steps, settings.warmup, settings.decay)
-
-
-def share_of_rate(step: int, steps: int, warmup: int, decay: bool) -> float:
-    """What a learning rate is multiplied by at a step (from 0) of so many."""
-    rise = min(1.0, (step + 1) / (warmup + 1))
-    fall = (steps - step) / max(1, steps - warmup) if decay else 1.0
-    return min(rise, fall)
 
 
 def write_history(out: Path, history: list[dict[str, int | float]]) -> None:

@@ -340,3 +340,10 @@ def _is_record(record: Any) -> bool:
         return False
     best = record["name"] == "best validation loss"
     return not best or (record["value"] is not None and isinstance(record["step"], int))
+
+
+def share_of_rate(step: int, steps: int, warmup: int, decay: bool) -> float:
+    """What a learning rate is multiplied by at a step (from 0) of so many."""
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    fall = (steps - step) / max(1, steps - warmup) if decay else 1.0
+    return min(rise, fall)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from rnnatlas import seeds
-from rnnatlas.emulation.fit import share_of_rate
-from rnnatlas.emulation.model import TrainedRun
+from rnnatlas.emulation.model import TrainedRun, share_of_rate
 from rnnatlas.encoders.base import TOGETHER, Examples
 from rnnatlas.errors import SettingsError
 from rnnatlas.evaluation.features import RNNs, set_scales, started
