@@ -137,7 +137,7 @@ def test_a_preset_for_imported_rnns_is_refused(tmp_path, capsys):
         ),
         (
             ["--encoder=statistics", "--preset=demo", "--set=zoo.hidden=99"],
-            "unknown section of settings 'zoo'; known are emulation, encoders",
+            "unknown section of settings 'zoo'; known are emulation, encoders, executor",
         ),
         (
             ["--encoder=statistics", "--set=encoders.statistic.width=9"],

@@ -19,7 +19,7 @@ class Threads(Executor):
     """Workers that are cheap to start."""
 
     @contextlib.contextmanager
-    def pool(self, workers):
+    def pool(self, workers, folder):
         with ThreadPoolExecutor(workers) as pool:
             yield pool.submit
 

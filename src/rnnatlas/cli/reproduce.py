@@ -15,6 +15,7 @@ def reproduce(
     zoo: Literal["languages", "mixed", "mnist", "digits", "integrator", "both"] = "languages",
     data: Annotated[Path | None, Parameter(negative=())] = None,
     seed: Seed = 0,
+    executor: str = "local",
     workers: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -39,22 +40,26 @@ def reproduce(
         data: The training images of MNIST, a folder of IDX files or an .npz file with x_train and y_train, to
             be checked and kept in the cache; without it the cache is read, and what it lacks is downloaded.
         seed: Decides everything random.
-        workers: Processes at a time; as many as there are processors by default, or one with a GPU, which
+        executor: Where jobs run: local (processes of this machine), ray or slurm.
+        workers: Jobs at a time; as many as there are processors by default, or one with a GPU, which
             several can train encoders on.
         device: Where RNNs and encoders are trained; auto is a GPU, where there is one, unless --workers asks
             for several processes.
-        set: Change a setting, such as zoo.runs=400 or experiment.seeds=5; may be repeated.
+        set: Change a setting, such as zoo.runs=400 or experiment.seeds=5, or one of the executor, such as
+            executor.partition=long; may be repeated.
     """
     from rnnatlas.errors import SettingsError
     from rnnatlas.reproduce import reproduce as run
     from rnnatlas.reproduce.settings import SECTIONS, ZOOS, resolve
 
     common = common or Common()
-    changes = common.layered({}, {}, set or [], SECTIONS)
+    changes = common.layered({}, {}, set or [], (*SECTIONS, "executor"))
+    options = changes.pop("executor", {})
     if common.print_config:
         if zoo == "both":
             raise SettingsError("--print-config prints the settings of one zoo, found --zoo both; name one")
-        flags = {"out": out, "preset": preset, "zoo": zoo, "data": data, "seed": seed, "workers": workers}
+        flags = {"out": out, "preset": preset, "zoo": zoo, "data": data, "seed": seed}
+        flags |= {"executor": executor, "workers": workers}
         resolved = resolve(preset, changes, ZOOS[zoo])
         common.show({**flags, "device": device}, resolved)
         return
@@ -75,8 +80,10 @@ def reproduce(
             data=None if (zoo, one) == ("both", "languages") else data,
             seed=seed,
             changes=changes,
+            executor=executor,
             workers=workers,
             device=device,
+            options=options,
             progress=common.progress,
         )
         print(report.resolve())

@@ -48,19 +48,22 @@ def build(
             y_train, to be checked and kept in the cache; without it the cache is read, and what it lacks is
             downloaded.
         seed: With a run's number, decides everything random about the run.
-        executor: Where the work is done: local (processes on this machine).
-        workers: Processes at a time; as many as there are processors by default, or one with a GPU.
+        executor: Where the work is done: local (processes of this machine), ray (a Ray cluster, or one that
+            is started here) or slurm.
+        workers: Jobs at a time; by default as many as there are processors, or one with a GPU of this
+            machine, or 64 that wait for Slurm.
         device: Where RNNs are trained; auto is a GPU, where there is one, unless --workers asks for several
             processes.
         resume: Go on with a zoo that was begun in --out.
-        set: Change a setting, such as zoo.hidden=16 or task.tokens=3; may be repeated.
+        set: Change a setting, such as zoo.hidden=16 or task.tokens=3, or one of the executor, such as
+            executor.partition=long; may be repeated.
     """
     from rnnatlas import settings, tasks
 
     common = common or Common()
     kind = tasks.registry[task]
     below = settings.preset(preset, task) if preset else {}
-    resolved = common.layered(below, {"zoo": {"runs": runs}}, set or [], ["task", "zoo"])
+    resolved = common.layered(below, {"zoo": {"runs": runs}}, set or [], ["task", "zoo", "executor"])
     from rnnatlas.zoo.train import ZooSettings
 
     made = kind.from_settings(resolved.get("task", {}))
@@ -89,6 +92,7 @@ def build(
         executor=executor,
         workers=workers,
         device=device,
+        options=resolved.get("executor"),
         resume=resume,
         progress=common.progress,
     )

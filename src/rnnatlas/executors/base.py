@@ -1,5 +1,8 @@
 """Jobs, which need one another, and what runs them: each is done once, as soon as those that it needs are."""
 
+import os
+import pickle
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -7,10 +10,22 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-from rnnatlas.errors import SettingsError
+from rnnatlas import devices
+from rnnatlas.errors import RNNAtlasError, SettingsError
 from rnnatlas.executors.claims import Beat, claimed, file_of, tidy, updates_done
 from rnnatlas.executors.progress import bar
+from rnnatlas.settings import at_least_one, build, settings
+
+
+@runtime_checkable
+class Output(Protocol):
+    """Where a result is put: a path, or a place in an object store."""
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +43,7 @@ class Job:
 
     name: str
     work: Callable[[Beat], None]
-    output: Path
+    output: Output
     needs: tuple[str, ...] = ()
     updates: int = 0
 
@@ -42,40 +57,99 @@ Submit = Callable[..., "Future[bool]"]
 """Has a function called with arguments, somewhere, some time."""
 
 
+Ended = Callable[[str, Exception | None], None]
+"""Called with the name of a job that has come to its end, and with what it raised where it failed."""
+
+
 class Executor(ABC):
     """Runs jobs, some of them at the same time.
 
     Args:
-        workers: Jobs at a time; None for as many as there are processors.
+        workers: Jobs at a time; None for as many as suit.
         threads: Of each job, on processors, however many others run beside it.
+        options: What differs from the default `Settings` of this kind of executor.
 
     Raises:
-        SettingsError: `workers` or `threads` is less than one.
+        SettingsError: `workers` or `threads` is less than one, or there are no such options.
     """
 
-    def __init__(self, workers: int | None = None, threads: int = 1):
+    @settings
+    class Settings:
+        """What can be chosen of every executor.
+
+        Args:
+            threads: Of each job, where it is to have others than a command gives it.
+        """
+
+        threads: int | None = None
+
+        def __post_init__(self) -> None:
+            at_least_one(self, "threads")
+
+    def __init__(
+        self, workers: int | None = None, threads: int = 1, options: Mapping[str, Any] | None = None
+    ):
         for name, value in (("workers", workers), ("threads", threads)):
             if value is not None and value < 1:
                 raise SettingsError(f"{name} should be 1 or more, found {value}")
+        self.settings: Any = build(self.Settings, options or {}, "executor")
+        self.asked, self.threads = workers, self.settings.threads or threads
+
+    @property
+    def workers(self) -> int:
+        """Jobs at a time."""
         import joblib
 
-        self.workers, self.threads = workers or joblib.cpu_count(), threads
+        return self.asked or joblib.cpu_count()
+
+    def choose(self, device: str) -> str:
+        """Where jobs compute, "cpu" or "cuda"; a GPU, where each job is to have one, is asked for.
+
+        Args:
+            device: "cpu", "cuda" or "auto".
+
+        Raises:
+            SettingsError: There is no such device.
+        """
+        return devices.choose(device)
 
     @abstractmethod
-    def pool(self, workers: int) -> AbstractContextManager[Submit]:
-        """So many workers, for the block; what they are at is given up when it ends."""
+    def pool(self, workers: int, folder: Path) -> AbstractContextManager[Submit]:
+        """So many workers, for the block; what they are at is given up when it ends.
 
-    def run(self, jobs: Sequence[Job], folder: Path, title: str = "", rate: str | None = None) -> None:
+        Args:
+            workers: Jobs at a time.
+            folder: What all workers share.
+        """
+
+    def explained(self, error: Exception) -> Exception:
+        """What to raise for what a worker ended with."""
+        return error
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        folder: Path,
+        title: str = "",
+        rate: str | None = None,
+        *,
+        retries: int = 0,
+        ended: Ended | None = None,
+    ) -> None:
         """Does the jobs that are not done, those that come first in the list first where there is a choice.
 
-        What a job raises ends it all; what is finished stays, and no job starts that needs what is not. Two
-        commands may do the same jobs at the same time: each job is done by one of them.
+        What a job raises ends it all, unless `ended` is there to be told; what is finished stays, and no job
+        starts that needs what is not. Two commands may do the same jobs at the same time: each job is done by
+        one of them.
 
         Args:
             jobs: What is to be done.
             folder: A folder that all workers can reach, for small hidden files while jobs run.
             title: What the progress bar says is being done.
             rate: What the bar calls updates a second; None for no bar.
+            retries: How often a job that failed is tried again.
+            ended: Called for each job that is done, and for each that failed or needs one that did, which
+                then end nothing but themselves.
 
         Raises:
             SettingsError: Two jobs have one name, or jobs need one another in a circle, or one that there
@@ -89,19 +163,42 @@ class Executor(ABC):
         def made() -> int:
             return sum(job.updates if job.name in finished else updates_done(files[job.name]) for job in left)
 
-        workers = min(self.workers, len(left))
         try:
             if not left:
                 return
-            with bar(title, sum(job.updates for job in left), rate, made), self.pool(workers) as submit:
+            workers, tries = min(self.workers, len(left)), dict.fromkeys(files, 0)
+            shown = bar(title, sum(job.updates for job in left), rate, made)
+            with shown, self.pool(workers, folder) as submit:
 
                 def start(job: Job, patient: bool) -> "Future[bool]":
                     return submit(do, job, file_of(folder, job.name), self.threads, patient)
 
-                for name in _in_order(graph, named, workers, start):
+                def again(name: str, error: Exception) -> bool:
+                    tries[name] += 1
+                    if tries[name] <= retries:
+                        return True
+                    if ended is None:
+                        raise self.explained(error) from None
+                    ended(name, self.explained(error))
+                    return False
+
+                for name in _in_order(graph, named, workers, start, again):
                     finished.add(name)
+                    if ended is not None:
+                        ended(name, None)
+            _say_what_waits(left, finished, tries, ended)
         finally:
             tidy(folder)
+
+
+def _say_what_waits(
+    left: Sequence[Job], finished: set[str], tries: Mapping[str, int], ended: Ended | None
+) -> None:
+    """Tells of the jobs that could not begin, since they need some that failed."""
+    for job in left:
+        if ended is not None and job.name not in finished and not tries[job.name]:
+            missing = next((name for name in job.needs if name in tries and name not in finished), None)
+            ended(job.name, RNNAtlasError(f"it needs {missing!r}, which failed"))
 
 
 def _graph(jobs: Sequence[Job]) -> "TopologicalSorter[str]":
@@ -128,10 +225,12 @@ def _in_order(
     named: Mapping[str, Job],
     workers: int,
     start: Callable[[Job, bool], "Future[bool]"],
+    again: Callable[[str, Exception], bool],
 ) -> Iterator[str]:
     """Starts at most `workers` jobs at a time; yields the name of each when it is done.
 
-    A job that another command is at comes last, and then is waited for.
+    A job that another command is at comes last, and then is waited for. One that failed is tried again if
+    `again` says so.
     """
     place = {name: number for number, name in enumerate(named)}
     ready: list[str] = []
@@ -148,14 +247,84 @@ def _in_order(
         while ready and len(running) < workers:
             name = ready.pop(0)
             running[start(named[name], name in put_off)] = name
-        for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+        if not (running or ready):  # what is left needs what failed
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
-            if future.result():
+            try:
+                done = future.result()
+            except Exception as error:
+                if again(name, error):
+                    ready.append(name)
+                continue
+            if done:
                 graph.done(name)
                 yield name
             else:
                 put_off.add(name)
                 ready.append(name)
+
+
+def killed(what: str, log: Path | None = None) -> RNNAtlasError:
+    """Says that a worker is gone, and what to do."""
+    return RNNAtlasError(
+        f"{what}, often for lack of memory; what was finished is kept: use fewer --workers and run the same "
+        f"command again, with --resume where it has one{f' (its output: {log})' if log else ''}"
+    )
+
+
+def missing(extra: str, engine: str) -> SettingsError:
+    """Says what to install for an executor."""
+    return SettingsError(
+        f"the executor {extra} needs {engine}'s Python package, which is not installed; install it with: "
+        f'pip install "rnnatlas[{extra}]"'
+    )
+
+
+Outcome = tuple[bool | None, Exception | None]
+"""What a function gave, or what it raised."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function to be called with arguments in another process, perhaps on another machine.
+
+    What it raises arrives as it is, not as an engine's own error. Relative paths, settings in the environment
+    and modules of the user's own mean there what they mean here.
+    """
+
+    content: bytes
+    folder: str
+    path: Sequence[str]
+    environment: Mapping[str, str]
+
+    @classmethod
+    def of(cls, work: Callable[..., bool], *arguments: Any) -> "Call":
+        """That of this function with these arguments."""
+        import cloudpickle
+
+        own = {name: value for name, value in os.environ.items() if name.startswith("RNNATLAS_")}
+        return cls(cloudpickle.dumps((work, arguments)), str(Path.cwd()), sys.path, own)
+
+    def __call__(self) -> Outcome:
+        """Calls it."""
+        os.environ.update(self.environment)
+        sys.path.extend(place for place in self.path if place not in sys.path)
+        try:
+            os.chdir(self.folder)
+            work, arguments = pickle.loads(self.content)
+            return work(*arguments), None
+        except Exception as error:
+            return None, error.with_traceback(None)
+
+
+def settle(future: "Future[bool]", found: Outcome) -> None:
+    """Gives a future what a `Call` gave."""
+    result, error = found
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(bool(result))
 
 
 def do(job: Job, file: Path, threads: int, patient: bool) -> bool:

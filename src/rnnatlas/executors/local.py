@@ -6,42 +6,52 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from rnnatlas.errors import RNNAtlasError
-from rnnatlas.executors.base import Executor, Submit
+from rnnatlas.executors.base import Executor, Submit, killed
 
 
 class Local(Executor):
     """Processes on this machine (joblib's loky); a single worker is this process."""
 
     @contextmanager
-    def pool(self, workers: int) -> Iterator[Submit]:
-        """See `Executor.pool`; workers are stopped at once when the block ends, and when we are killed.
-
-        Raises:
-            RNNAtlasError: A worker was killed.
-        """
+    def pool(self, workers: int, folder: Path) -> Iterator[Submit]:
+        """See `Executor.pool`; workers are stopped at once when the block ends, and when we are killed."""
         if workers == 1:
             yield _here
             return
         from joblib.externals.loky import ProcessPoolExecutor
 
-        processes = ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),))
+        def fresh() -> ProcessPoolExecutor:
+            return ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),))
+
+        pools = [fresh()]
+
+        def submit(work: Callable[..., bool], *arguments: Any) -> "Future[bool]":
+            try:
+                return pools[-1].submit(work, *arguments)
+            except BrokenExecutor:  # one of its workers was killed
+                pools[-1].shutdown(wait=True, kill_workers=True)
+                pools.append(fresh())
+                return pools[-1].submit(work, *arguments)
+
         try:
-            yield processes.submit
-        except BrokenExecutor:
-            raise RNNAtlasError(
-                "a worker process was killed, often for lack of memory; what was finished is kept: use "
-                "fewer --workers and run the same command again, with --resume where it has one"
-            ) from None
+            yield submit
         finally:
-            processes.shutdown(wait=True, kill_workers=True)
+            pools[-1].shutdown(wait=True, kill_workers=True)
+
+    def explained(self, error: Exception) -> Exception:
+        """See `Executor.explained`."""
+        return killed("a worker process was killed") if isinstance(error, BrokenExecutor) else error
 
 
 def _here(work: Callable[..., bool], *arguments: Any) -> "Future[bool]":
     future: Future[bool] = Future()
-    future.set_result(work(*arguments))
+    try:
+        future.set_result(work(*arguments))
+    except Exception as error:
+        future.set_exception(error)
     return future
 
 

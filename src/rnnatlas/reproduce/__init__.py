@@ -20,8 +20,10 @@ def reproduce(
     data: Path | None = None,
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
+    executor: str = "local",
     workers: int | None = None,
     device: str = "auto",
+    options: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Path:
     """Builds a zoo, trains encoders and controls on it, evaluates them, and writes a report.
@@ -33,10 +35,12 @@ def reproduce(
         data: Where the user has what the task's RNNs are trained on, as `Task.prepare` takes it.
         seed: Of the zoo; run number i is trained with seed + i.
         changes: Settings over those of the preset, by section.
-        workers: Processes at a time; None for as many as there are processors, or one with a GPU, which
+        executor: Where jobs run: a name of `rnnatlas.executors.registry`.
+        workers: Jobs at a time; None for as many as there are processors, or one with a GPU, which
             several can train encoders on, while the zoo's RNNs are trained by one.
         device: Where RNNs and encoders are trained: "cpu", "cuda" or "auto", which is a GPU where there is
-            one, unless there are several workers.
+            one, unless there are several workers of this machine.
+        options: Settings of the executor.
         progress: Show progress bars on stderr.
 
     Returns:
@@ -58,11 +62,14 @@ def reproduce(
 
     seeds.check(seed)
     out = Path(out)
-    device = choose_device(device, "local", None if device == "cuda" else workers)
     resolved = resolve(preset, changes or {}, zoo)
-    runner = executors.registry["local"](
-        1 if device == "cuda" and workers is None else workers, resolved["experiment"]["threads"]
-    )
+    of_zoo = workers
+    if executor == "local":
+        device = choose_device(device, None if device == "cuda" else workers)
+        of_zoo = None if device == "cuda" else workers
+        workers = 1 if device == "cuda" and workers is None else workers
+    runner = executors.make(executor, workers, resolved["experiment"]["threads"], options)
+    device = runner.choose(device)
     made = tasks.registry[task_of(zoo)].from_settings(resolved["task"])
     if data is not None or not (out / FILE).is_file():  # before anything is made
         made.prepare(data, progress)
@@ -73,8 +80,10 @@ def reproduce(
             build(ZooSettings, resolved["zoo"], "zoo"),
             out / ZOO,
             seed=seed,
-            workers=None if device == "cuda" else workers,
+            executor=executor,
+            workers=of_zoo,
             device=device,
+            options=options,
             resume=True,
             progress=progress,
         )

@@ -35,7 +35,7 @@ def folder_of(label: str, seed: int) -> str:
 class Train:
     """Trains an encoder or a control; arguments as those of `emulation.training.train`."""
 
-    zoo: Path
+    zoo: Path | str
     encoder: str
     folder: Path
     seed: int
@@ -44,6 +44,7 @@ class Train:
     control: Path | None
     control_learning_rate: float | None
     device: str
+    devices: int = 1
 
     def __call__(self, beat: Beat) -> None:
         """Goes on where an earlier training was stopped."""
@@ -61,6 +62,7 @@ class Train:
             control_learning_rate=self.control_learning_rate,
             resume=True,
             device=self.device,
+            devices=self.devices,
             progress=beat,
         )
 
@@ -69,7 +71,7 @@ class Train:
 class Evaluate:
     """Evaluates an encoder; arguments as those of `evaluation.evaluate.evaluate`."""
 
-    zoo: Path
+    zoo: Path | str
     folder: Path
     supervised: Any
     slow_baselines: bool

@@ -37,6 +37,7 @@ def build(
     executor: str = "local",
     workers: int | None = None,
     device: str = "auto",
+    options: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: bool = False,
 ) -> Zoo:
@@ -51,9 +52,11 @@ def build(
         out: The zoo's folder, which should not exist yet.
         seed: With a run's number, decides everything random about the run.
         executor: Where jobs run: a name of `rnnatlas.executors.registry`.
-        workers: Jobs at a time; None for as many as there are processors. A GPU is one process's.
-        device: "cpu", "cuda" or "auto", which is a GPU where there is one and `executor` is local. A GPU
-            trains `ON_A_GPU` RNNs side by side, whichever files they go to.
+        workers: Jobs at a time; None for as many as there are processors. A GPU of this machine is one
+            process's.
+        device: "cpu", "cuda" or "auto", which is a GPU where there is one. A GPU trains `ON_A_GPU` RNNs side
+            by side, whichever files they go to.
+        options: Settings of the executor.
         resume: Go on with a build that was stopped, leaving what is there as it is.
         progress: Show a progress bar on stderr.
 
@@ -66,8 +69,11 @@ def build(
         RNNAtlasError: The disk is full.
     """
     out = Path(out)
-    device = choose_device(device, executor, workers)
-    runner: Executor = executors.registry[executor](1 if device == "cuda" else workers)
+    if executor == "local":
+        device = choose_device(device, workers)
+        workers = 1 if device == "cuda" else workers
+    runner: Executor = executors.make(executor, workers, options=options)
+    device = runner.choose(device)
     chunks = _chunks(task, settings, seed)
     card: dict[str, Any] = {
         "task": {"name": task.name, "settings": as_dict(task.settings)},
@@ -153,23 +159,22 @@ def _write_card(out: Path, card: Mapping[str, Any], chunks: Mapping[str, Chunk])
     write_card(out, **card, present=_counts(chunks, lambda name: (out / name).exists()))
 
 
-def choose_device(asked: str, executor: str, workers: int | None) -> str:
-    """Where to train, "cpu" or "cuda".
+def choose_device(asked: str, workers: int | None) -> str:
+    """Where to train on this machine, "cpu" or "cuda".
 
     Args:
         asked: "cpu", "cuda" or "auto".
-        executor: As `build` takes it.
         workers: As `build` takes it.
 
     Raises:
-        SettingsError: There is no such device, or it does not suit the executor and the workers.
+        SettingsError: There is no such device, or it does not suit the workers.
     """
     device = devices.choose(asked)
-    suits = executor == "local" and workers in (None, 1)
+    suits = workers in (None, 1)
     if asked == "cuda" and not suits:
         raise SettingsError(
-            f"a GPU trains in one process of this machine, found --executor {executor} and --workers "
-            f"{workers}; leave them out, or use --device cpu"
+            f"a GPU trains in one process of this machine, found --workers {workers}; leave it out, or use "
+            "--device cpu"
         )
     return device if suits else "cpu"
 
