@@ -33,6 +33,7 @@ SMALLER = {
     "demo": ["--print-config"],
     "reproduce": ["--print-config"],
     "bench": ["--print-config"],
+    "sweep": ["--workers=1"],
     "theory": ["--letters=2"],
 }
 """What is added to examples that would take long."""
@@ -66,6 +67,10 @@ def prepared(tmp_path_factory):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         torch.save(module.state_dict(), folder / name)
     np.savez(folder / "trials.npz", inputs=np.random.default_rng(0).normal(size=(8, 5, 4)))
+    (folder / "plan.yaml").write_text(
+        "zoos: [zoo]\nencoders: [statistics]\nseeds: 1\nevaluate: false\n"
+        "settings: {base: {emulation: {steps: 4, rnns: 4, validate_every: 2, validation_rollouts: 2}}}\n"
+    )
     (folder / "runs.csv").write_text("file,lesion\na.pt,left\n")
     (folder / "known.csv").write_text("file,performance\na.pt,0.2\nb.pt,0.5\nc.pt,0.9\n")
     return folder

@@ -42,6 +42,7 @@ COMMANDS = {
     "zoo show": ("zoo:show", "What a zoo holds: counts, metrics, health."),
     "zoo verify": ("zoo:verify", "Run stored rollouts and metrics again and compare."),
     "train": ("train:train", "Train an encoder on a zoo by emulation."),
+    "sweep": ("sweep:sweep", "Encoders × seeds × zoos × settings, as one table."),
     "evaluate": ("evaluate:evaluate", "Emulation losses and properties, with their controls."),
     "embed": ("embed:embed", "Embed RNNs of zoos and checkpoints into an atlas."),
     "search": ("search:search", "Find the RNNs nearest to one."),
@@ -59,7 +60,7 @@ RESUMED = ("zoo build", "train")
 """Commands that go on with --resume where they were stopped."""
 EXPECTED = (cyclopts.CycloptsError, RNNAtlasError, OSError, KeyboardInterrupt)
 """Errors that are not defects of ours; besides, there may be too little memory."""
-GOING_ON = ("demo", "reproduce")
+GOING_ON = ("demo", "reproduce", "sweep")
 """Commands that go on by themselves where they were stopped."""
 
 
