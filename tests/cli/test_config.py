@@ -31,6 +31,7 @@ EXAMPLES = {
     "inspect": ("a.pt b.pt", "--head x"),
     "bench": ("run", "--json"),
     "theory": ("", "--out t --zoo z --where x --rnns 9 --letters 3 --seed 4"),
+    "sweep": ("plan.yaml", "--out s --executor ray --workers 3 --set executor.threads=2"),
     "encoders": ("", "--json"),
     "tasks": ("", "--json"),
     "formats": ("", "--json"),

@@ -19,7 +19,7 @@ def build(
     task: str,
     /,
     *,
-    out: Path,
+    out: str,
     preset: str | None = None,
     runs: int | None = None,
     data: Annotated[Path | None, Parameter(negative=())] = None,
@@ -41,7 +41,7 @@ def build(
 
     Args:
         task: What the RNNs are trained to do; `rnnatlas tasks` lists the tasks.
-        out: The zoo's folder.
+        out: The zoo's folder, or its address (s3://…, with rnnatlas[s3] installed).
         preset: demo, compare, small or paper; without one, everything is as in the paper.
         runs: RNNs to train.
         data: The training images of tiled-mnist, a folder of IDX files or an .npz file with x_train and

@@ -12,13 +12,14 @@ from rnnatlas import devices, executors
 from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
 from rnnatlas.executors.base import Executor, Job
 from rnnatlas.executors.claims import Beat
-from rnnatlas.files import check_free, sweep
+from rnnatlas.files import sweep
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.format import Folder, read_card, shard_name, write_card, write_shard
 from rnnatlas.zoo.splits import assign
 from rnnatlas.zoo.store import Zoo
+from rnnatlas.zoo.target import File, Target
 from rnnatlas.zoo.train import Chunk, ZooSettings, snapshots_table
 
 Counts = Mapping[RNNSpec, tuple[int, int]]
@@ -49,7 +50,7 @@ def build(
     Args:
         task: What the RNNs are trained to do.
         settings: How many RNNs, and how they are trained.
-        out: The zoo's folder, which should not exist yet.
+        out: The zoo's folder, or an address such as s3://bucket/zoo, which should not exist yet.
         seed: With a run's number, decides everything random about the run.
         executor: Where jobs run: a name of `rnnatlas.executors.registry`.
         workers: Jobs at a time; None for as many as there are processors. A GPU of this machine is one
@@ -68,7 +69,7 @@ def build(
         DataError: RNNs are missing, and so are the task's data, or they are damaged.
         RNNAtlasError: The disk is full.
     """
-    out = Path(out)
+    target = Target(str(out))
     if executor == "local":
         device = choose_device(device, workers)
         workers = 1 if device == "cuda" else workers
@@ -82,17 +83,18 @@ def build(
         "expected": _counts(chunks),
         "shards_of": next(iter(chunks.values())).zoo,
     }
-    with _clear_about_full_disks(out):
-        _check(out, card, resume)
-        jobs = _jobs(out, chunks, settings, device)
+    folder, rate = target.folder, "RNN-steps/s" if progress else None
+    with _clear_about_full_disks(folder):
+        _check(target, card, resume)
+        jobs = _jobs(target, chunks, settings, device)
         if jobs:
             task.prepare(progress=progress)
-        _tidy(out)
-        _write_card(out, card, chunks)
-        runner.run(jobs, out, "training RNNs", "RNN-steps/s" if progress else None)
-        while jobs := _jobs(out, chunks, settings, device):  # of files that another build left to this one
-            runner.run(jobs, out, "training RNNs", "RNN-steps/s" if progress else None)
-        _write_card(out, card, chunks)
+        _tidy(folder)
+        _write_card(target, card, chunks)
+        runner.run(jobs, folder, "training RNNs", rate)
+        while jobs := _jobs(target, chunks, settings, device):  # of files that another build left to this one
+            runner.run(jobs, folder, "training RNNs", rate)
+        _write_card(target, card, chunks)
     return Zoo.open(out)
 
 
@@ -123,11 +125,12 @@ def _counts(chunks: Mapping[str, Chunk], there: Callable[[str], bool] = lambda n
     return counts
 
 
-def _check(out: Path, card: Mapping[str, Any], resume: bool) -> None:
+def _check(target: Target, card: Mapping[str, Any], resume: bool) -> None:
     """Makes sure that there is nothing at `out`, or what is to be resumed."""
-    if not resume or not (out / "zoo.json").exists():
+    out = target.place
+    if not resume or not target.file("zoo.json").exists():
         try:
-            check_free(out)
+            target.check_free()
         except OutputExists:
             raise OutputExists(
                 f"{out} exists already; choose another --out, or go on with a zoo begun there with --resume"
@@ -155,8 +158,10 @@ def _difference(begun: Any, now: Any) -> str:
     return f"{begun} then, {now} now"
 
 
-def _write_card(out: Path, card: Mapping[str, Any], chunks: Mapping[str, Chunk]) -> None:
-    write_card(out, **card, present=_counts(chunks, lambda name: (out / name).exists()))
+def _write_card(target: Target, card: Mapping[str, Any], chunks: Mapping[str, Chunk]) -> None:
+    write_card(target.folder, **card, present=_counts(chunks, target.names().__contains__))
+    for name in ("README.md", "zoo.json"):
+        target.file(name).send()
 
 
 def choose_device(asked: str, workers: int | None) -> str:
@@ -179,15 +184,16 @@ def choose_device(asked: str, workers: int | None) -> str:
     return device if suits else "cpu"
 
 
-def _jobs(out: Path, chunks: Mapping[str, Chunk], settings: ZooSettings, device: str) -> list[Job]:
+def _jobs(target: Target, chunks: Mapping[str, Chunk], settings: ZooSettings, device: str) -> list[Job]:
     """What is missing; a GPU trains the runs of several files side by side, the last of which ends a job."""
-    files = [(out / name, chunk) for name, chunk in chunks.items() if not (out / name).exists()]
+    there = target.names()
+    files = [(target.file(name), chunk) for name, chunk in chunks.items() if name not in there]
     size = max(1, ON_A_GPU // settings.runs_per_shard) if device == "cuda" else 1
-    alike = [list(group) for _, group in itertools.groupby(files, lambda file: file[0].parent)]
+    alike = [list(group) for _, group in itertools.groupby(files, lambda file: file[0].path.parent)]
     parts = [group[first : first + size] for group in alike for first in range(0, len(group), size)]
     return [
         Job(
-            name=str(part[-1][0].relative_to(out)),
+            name=part[-1][0].name,
             work=_Train(part, device),
             output=part[-1][0],
             updates=settings.steps * sum(len(chunk.runs) for _, chunk in part),
@@ -200,7 +206,7 @@ def _jobs(out: Path, chunks: Mapping[str, Chunk], settings: ZooSettings, device:
 class _Train:
     """Trains the runs of some files side by side, on a device."""
 
-    files: Sequence[tuple[Path, Chunk]]
+    files: Sequence[tuple[File, Chunk]]
     device: str
 
     def __call__(self, beat: Beat) -> None:
@@ -211,9 +217,10 @@ class _Train:
             splits=[split for chunk in chunks for split in chunk.splits],
         )
         table, start = snapshots_table(together, beat, self.device), 0
-        for path, chunk in self.files:
+        for file, chunk in self.files:
             rows = len(chunk.runs) * len(chunk.settings.snapshots)
-            write_shard(path, table.slice(start, rows), chunk.zoo)
+            write_shard(file.path, table.slice(start, rows), chunk.zoo)
+            file.send()
             start += rows
 
 

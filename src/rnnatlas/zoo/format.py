@@ -23,6 +23,7 @@ from rnnatlas.errors import RNNAtlasError, ZooFormatError, lacking, reason
 from rnnatlas.files import write_json, write_text
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import to_yaml
+from rnnatlas.zoo.target import reaching
 
 VERSION = 1
 DIVERGED = "diverged"
@@ -282,7 +283,9 @@ class Folder:
 
     def exists(self) -> bool:
         """Whether there is anything at all."""
-        return self._fs.exists(self._root)
+        with reaching(self.path):
+            self._fs.invalidate_cache()  # others may have written since
+            return self._fs.exists(self._root)
 
     def open(self, name: str) -> Any:
         """A file of the folder, for pyarrow: its path on this machine, or an open file elsewhere."""
