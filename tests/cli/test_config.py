@@ -23,6 +23,8 @@ EXAMPLES = {
     "zoo import": ("a.pt b.pt", "--out z --cell elman-relu"),
     "zoo show": ("z", "--json"),
     "zoo verify": ("z", "--sample 7 --all"),
+    "zoo export": ("z", "--out d --format npy --license mit"),
+    "publish": ("run", "--to user/name --dry-run"),
     "evaluate": ("run z", "--supervised --set predictors.width=9"),
     "embed": ("run z a.pt", "--out a --layout pca --cell elman-relu"),
     "search": ("a a.pt", "-k 3 --where x --run r --cell elman-relu --head x"),

@@ -71,7 +71,7 @@ def embed(
         raise SettingsError(
             f"expected paths to embed after the run, found {run} alone; add them, or --encoder"
         )
-    model = load(Path(run)) if encoder is None else encoder
+    model = load(run) if encoder is None else encoder
     paths = [*([] if encoder is None else [run]), *(paths or [])]
     with making(
         out, replaces=(CARD, ENTRIES, INDEX, BASIS) if force else ()

@@ -1,4 +1,4 @@
-"""`rnnatlas zoo build | import | show | verify`."""
+"""`rnnatlas zoo build | import | show | verify | export`."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -343,3 +343,35 @@ def _check_shards(zoo: str, set_aside: bool) -> None:
     raise ZooFormatError(
         f"{len(found)} of {count} shards of {zoo} are not what was written: {named}; {advice}"
     )
+
+
+def export(
+    zoo: str,
+    /,
+    *,
+    out: str,
+    format: Literal["hf", "safetensors", "npy"] = "hf",
+    license: str | None = None,
+    common: Common | None = None,
+) -> None:
+    """Write a zoo as a dataset of the Hugging Face Hub, or as plain files of weights.
+
+    ```
+    rnnatlas zoo export zoo --format safetensors --out weights
+    rnnatlas zoo export zoo --out dataset
+    ```
+
+    Args:
+        zoo: The zoo's folder, or its address (s3://…, hf://user/name).
+        out: A folder that should not exist yet; for hf, also an address.
+        format: hf: a copy that is a zoo and a dataset with a card of what it holds, as `rnnatlas publish`
+            uploads it. safetensors: for each shard its parameters by torch's names, an RNN a row. npy: for
+            each shard its flat weights. Beside these, snapshots.parquet says what each row is.
+        license: What the card gives as the licence.
+    """
+    from rnnatlas.zoo.export import export as write
+    from rnnatlas.zoo.store import Zoo
+
+    opened = Zoo.open(zoo)
+    write(opened, out, format, license)
+    (common or Common()).say(f"{len(opened)} snapshots in {out}")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
+from rnnatlas import hub
 from rnnatlas.emulation import training
 from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.errors import RNNSpecMismatch, RunFormatError
@@ -36,12 +37,13 @@ class Model(TrainedRun):
 
     @classmethod
     def load(cls, path: Path | str) -> "Model":
-        """Reads a finished run.
+        """Reads a finished run, of a folder or of the Hugging Face Hub (hf://user/name).
 
         Raises:
             RunFormatError: It is missing, unfinished, damaged or of another format version.
+            RNNAtlasError: The Hub cannot be reached, or has no such run.
         """
-        model = super().load(path)
+        model = super().load(hub.download(str(path)) if hub.is_address(path) else path)
         model._read_predictors()
         return model
 
@@ -164,8 +166,12 @@ def train(
 def load(path: Path | str) -> Model:
     """Reads a trained run: encoder, emulators, predictors, settings.
 
+    Args:
+        path: The run's folder, or its address on the Hugging Face Hub (hf://user/name).
+
     Raises:
         RunFormatError: It is missing, unfinished, damaged or of another format version.
+        RNNAtlasError: The Hub cannot be reached, or has no such run.
 
     Example:
         >>> import rnnatlas as ra

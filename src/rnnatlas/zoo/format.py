@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rnnatlas import seeds, tables
+from rnnatlas import hub, seeds, tables
 from rnnatlas._version import __version__
 from rnnatlas.checked import FAULTS, Columns, check_seal, unlike, write_table
 from rnnatlas.errors import RNNAtlasError, ZooFormatError, lacking, reason
@@ -267,7 +267,8 @@ class Folder:
         self.path = path
         try:
             if "://" in str(path):
-                self._fs, self._root = fsspec.core.url_to_fs(str(path))
+                place = hub.of_datasets(str(path)) if hub.is_address(path) else str(path)
+                self._fs, self._root = fsspec.core.url_to_fs(place)
             else:  # where "~" and "::" are parts of names
                 self._fs, self._root = fsspec.filesystem("file"), str(Path(path).absolute())
         except ImportError as error:  # says which package to install

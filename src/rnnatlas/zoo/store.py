@@ -57,7 +57,7 @@ class Zoo:
 
     @classmethod
     def open(cls, path: Path | str) -> "Zoo":
-        """Opens a zoo: a folder, or an address that fsspec knows (s3://…).
+        """Opens a zoo: a folder, or an address that fsspec knows (s3://…, hf://user/name).
 
         Raises:
             ZooFormatError: It is missing, incomplete, damaged or of another format version.
@@ -141,6 +141,11 @@ class Zoo:
 
         keep_modules(modules, Path(out), inputs, labels, **options)
         return cls.open(out)
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """Its files, in the order of the table."""
+        return self._shards
 
     def __len__(self) -> int:
         return self.table.num_rows
