@@ -21,8 +21,8 @@ its slug [rnn, parameter]; of several architectures also `AT` and the slug [rnn]
 
 WEIGHTS, AT = "weights ", "positions "
 
-SAMPLE = 512
-"""RNNs whose rollouts set the scales of inputs and outputs."""
+SAMPLE, MOST = 512, 100_000
+"""RNNs whose rollouts set the scales of inputs and outputs, and at most so many whose weights set others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,8 @@ class Snapshots:
         rollouts = zoo.rollouts(table)
         where = torch.zeros(table.num_rows, 2, dtype=torch.long)
         weights = {}
-        for number, (positions, population) in enumerate(zoo.groups(table)):
-            weights[population.spec] = population.flatten()
+        for number, (positions, spec, vectors) in enumerate(zoo.weights(table)):
+            weights[spec] = torch.from_numpy(vectors)
             where[positions, 0], where[positions, 1] = number, torch.arange(len(positions))
         return cls(
             task=zoo.task,
@@ -76,8 +76,9 @@ class Snapshots:
 
     @property
     def population(self) -> Population | Mixed:
-        """All snapshots."""
-        return population_of(self._weights(torch.arange(len(self))), self.task)
+        """All snapshots, or `MOST` of them, evenly spaced."""
+        step = -(-len(self) // MOST)
+        return population_of(self._weights(torch.arange(0, len(self), step)), self.task)
 
     def batch(self, rows: Int[Tensor, " rnn"], rollouts: Int[Tensor, "rnn rollout"]) -> Batch:
         """Some rollouts of some snapshots."""

@@ -26,6 +26,7 @@ from rnnatlas.zoo.format import (
     made_from,
     read_card,
 )
+from rnnatlas.zoo.memory import finite, room, rows_of
 from rnnatlas.zoo.splits import SPLITS
 
 Rows = pa.Table | Sequence[int] | np.ndarray
@@ -36,7 +37,7 @@ class Zoo:
     """Snapshots of many RNNs on disk, read as they are needed.
 
     Opening reads the small columns only. Weights and rollouts are read a shard at a time, when rows of
-    it are first asked for, into one array a spec.
+    it are first asked for, into one array a spec, which lies in a file where memory is short.
 
     Args:
         path: The zoo's folder.
@@ -222,17 +223,23 @@ class Zoo:
 
     def groups(self, rows: Rows) -> list[tuple[np.ndarray, Population]]:
         """The RNNs of the snapshots given, one population a spec, each with positions among `rows`."""
-        index = self._index(rows)
         interface = self.task.interface if self.task is not None else None
-        groups = []
+        return [
+            (positions, Population.unflatten(spec, torch.from_numpy(vectors), interface))
+            for positions, spec, vectors in self.weights(rows)
+        ]
+
+    def weights(self, rows: Rows) -> list[tuple[np.ndarray, RNNSpec, np.ndarray]]:
+        """The same, but weights as flat vectors; errors as `population`."""
+        index = self._index(rows)
+        found = []
         for number, spec in enumerate(self.specs):
             positions = np.flatnonzero(self._spec_of_row[index] == number)
             if len(positions):
                 vectors = self._take(index[positions], spec, "weights")
                 self._check_finite(index[positions], vectors)
-                population = Population.unflatten(spec, torch.from_numpy(vectors), interface)
-                groups.append((positions, population))
-        return groups
+                found.append((positions, spec, vectors))
+        return found
 
     def rollouts(self, rows: Rows) -> Rollouts:
         """The stored rollouts of the snapshots given; of none, arrays of no rows.
@@ -256,7 +263,7 @@ class Zoo:
                 values = self._take(index[positions], spec, column)
                 if len(positions) == len(index):
                     return values
-                whole = np.empty((len(index), *values.shape[1:]), values.dtype) if whole is None else whole
+                whole = room((len(index), *values.shape[1:]), values.dtype) if whole is None else whole
                 whole[positions] = values
         assert whole is not None, "a zoo has at least one architecture"
         return whole
@@ -296,11 +303,11 @@ class Zoo:
         return self._columns[spec, name].take(index)
 
     def _check_finite(self, index: np.ndarray, vectors: np.ndarray) -> None:
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            bad = self.table["id"][int(index[np.flatnonzero(~finite)[0]])]
+        right = finite(vectors)
+        if not right.all():
+            bad = self.table["id"][int(index[np.flatnonzero(~right)[0]])]
             raise ZooFormatError(
-                f"{int((~finite).sum())} of the snapshots asked for have weights that are not finite (NaN or "
+                f"{int((~right).sum())} of the snapshots asked for have weights that are not finite (NaN or "
                 f"infinite), the first is {bad}; leave them out, as snapshots() does with those that diverged"
             )
 
@@ -329,7 +336,7 @@ class _Column:
             self.place[start : start + shard.rows] = np.arange(filled, filled + shard.rows)
             self.shard_of_row[start : start + shard.rows] = number
             filled += shard.rows
-        self.values = np.empty((filled, *shape), dtype)
+        self.values = room((filled, *shape), dtype)
         self.read = np.zeros(len(self.shards), dtype=bool)
 
     def take(self, index: np.ndarray) -> np.ndarray:
@@ -340,7 +347,7 @@ class _Column:
                 first = self.place[start]
                 shard.read_array(self.name, self.values[first : first + shard.rows])
                 self.read[number] = True
-        return self.values[self.place[index]]
+        return rows_of(self.values, self.place[index])
 
 
 def _table(shards: Sequence[Shard]) -> pa.Table:
