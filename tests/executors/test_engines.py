@@ -15,7 +15,7 @@ from tests.zoo.test_build import LONGER, gone_soon, same
 
 from rnnatlas import executors
 from rnnatlas.errors import RNNAtlasError, SettingsError
-from rnnatlas.executors.base import Job
+from rnnatlas.executors.base import Call, Job
 from rnnatlas.zoo.build import build
 
 from .test_jobs import Die, Fail, job, read
@@ -141,6 +141,35 @@ def test_slurm_is_asked_for_what_was_chosen(tmp_path):
     assert (asked["time"], asked["mem"], asked["cpus_per_task"]) == (30, "8GB", 3)
     assert asked["gpus_per_node"] == 1
     assert asked["additional_parameters"] == {"qos": "night"}
+
+
+class Long:
+    """Takes long the first time that it is begun."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self):
+        if self.path.exists():
+            return True
+        self.path.touch()
+        time.sleep(600)
+        return False
+
+
+@pytest.mark.slow
+def test_what_slurm_ends_for_time_is_begun_again(tmp_path):
+    submitit = pytest.importorskip("submitit")
+    from rnnatlas.executors.slurm import Resumed
+
+    engine = submitit.AutoExecutor(tmp_path / "logs", cluster="local")
+    submitted = engine.submit(Resumed(Call.of(Long(tmp_path / "begun"))))
+    give_up = time.monotonic() + 60
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+    submitted._interrupt()  # as Slurm warns before it ends a job
+    assert submitted.result() == (True, None)
 
 
 def test_a_cluster_that_there_is_not_is_one_sentence(tmp_path, monkeypatch):
