@@ -27,7 +27,7 @@ ALLOWED = {
     "emulation": (LEARNING - {"emulation"}) | {"importers"},
     "properties": {"rnn", "tasks", "zoo", "encoders"},
     "evaluation": LEARNING | {"properties"},
-    "atlas": LEARNING | {"importers", "properties", "evaluation"},
+    "atlas": LEARNING | {"executors", "importers", "properties", "evaluation"},
     "report": LEARNING | {"properties", "evaluation", "atlas"},
     "reproduce": LEARNING | {"executors", "properties", "evaluation", "atlas", "report"},
     "exploration": LEARNING | {"properties", "evaluation", "atlas", "report"},

@@ -1,7 +1,7 @@
 """Making an atlas: embedding the RNNs of zoos and of checkpoint files."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ PREDICTED = {"task": pa.string(), "step": pa.int64()}
 """Types of predicted properties that are not plain numbers."""
 
 
+FromZoo = Callable[[Model | Untrained, Zoo, pa.Table, str], pa.Table]
+"""What makes entries of snapshots of a zoo, as `from_zoo` does."""
+
 Thing = Path | str | Zoo | System
 """What can be embedded: a zoo or where it is, checkpoint files, folders of them, or RNNs in memory."""
 
@@ -49,6 +52,7 @@ def embed(
     head: Head = None,
     separate: bool = False,
     per_architecture: bool = False,
+    by_zoo: "FromZoo | None" = None,
 ) -> Atlas:
     """Embeds all RNNs of zoos, checkpoint files and systems.
 
@@ -66,6 +70,7 @@ def embed(
             one entry, whose direction is the mean of theirs.
         per_architecture: Whether invariants are standardised over the RNNs of each architecture of which
             there are eight or more, so that the architecture itself does not count.
+        by_zoo: What embeds snapshots of a zoo in the place of `from_zoo`.
 
     Raises:
         CheckpointError: A path holds no RNN, or one whose weights are not finite.
@@ -95,7 +100,7 @@ def embed(
     systems = [thing for thing in things if isinstance(thing, System)]
     paths = [thing for thing in things if not isinstance(thing, System)]
     zoos, files = sort(paths)
-    tables, left_out = _from_zoos(made_by, zoos)
+    tables, left_out = _from_zoos(made_by, zoos, by_zoo or from_zoo)
     if files:
         from_files = read_files(files, made_by, cell, head)
         tables.append(_from_files(made_by, from_files))
@@ -233,23 +238,32 @@ def notes(snapshots: pa.Table) -> pa.ChunkedArray:
 # --- entries ---------------------------------------------------------------------------------------
 
 
-def _from_zoos(model: Model | Untrained, zoos: Sequence[Zoo]) -> tuple[list[pa.Table], list[str]]:
+def _from_zoos(
+    model: Model | Untrained, zoos: Sequence[Zoo], by_zoo: "FromZoo"
+) -> tuple[list[pa.Table], list[str]]:
     """A table for each zoo, and what was left out of them, a sentence each."""
     tables, left_out = [], []
     for zoo, name in zip(zoos, names(zoos), strict=True):
         snapshots, reasons = snapshots_of(model, zoo)
         left_out += reasons
-        if snapshots.num_rows == 0:
-            raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
-        for start in range(0, snapshots.num_rows, PART):
-            tables.append(_from_zoo(model, zoo, snapshots.slice(start, PART), name))
-            if snapshots.num_rows > PART:
-                zoo.forget()
+        tables.append(by_zoo(model, zoo, snapshots, name))
     return tables, left_out
 
 
-def _from_zoo(model: Model | Untrained, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Table:
-    """Entries of some of a zoo's snapshots."""
+def from_zoo(model: Model | Untrained, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Table:
+    """Entries of snapshots of a zoo, whose ids begin with `name`."""
+    if snapshots.num_rows == 0:
+        raise CheckpointError(f"zoo {zoo.path} holds no snapshot that can be embedded")
+    tables = []
+    for start in range(0, snapshots.num_rows, PART):
+        tables.append(_entries(model, zoo, snapshots.slice(start, PART), name))
+        if snapshots.num_rows > PART:
+            zoo.forget()
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _entries(model: Model | Untrained, zoo: Zoo, snapshots: pa.Table, name: str) -> pa.Table:
+    """Entries of few enough snapshots for memory."""
     rnns = zoo.population(snapshots)
     vectors = model.embed(rnns)
     columns = ["spec", "run", "step", "split", "task", "metrics", "labels", "role"]

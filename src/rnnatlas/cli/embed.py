@@ -21,6 +21,9 @@ def embed(
     cell: str | None = None,
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
     separate: Annotated[bool, Parameter(negative=())] = False,
+    executor: str = "local",
+    workers: int | None = None,
+    set: Annotated[list[str] | None, Parameter(negative=())] = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     common: Common | None = None,
 ) -> None:
@@ -51,6 +54,10 @@ def embed(
             PREFIX=NAME for the RNN at one prefix, once for each.
         separate: Make each RNN of a file an entry of its own; else a file that holds several, such as encoder
             and decoder, is one network and one entry.
+        executor: Where zoos are embedded: local (this process, or several with --workers), ray or slurm.
+            Parts that are done are kept when it is stopped; the same command goes on.
+        workers: Jobs at a time, of 4096 snapshots each.
+        set: Change a setting of the executor, such as executor.partition=long; may be repeated.
         force: Replace an atlas that is there, unless its folder holds something else too.
     """
     from rnnatlas.atlas.embed import embed as embed_paths
@@ -63,6 +70,13 @@ def embed(
     from rnnatlas.zoo.imports import assumed
 
     common = common or Common()
+    settings = common.layered({}, {}, set or [], ["executor"]).get("executor", {})
+    if common.print_config:
+        flags = {"out": out, "encoder": encoder, "per_architecture": per_architecture, "layout": layout}
+        flags |= {"seed": seed, "cell": cell, "head": head, "separate": separate, "force": force}
+        flags |= {"executor": executor, "workers": workers}
+        common.show(flags, {"executor": settings} if settings else None)
+        return
     if encoder is not None:
         check_encoder(encoder)
     elif per_architecture:
@@ -76,7 +90,15 @@ def embed(
     with making(
         out, replaces=(CARD, ENTRIES, INDEX, BASIS) if force else ()
     ) as folder:  # before, since an hour of embedding should not end with "exists already"
-        atlas = embed_paths(model, paths, layout, seed, cell, head, separate, per_architecture)
+        options = {"layout": layout, "seed": seed, "cell": cell, "head": head, "separate": separate}
+        if executor == "local" and workers is None:
+            atlas = embed_paths(model, paths, **options, per_architecture=per_architecture)
+        else:
+            from rnnatlas import executors
+            from rnnatlas.atlas.parts import embed_in_parts
+
+            runner = executors.make(executor, workers, 1, settings)
+            atlas = embed_in_parts(runner, out, model, paths, common.progress, **options)
         atlas.save(folder)
     for reason in atlas.card["left_out"]:
         common.say(f"left out: {reason}")
