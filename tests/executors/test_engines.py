@@ -15,7 +15,8 @@ from tests.zoo.test_build import LONGER, gone_soon, same
 
 from rnnatlas import executors
 from rnnatlas.errors import RNNAtlasError, SettingsError
-from rnnatlas.executors.base import Call, Job
+from rnnatlas.executors.base import Job
+from rnnatlas.executors.calls import Call
 from rnnatlas.zoo.build import build
 
 from .test_jobs import Die, Fail, job, read

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rnnatlas.executors.base import Executor, Submit, killed
+from rnnatlas.executors.base import Executor, Submit
+from rnnatlas.executors.calls import killed
 
 
 class Local(Executor):

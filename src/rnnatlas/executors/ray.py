@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rnnatlas.errors import SettingsError, reason, warn
-from rnnatlas.executors.base import Call, Executor, Submit, killed, missing, settle
+from rnnatlas.executors.base import Executor, Submit
+from rnnatlas.executors.calls import Call, killed, missing, settle
 from rnnatlas.settings import settings
 
 STORE = 2**27

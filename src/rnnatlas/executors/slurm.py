@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rnnatlas.errors import SettingsError, warn
-from rnnatlas.executors.base import Call, Executor, Submit, killed, missing, settle
+from rnnatlas.executors.base import Executor, Submit
+from rnnatlas.executors.calls import Call, killed, missing, settle
 from rnnatlas.settings import above_zero, settings
 
 FOLDER = ".slurm"
