@@ -145,9 +145,11 @@ def test_every_command_exists_and_shows_an_example(capsys):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_is_unpickled(path):
-    """`importers.pickles` follows pickles without running them."""
+    """`importers.pickles` follows pickles without running them; `Call` is what our own processes say."""
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     named = {ast.unparse(call) for call in calls}
     assert not named & {"torch.load", "torch.jit.load", "torch.export.load", "joblib.load", "yaml.load"}
-    assert not {name for name in named if name.startswith(("pickle.", "cloudpickle.", "dill.", "marshal."))}
+    running = {name for name in named if name.startswith(("pickle.", "cloudpickle.", "dill.", "marshal."))}
+    own = {"cloudpickle.dumps", "pickle.loads"} if path == ROOT / "executors" / "calls.py" else set()
+    assert running == own
     assert "allow_pickle=True" not in path.read_text()
