@@ -1,7 +1,6 @@
 """Training on a GPU: what a CUDA graph reads, what is trained side by side, and that zoos are the same."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from rnnatlas.captured import Captured, Inputs
 from rnnatlas.errors import SettingsError
 from rnnatlas.zoo.build import _jobs, build
 from rnnatlas.zoo.store import Zoo
+from rnnatlas.zoo.target import Target
 from rnnatlas.zoo.train import Chunk, _Update, initialise, train
 
 from .conftest import SETTINGS, TASK
@@ -69,7 +69,7 @@ def test_files_trained_side_by_side_hold_what_each_would_alone(zoo_folder, tmp_p
     other = tmp_path / "other"
     (other / shards[0]).parent.mkdir(parents=True)
     (other / "zoo.json").write_bytes((zoo_folder / "zoo.json").read_bytes())
-    [job] = _jobs(other, chunks, SETTINGS, "cuda")
+    [job] = _jobs(Target(str(other)), chunks, SETTINGS, "cuda")
     assert job.work.device == "cuda"
     assert job.updates == 14 * SETTINGS.steps
     dataclasses.replace(job.work, device="cpu")(lambda updates: None)
@@ -85,7 +85,7 @@ def test_a_gpu_trains_runs_of_several_files_side_by_side():
     chunks = {f"{number}": chunk(number) for number in range(5)}
     settings = dataclasses.replace(SETTINGS, runs_per_shard=500)
     files = [
-        [path.name for path, _ in job.work.files] for job in _jobs(Path("zoo"), chunks, settings, "cuda")
+        [file.path.name for file, _ in job.work.files] for job in _jobs(Target("zoo"), chunks, settings, "cuda")
     ]
     assert files == [["0", "1"], ["2", "3"], ["4"]]
 
