@@ -85,7 +85,8 @@ def test_a_gpu_trains_runs_of_several_files_side_by_side():
     chunks = {f"{number}": chunk(number) for number in range(5)}
     settings = dataclasses.replace(SETTINGS, runs_per_shard=500)
     files = [
-        [file.path.name for file, _ in job.work.files] for job in _jobs(Target("zoo"), chunks, settings, "cuda")
+        [file.path.name for file, _ in job.work.files]
+        for job in _jobs(Target("zoo"), chunks, settings, "cuda")
     ]
     assert files == [["0", "1"], ["2", "3"], ["4"]]
 
