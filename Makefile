@@ -7,13 +7,24 @@ CONSTRAINTS ?= constraints.txt
 PIP := .venv/bin/python -m pip install --quiet
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test docs links lint format clean
 
 demo: .venv/.installed
 	$(BIN)/rnnatlas demo --out demo
 
 test: .venv/.installed-test
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Every page runs its own commands; a warning is an error. _build keeps what was run.
+docs: .venv/.installed-docs
+	$(BIN)/python -m bash_kernel.install --sys-prefix
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+	@echo "open docs/_build/html/index.html in a browser"
+
+# Links that leave the documentation, which need a network.
+links: .venv/.installed-docs
+	$(BIN)/sphinx-build -b linkcheck docs docs/_build/links
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
@@ -25,7 +36,7 @@ format: .venv/.installed-lint
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .venv demo build dist
+	rm -rf .venv demo build dist docs/_build
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rnnatlas needs Python 3.11 or newer, found " + sys.version.split()[0] + "; run make with PYTHON=python3.11")'
