@@ -7,7 +7,7 @@ CONSTRAINTS ?= constraints.txt
 PIP := .venv/bin/python -m pip install --quiet
 BIN := .venv/bin
 
-.PHONY: demo test docs links lint format clean
+.PHONY: demo test docs links wheels lint format clean
 
 demo: .venv/.installed
 	$(BIN)/rnnatlas demo --out demo
@@ -25,6 +25,10 @@ docs: .venv/.installed-docs
 # Links that leave the documentation, which need a network.
 links: .venv/.installed-docs
 	$(BIN)/sphinx-build -b linkcheck docs docs/_build/links
+
+# What is published, in dist/; the wheel is tried where there is no compiler.
+wheels:
+	PYTHON=$(PYTHON) .ci/wheels
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""Checks that every link inside the built documentation leads somewhere: `python docs/check_links.py SITE`."""
+"""Checks that links inside the built documentation lead somewhere: `python docs/check_links.py SITE`."""
 
 import sys
 from html.parser import HTMLParser

@@ -11,6 +11,8 @@ DOCS = Path(__file__).parent
 MADE = DOCS / "_build" / "made"
 """What pages make by running their commands; it goes into the site."""
 
+BIN = Path(sys.executable).parent
+
 project = "rnnatlas"
 copyright = "the rnnatlas developers, Apache-2.0"
 version = release = __version__
@@ -22,7 +24,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "decisions/template.md"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"rnnatlas {version}"
 html_static_path = ["_static"]
@@ -48,7 +50,8 @@ napoleon_google_docstring = True
 autosummary_generate = True
 
 os.environ.update(
-    PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # for the commands of pages
+    PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}",  # for the commands of pages
+    RNNATLAS_BIN=str(BIN),
     RNNATLAS_PAGES=str(DOCS),
     RNNATLAS_MADE=str(MADE),
     COLUMNS="100",
@@ -67,5 +70,6 @@ def add_what_pages_made(app, exception):
 
 
 def setup(app):
+    """What Sphinx calls first."""
     MADE.mkdir(parents=True, exist_ok=True)
     app.connect("build-finished", add_what_pages_made)

@@ -117,7 +117,7 @@ class Task(ABC):
 
     @abstractmethod
     def is_ood(self, instances: Sequence[Instance], share: float) -> np.ndarray:
-        """Which of the instances are out of distribution (method: smallest |m|; angle ≥ 312°)."""
+        """Which of the instances are out of distribution (method: smallest `|m|`; angle ≥ 312°)."""
 
     @abstractmethod
     def target(self, instances: Sequence[Instance]) -> Float[Tensor, "rnn target"]:
