@@ -1,4 +1,4 @@
-"""Run by the first, hidden cell of a page in Python, as enter.sh in a shell: `%run ../enter.py NAME [run]`."""
+"""Run by the first, hidden cell of pages in Python, as enter.sh in a shell: `%run ../enter.py NAME [run]`."""
 
 import os
 import subprocess
