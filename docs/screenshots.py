@@ -16,9 +16,8 @@ from tests.report.browser import browsing  # noqa: E402
 
 WHOLE = "0"
 PAGES = {
-    "start": ("start/report.html", 1000, 760, WHOLE),
-    "lab": ("lab/report.html", 1000, 760, WHOLE),
-    "labels": ("lab/report.html", 1000, 760, "document.querySelectorAll('h2')[1]?.offsetTop ?? 0"),
+    "start": ("start/report.html", 1000, 900, WHOLE),
+    "lab": ("lab/report.html", 1000, 900, WHOLE),
     "languages": ("languages/map.html", 1200, 760, WHOLE),
     "digits": ("digits/map.html", 1200, 760, WHOLE),
 }
@@ -32,9 +31,11 @@ def take(chromium: str, names: list[str]) -> None:
             file, width, height, top = PAGES[name]
             path = DOCS / "_build" / "made" / file
             page.open(path, width)
-            page.value("new Promise(done => setTimeout(done, 1500))")  # charts fade in
-            clip = {"x": 0, "y": page.value(top), "width": width, "height": height, "scale": 1}
-            shot = page.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            page.call("Emulation.setDeviceMetricsOverride", **size)
+            page.value(f"scrollTo(0, {top})")
+            page.value("new Promise(done => setTimeout(done, 5000))")  # points move to their places
+            shot = page.call("Page.captureScreenshot")
             (DOCS / "images" / f"gallery-{name}.png").write_bytes(base64.b64decode(shot["data"]))
 
 
