@@ -37,7 +37,7 @@ myst_heading_anchors = 4
 # Pages run their own commands in a shell or in Python; a page is run again when one of its commands changes.
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(DOCS / "_build" / "executed")
-nb_execution_timeout = 300
+nb_execution_timeout = 1200  # a cell, on a busy machine
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_kernel_rgx_aliases = {".*python.*": "python3"}
