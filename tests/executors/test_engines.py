@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from tests.zoo.test_build import LONGER, gone_soon, same
 
 from rnnatlas import executors
 from rnnatlas.errors import RNNAtlasError, SettingsError
+from rnnatlas.executors import slurm
 from rnnatlas.executors.base import Job
 from rnnatlas.executors.calls import Call
 from rnnatlas.zoo.build import build
@@ -36,9 +38,13 @@ def _one_cluster():
         sys.modules["ray"].shutdown()
 
 
+def needs(name):
+    if name in MODULES and find_spec(MODULES[name]) is None:
+        pytest.skip(f"no {MODULES[name]}")
+
+
 def made(name, workers=2, **options):
-    if name in MODULES:
-        pytest.importorskip(MODULES[name])
+    needs(name)
     return executors.make(name, workers, 1, {**OPTIONS[name], **options})
 
 
@@ -130,13 +136,13 @@ def test_options_that_there_are_not_are_refused(name, options, message):
 
 
 def test_slurm_is_asked_for_what_was_chosen(tmp_path):
-    submitit = pytest.importorskip("submitit")
+    needs("slurm")
     chosen = {"partition": "long", "minutes": 30, "gigabytes": 8, "options": {"qos": "night"}, "threads": 3}
     executor = executors.make("slurm", 2, 1, {**chosen, "cluster": "slurm"})
     assert executor.choose("auto") == "cpu"
     assert executor.choose("cuda") == "cuda"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
+        patch.setattr(slurm.load().SlurmExecutor, "affinity", classmethod(lambda cls: 2))
         asked = executor._engine(tmp_path)._executor.parameters
     assert asked["partition"] == "long"
     assert (asked["time"], asked["mem"], asked["cpus_per_task"]) == (30, "8GB", 3)
@@ -160,13 +166,21 @@ class Long:
 
 @pytest.mark.slow
 def test_what_slurm_ends_for_time_is_begun_again(tmp_path):
-    submitit = pytest.importorskip("submitit")
-    from rnnatlas.executors.slurm import Resumed
-
-    engine = submitit.LocalExecutor(tmp_path / "logs")
+    needs("slurm")
+    engine = slurm.load().LocalExecutor(tmp_path / "logs")
     engine.update_parameters(timeout_min=0.25, signal_delay_s=5)
-    submitted = engine.submit(Resumed(Call.of(Long(tmp_path / "begun"))))
+    submitted = engine.submit(slurm.Resumed(Call.of(Long(tmp_path / "begun"))))
     assert submitted.result() == (True, None)
+
+
+def test_what_others_log_to_stays_open(tmp_path):
+    needs("slurm")
+    code = (
+        "import logging\nhandler = logging.FileHandler('log')\nfrom rnnatlas.executors import slurm\n"
+        "slurm.load()\nhandler.stream.write('still open')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert (tmp_path / "log").read_text() == "still open"
 
 
 def test_a_cluster_that_there_is_not_is_one_sentence(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from rnnatlas.settings import above_zero, settings
 
 FOLDER = ".slurm"
 """Where submitit keeps jobs and their output, within the folder that jobs write to."""
+
+LOGGING = "SUBMITIT_LOG_LEVEL"
+"""What submitit reads when it is imported."""
 
 INTERVAL = 0.5
 """Seconds between two looks at which jobs have ended."""
@@ -34,9 +38,25 @@ class Resumed:
 
     def checkpoint(self) -> Any:
         """What submitit then submits."""
-        from submitit.helpers import DelayedSubmission
+        return load().helpers.DelayedSubmission(self)
 
-        return DelayedSubmission(self)
+
+def load() -> Any:
+    """The module submitit, which is kept from setting up logging: that would close what others log to.
+
+    Raises:
+        SettingsError: It is not installed.
+    """
+    before = os.environ.get(LOGGING)
+    os.environ[LOGGING] = before or "NOCONFIG"
+    try:
+        import submitit
+    except ImportError:
+        raise missing("slurm", "Slurm") from None
+    finally:
+        if before is None:
+            del os.environ[LOGGING]
+    return submitit
 
 
 class Slurm(Executor):
@@ -84,13 +104,9 @@ class Slurm(Executor):
         return "cuda" if device == "cuda" else "cpu"
 
     def _engine(self, logs: Path) -> Any:
-        try:
-            import submitit
-        except ImportError:
-            raise missing("slurm", "Slurm") from None
         chosen = self.settings
         try:
-            engine = submitit.AutoExecutor(logs, cluster=chosen.cluster)
+            engine = load().AutoExecutor(logs, cluster=chosen.cluster)
         except RuntimeError as error:  # Slurm is asked for by name, and is not there
             raise SettingsError(f"{error}; run it where `srun` is, or leave executor.cluster out") from None
         if engine.cluster != "slurm" and chosen.cluster is None:
