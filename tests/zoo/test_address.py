@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from rnnatlas.errors import OutputExists, RNNAtlasError, SettingsError
+from rnnatlas.errors import DataError, OutputExists, RNNAtlasError, SettingsError
 from rnnatlas.zoo import build as building
 from rnnatlas.zoo.build import build
 from rnnatlas.zoo.store import Zoo
@@ -68,7 +68,7 @@ def test_a_zoo_is_built_there_resumed_and_read(bucket, tmp_path, monkeypatch):
 def test_what_is_not_there_or_not_to_be_had_is_one_sentence(bucket, monkeypatch):
     with pytest.raises(RNNAtlasError, match="there is no zoo at s3://bucket/none"):
         Zoo.open(f"{bucket}/none")
-    with pytest.raises(SettingsError, match=r"s3://nowhere/zoo should be a place .* check the address"):
+    with pytest.raises(DataError, match=r"s3://nowhere/zoo should be a place .* check the address"):
         build(TASK, FEW, "s3://nowhere/zoo", workers=1)
     with pytest.raises(SettingsError, match="nothing can be written to what://ever"):
         build(TASK, FEW, "what://ever", workers=1)

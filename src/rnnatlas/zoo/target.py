@@ -11,7 +11,7 @@ from typing import Any
 
 import fsspec
 
-from rnnatlas.errors import OutputExists, SettingsError, reason
+from rnnatlas.errors import DataError, OutputExists, SettingsError, reason
 from rnnatlas.files import check_free
 
 
@@ -106,14 +106,14 @@ def reaching(place: Path | str) -> Iterator[None]:
     """Says in one sentence why an object store does not answer.
 
     Raises:
-        SettingsError: It does not.
+        DataError: It does not.
     """
     try:
         yield
     except Exception as error:
         if not is_address(place):
             raise
-        raise SettingsError(
+        raise DataError(
             f"{place} should be a place that can be read and written, but it answers: {reason(error)}; check "
             "the address, the network and your access to it"
         ) from None
