@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, uint8
 
-from rnnatlas.errors import RNNAtlasError, lacking, reason
+from rnnatlas.errors import RNNAtlasError, UnknownName, lacking, reason
 from rnnatlas.files import replacing
 
 _SEAL = b"rnnatlas sha256 "
@@ -60,7 +60,7 @@ class Kind:
         """
         try:
             yield
-        except self.error:
+        except (self.error, UnknownName):  # a part of the user's own, whose plugin was not named
             raise
         except FAULTS as error:
             advice = lacking(error)

@@ -84,8 +84,8 @@ def test_prints_its_settings_and_takes_them_back(zoo, tmp_path, capsys):
     ("encoder", "flags", "expected", "of_control"),
     [
         ("flat", [], 0.001, 0.001),
-        ("interactive", [], 0.0005, 0.001),
-        ("interactive", ["--control-learning-rate=0.2"], 0.0005, 0.2),
+        ("responses", [], 0.004, 0.001),
+        ("responses", ["--control-learning-rate=0.2"], 0.004, 0.2),
         ("flat", ["--set=emulation.learning_rate=0.1"], 0.1, None),
     ],
 )
@@ -99,15 +99,15 @@ def test_a_preset_gives_encoder_and_control_their_learning_rates(
 
 
 def test_the_control_is_trained_at_its_own_learning_rate(zoo, tmp_path, capsys):
-    encoder = ["--encoder=interactive", "--preset=small", "--out", tmp_path / "run"]
-    few = [*SET[:-1], "--set=emulation.steps=2", "--set=encoders.interactive.sequences=1"]
-    few += ["--set=encoders.interactive.steps=3", "--set=encoders.interactive.width=8"]
+    encoder = ["--encoder=responses", "--preset=small", "--out", tmp_path / "run"]
+    few = [*SET[:-1], "--set=emulation.steps=2", "--set=encoders.responses.sequences=1"]
+    few += ["--set=encoders.responses.steps=3"]
     assert call(capsys, zoo, *encoder, *few)[0] == 0
     rates = [
         yaml.safe_load((tmp_path / "run" / name).read_text())["emulation"]["learning_rate"]
         for name in ("settings.yaml", "zero/settings.yaml")
     ]
-    assert rates == [0.0005, 0.001]
+    assert rates == [0.004, 0.001]
 
 
 def test_a_preset_for_imported_rnns_is_refused(tmp_path, capsys):

@@ -135,7 +135,7 @@ def test_a_stop_is_told_truly(command, capsys, monkeypatch):
     assert (status, out) == (130, "")
     goes_on = "resume" in inspect.signature(function_of(command)).parameters
     assert ("goes on with --resume" in err) == goes_on
-    assert ("what was finished is kept" in err) == (goes_on or command in ("demo", "reproduce"))
+    assert ("what was finished is kept" in err) == (goes_on or command in ("demo", "reproduce", "sweep"))
     assert err.count("\n") == 1
 
 

@@ -97,7 +97,7 @@ def test_rotated_digits_end_with_a_report_as_well(tmp_path):
 @pytest.mark.parametrize("text", ["{bad", "[]", "{}", '{"seed": 0}'])
 def test_a_damaged_record_is_one_sentence(tmp_path, text):
     (tmp_path / FILE).write_text(text)
-    with pytest.raises(RunFormatError, match=r"experiment\.json should say .* remove the experiment, or"):
+    with pytest.raises(RunFormatError, match=r"experiment\.json should hold .* remove the experiment, or"):
         experiment.reproduce(tmp_path, "demo", changes=TINY, device="cpu")
 
 
