@@ -114,8 +114,8 @@ class InteractiveProbing(StepwiseReading):
                     "the yoked control of interactive probing takes training RNNs of one architecture, found "
                     f"{', '.join(map(str, chosen.specs)) or 'black boxes'}"
                 )
-            for name, weights in chosen.weights.items():
-                self.donors.get_buffer(name.replace(".", "_")).copy_(weights)
+            for name, kept in self._kept().weights.items():
+                kept.copy_(chosen.weights[name])
         super().standardise(system, examples)
 
     def _kept(self) -> Population:
@@ -125,5 +125,5 @@ class InteractiveProbing(StepwiseReading):
 
     def _donor(self, system: System, first: Float[Tensor, "1 probe 1 input"]) -> Int[Tensor, " rnn"]:
         """Whose interview each RNN's probing inputs come from: a number made of its own first responses."""
-        responses = self.interface.output.interpret(run(system, first[0])[0]).detach()
+        responses = self.interface.output.interpret(run(system, first[0])[0])
         return donor_of(responses.flatten(1), DONORS)

@@ -138,62 +138,46 @@ def fit(
         advance: Called with the number of steps just made, and in the end with those that stopping saved.
     """
     head = head or PredictorSettings()
-    tried = [
-        _descended(run, prop, rnns, target, roles, settings, examples, head, rate, advance)
-        for rate in settings.learning_rates
-    ]
-    whole, _ = min(tried, key=lambda one: one[1])
+    emulation = run.settings.emulation
+    gpus = [run.device] if run.device.type == "cuda" else []
+    steps = _steps(settings, run)
+    rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (roles.train, roles.stopping))
+
+    def trained(rate: float) -> tuple[Supervised, float]:
+        with torch.random.fork_rng(gpus), torch.enable_grad():
+            noise = int(seeds.stream(run.settings.seed, "predictor", prop.name).integers(1 << 62))
+            seeds.seed_torch(noise, run.device)
+            whole = Supervised(run, prop, rnns, roles, head, examples)
+            parts = [
+                {
+                    "params": list(whole.encoder.parameters()),
+                    "lr": rate,
+                    "weight_decay": emulation.weight_decay,
+                },
+                {
+                    "params": list(whole.predictor.layers.parameters()),
+                    "lr": head.learning_rate,
+                    "weight_decay": head.weight_decay,
+                },
+            ]
+            loss = descend(
+                whole,
+                lambda some: prop.loss(whole(some.numpy()), target[some]),
+                lambda: rows[torch.randint(len(rows), (settings.rnns,))],
+                held_out,
+                torch.optim.AdamW(parts, fused=True),
+                steps=steps,
+                every=settings.every,
+                patience=settings.patience,
+                clip=lambda: clip_grad_norm_(whole.encoder.parameters(), emulation.clip),
+                advance=advance,
+                share_of_rate=lambda step: share_of_rate(step, steps, settings.warmup, settings.decay),
+            )
+        return whole, loss
+
+    whole, _ = min(map(trained, settings.learning_rates), key=lambda one: one[1])
     whole.eval().requires_grad_(False)
     kept = np.flatnonzero(roles.calibration)
     known = target[torch.from_numpy(kept)]
     whole.predictor.calibration = calibrate(prop, whole(kept), known, roles.calibrated_together)
     return whole
-
-
-def _descended(
-    run: TrainedRun,
-    prop: Property,
-    rnns: RNNs,
-    target: Float[Tensor, "rnn target"],
-    roles: Roles,
-    settings: SupervisedSettings,
-    examples: Examples,
-    head: PredictorSettings,
-    rate: float,
-    advance: Callable[[int], None],
-) -> tuple[Supervised, float]:
-    """What is trained at one learning rate, and its loss of the stopping RNNs."""
-    gpus = [run.device] if run.device.type == "cuda" else []
-    steps = _steps(settings, run)
-    with torch.random.fork_rng(gpus), torch.enable_grad():
-        noise = int(seeds.stream(run.settings.seed, "predictor", prop.name).integers(1 << 62))
-        seeds.seed_torch(noise, run.device)
-        whole = Supervised(run, prop, rnns, roles, head, examples)
-        emulation = run.settings.emulation
-        parts = [
-            {
-                "params": list(whole.encoder.parameters()),
-                "lr": rate,
-                "weight_decay": emulation.weight_decay,
-            },
-            {
-                "params": list(whole.predictor.layers.parameters()),
-                "lr": head.learning_rate,
-                "weight_decay": head.weight_decay,
-            },
-        ]
-        rows, held_out = (torch.from_numpy(np.flatnonzero(mask)) for mask in (roles.train, roles.stopping))
-        loss = descend(
-            whole,
-            lambda some: prop.loss(whole(some.numpy()), target[some]),
-            lambda: rows[torch.randint(len(rows), (settings.rnns,))],
-            held_out,
-            torch.optim.AdamW(parts, fused=True),
-            steps=steps,
-            every=settings.every,
-            patience=settings.patience,
-            clip=lambda: clip_grad_norm_(whole.encoder.parameters(), emulation.clip),
-            advance=advance,
-            share_of_rate=lambda step: share_of_rate(step, steps, settings.warmup, settings.decay),
-        )
-    return whole, loss
