@@ -33,6 +33,9 @@ FAULTS = (
 )
 """What is raised while a file is read that is damaged, holds something else, or cannot be got at."""
 
+PLUGIN = "name the module of a part of your own with --plugin, or import it"
+"""What to do where a file names a part that no registry holds."""
+
 Columns = Mapping[str, Callable[[pa.DataType], bool]]
 """Columns that a table should have, each with what says whether its type is right."""
 
@@ -60,8 +63,10 @@ class Kind:
         """
         try:
             yield
-        except (self.error, UnknownName):  # a part of the user's own, whose plugin was not named
+        except self.error:
             raise
+        except UnknownName as error:
+            raise UnknownName(f"{path} names a part that is not there: {error}; {PLUGIN}") from None
         except FAULTS as error:
             advice = lacking(error)
             what = "is damaged" if advice is None else "cannot be read"

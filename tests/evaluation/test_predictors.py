@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rnnatlas import properties
-from rnnatlas.errors import RunFormatError, SettingsError
+from rnnatlas.errors import RunFormatError, SettingsError, UnknownName
 from rnnatlas.evaluation.roles import Roles
 from rnnatlas.properties.calibration import Calibration, calibrate, calibration_gaps, statements
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, fit, load, save
@@ -233,10 +233,13 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, path, metadata={"format": "9"})
     with pytest.raises(RunFormatError, match="format version 2, found 9; evaluate the run again"):
         load(path)
-    for text in ("{", '{"tsak": {}}', '{"step": {}}', '{"step": {"steps": [0, 1]}}'):
+    for text in ("{", '{"step": {}}', '{"step": {"steps": [0, 1]}}'):
         save_file({"a": torch.zeros(1)}, path, metadata={"format": "2", "properties": text})
         with pytest.raises(RunFormatError, match=r"is damaged \(.*evaluate the run again"):
             load(path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"format": "2", "properties": '{"tsak": {}}'})
+    with pytest.raises(UnknownName, match=r"did you mean 'task'\?; name the module .* with --plugin"):
+        load(path)
 
 
 def test_features_that_do_not_vary_stay_harmless():

@@ -206,7 +206,7 @@ def shards(folder):
 
 
 def wait_for_shards(folder, count):
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 300
     while len(shards(folder)) < count:
         assert time.monotonic() < give_up
         time.sleep(0.02)

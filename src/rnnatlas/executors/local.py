@@ -25,22 +25,27 @@ class Local(Executor):
         from joblib.externals.loky import ProcessPoolExecutor
 
         def fresh() -> ProcessPoolExecutor:
-            return ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),))
+            return ProcessPoolExecutor(1, initializer=_end_with, initargs=(os.getpid(),))
 
-        pools = [fresh()]
+        pools = [fresh() for _ in range(workers)]  # one a worker: one that is killed takes no other along
+        last: list[Future[bool] | None] = [None] * workers
 
         def submit(work: Callable[..., bool], *arguments: Any) -> "Future[bool]":
+            free = next(number for number, future in enumerate(last) if future is None or future.done())
             try:
-                return pools[-1].submit(work, *arguments)
-            except BrokenExecutor:  # one of its workers was killed
-                pools[-1].shutdown(wait=True, kill_workers=True)
-                pools.append(fresh())
-                return pools[-1].submit(work, *arguments)
+                future = pools[free].submit(work, *arguments)
+            except BrokenExecutor:  # its worker was killed
+                pools[free].shutdown(wait=True, kill_workers=True)
+                pools[free] = fresh()
+                future = pools[free].submit(work, *arguments)
+            last[free] = future
+            return future
 
         try:
             yield submit
         finally:
-            pools[-1].shutdown(wait=True, kill_workers=True)
+            for pool in pools:
+                pool.shutdown(wait=True, kill_workers=True)
 
     def explained(self, error: Exception) -> Exception:
         """See `Executor.explained`."""
