@@ -9,7 +9,7 @@ from torch import nn
 
 import rnnatlas as ra
 from rnnatlas.errors import DataError, OutputExists, RNNAtlasError
-from rnnatlas.exploration import learned
+from rnnatlas.exploration import explore, learned
 from rnnatlas.exploration.structure import coordinates
 
 INPUTS = np.random.default_rng(0).standard_normal((24, 10, 3)).astype(np.float32)
@@ -103,6 +103,18 @@ def test_inputs_that_do_not_fit_are_refused_and_nothing_is_left(tmp_path):
     with pytest.raises(DataError):
         ra.explore(networks(4), tmp_path / "out", inputs=INPUTS[..., :2])
     assert not (tmp_path / "out" / "zoo").exists()
+
+
+def test_a_stop_before_the_report_is_in_nobodys_way(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explore, "groups", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            ra.explore(networks(4), tmp_path / "out", inputs=INPUTS)
+    assert not (tmp_path / "out").exists()
+    assert ra.explore(networks(4), tmp_path / "out", inputs=INPUTS).report.exists()
 
 
 def test_texts_of_others_are_escaped_in_the_report(tmp_path):

@@ -1,9 +1,11 @@
 """From a folder of anyone's checkpoints, or a list of modules, to groups, a map and a report."""
 
 import dataclasses
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +83,11 @@ def explore(
     """
     out = Path(out)
     check_free(out)
-    zoo, left_out = _zoo(things, out / "zoo", inputs, labels, group, seed, cell, head, separate)
-    found = compare(zoo, out, left_out, seed)
-    _save(found)
-    write_report(found)
+    with _whole(out):
+        zoo, left_out = _zoo(things, out / "zoo", inputs, labels, group, seed, cell, head, separate)
+        found = compare(zoo, out, left_out, seed)
+        _save(found)
+        write_report(found)
     say(f"{_first_sentence(found)} ({found.seconds:.0f} s; {found.report})")
     if train and found.rows.num_rows >= FEWEST_TO_LEARN:
         found = _learn(found, seed, progress)
@@ -93,6 +96,18 @@ def explore(
     elif train:
         say(f"{found.rows.num_rows} RNNs are too few to train an encoder on; {FEWEST_TO_LEARN} would do")
     return found
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[None]:
+    """Leaves no zoo without a report where the block ends early, so that the same call works again."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(out / "zoo", ignore_errors=True)
+        with suppress(OSError):  # there is something in it that people can use
+            out.rmdir()
+        raise
 
 
 def compare(zoo: Zoo, out: Path, left_out: Sequence[str] = (), seed: int = 0) -> Exploration:
