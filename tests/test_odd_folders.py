@@ -1,8 +1,11 @@
 """Zoos, runs, atlases and experiments that hold something else are used, or refused in one sentence."""
 
+import contextlib
 import copy
 import json
+import os
 import shutil
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -154,3 +157,36 @@ def test_files_with_bytes_that_are_others(name, experiment, tmp_path):
         path.write_bytes(changed)
         used_or_refused(use, folder, f"{path.name} with other bytes")
         path.write_bytes(whole)
+
+
+@contextlib.contextmanager
+def pipe(path):
+    """A pipe in the place of a file; yields a list that is not empty if somebody waits for it meanwhile."""
+    path.rename(path.with_name("aside"))
+    os.mkfifo(path)
+    waited, over = [], threading.Event()
+
+    def look():
+        while not over.wait(0.05):
+            with contextlib.suppress(OSError):  # nobody reads
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+                waited.append(path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield waited
+    finally:
+        over.set()
+        looking.join()
+        path.with_name("aside").replace(path)
+
+
+@pytest.mark.parametrize("name", USED)
+def test_nothing_waits_for_a_pipe(name, experiment, tmp_path):
+    use, _ = USED[name]
+    folder = shutil.copytree(experiment, tmp_path / "copy") / name
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        with pipe(file) as waited:
+            used_or_refused(use, folder, f"{file.name} as a pipe")
+        assert not waited

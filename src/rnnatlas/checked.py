@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, uint8
 
 from rnnatlas.errors import RNNAtlasError, UnknownName, lacking, reason
-from rnnatlas.files import replacing
+from rnnatlas.files import check_regular, replacing
 
 _SEAL = b"rnnatlas sha256 "
 _TAIL = 8  # bytes at the end of a Parquet file: how long the footer is, and PAR1
@@ -62,6 +62,7 @@ class Kind:
         are lacking.
         """
         try:
+            check_regular(path)
             yield
         except self.error:
             raise

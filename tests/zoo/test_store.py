@@ -15,7 +15,8 @@ import torch
 import rnnatlas
 from rnnatlas.errors import RNNSpecMismatch, UnknownName, ZooFormatError
 from rnnatlas.rnn import Population, RNNSpec, run
-from rnnatlas.zoo.format import Folder, Shard, as_column, column_shape, shard_name, write_card, write_shard
+from rnnatlas.zoo.folder import Folder
+from rnnatlas.zoo.format import Shard, as_column, column_shape, shard_name, write_card, write_shard
 from rnnatlas.zoo.store import Zoo
 
 from .conftest import TASK

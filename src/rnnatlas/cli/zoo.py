@@ -325,7 +325,8 @@ def _check_shards(zoo: str, set_aside: bool) -> None:
         ZooFormatError: Some are.
     """
     from rnnatlas.errors import ZooFormatError
-    from rnnatlas.zoo.format import AGAIN, Folder
+    from rnnatlas.zoo.folder import Folder
+    from rnnatlas.zoo.format import AGAIN
     from rnnatlas.zoo.verify import damaged
 
     found, count = damaged(zoo)

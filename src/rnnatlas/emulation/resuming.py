@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError, RunFormatError
+from rnnatlas.files import check_regular
 from rnnatlas.importers.pickles import Stored
 from rnnatlas.importers.torch_files import as_tensor, read
 
@@ -34,8 +35,9 @@ def saved(path: Path, weights: Weights, parameters: Sequence[Tensor], steps: int
     Raises:
         RunFormatError: It is damaged, or of another training.
     """
-    content = bytearray(path.read_bytes())
     try:
+        check_regular(path)
+        content = bytearray(path.read_bytes())
         return _checked(read(memoryview(content)).root, weights, parameters, steps)
     except (CheckpointError, LookupError, TypeError, ValueError):
         raise RunFormatError(

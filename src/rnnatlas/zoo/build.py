@@ -16,7 +16,8 @@ from rnnatlas.files import sweep
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import as_dict
 from rnnatlas.tasks.base import Task
-from rnnatlas.zoo.format import Folder, read_card, shard_name, write_card, write_shard
+from rnnatlas.zoo.folder import Folder
+from rnnatlas.zoo.format import read_card, shard_name, write_card, write_shard
 from rnnatlas.zoo.splits import assign
 from rnnatlas.zoo.store import Zoo
 from rnnatlas.zoo.target import File, Target

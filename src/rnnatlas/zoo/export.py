@@ -11,7 +11,8 @@ import yaml
 from rnnatlas import files, hub
 from rnnatlas.files import making
 from rnnatlas.rnn import Population
-from rnnatlas.zoo.format import Folder, Shard
+from rnnatlas.zoo.folder import Folder
+from rnnatlas.zoo.format import Shard
 from rnnatlas.zoo.store import Zoo
 from rnnatlas.zoo.summary import summarise
 from rnnatlas.zoo.target import Target, is_address

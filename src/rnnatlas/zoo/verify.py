@@ -13,7 +13,8 @@ from rnnatlas.errors import SettingsError
 from rnnatlas.executors.base import limited
 from rnnatlas.rnn import Population, RNNSpec
 from rnnatlas.seeds import stream
-from rnnatlas.zoo.format import AGAIN, AS_STATED, DIVERGED, Folder, Shard, ShardDamaged, read_card
+from rnnatlas.zoo.folder import Folder
+from rnnatlas.zoo.format import AGAIN, AS_STATED, DIVERGED, Shard, ShardDamaged, read_card
 from rnnatlas.zoo.store import Zoo
 
 RNNS = 32
