@@ -2,11 +2,13 @@
 
     python benchmarks/kills.py --kills 200 --seed 0
 
-A zoo is built, an encoder trained on it and an atlas made, once without and then again and again with
-SIGKILLs. Half of them come after a random time, half at a random one of the calls that open, rename, make or
-remove a file, where files are between two states. After each kill everything visible has to be whole. The
-command is then given again with --resume, and what is there in the end has to be what was left without kills,
-byte for byte. Sometimes two commands build one zoo, of which one is killed, while a third process reads it.
+A zoo is built, an encoder trained on it, an atlas made and a sweep run, once without and then again and
+again with SIGKILLs. Half of them come after a random time, half at a random one of the calls that open,
+rename, make or remove a file, where files are between two states. After each kill everything visible has to
+be whole. The command is then given again with --resume, and what is there in the end has to be what was left
+without kills, byte for byte. Sometimes two commands build one zoo, of which one is killed, while a third
+process reads it.
+`kills_on_ray.py` does the same to a Ray cluster.
 """
 
 import argparse
@@ -42,13 +44,25 @@ SHORT = ["emulation.steps=40", "emulation.rnns=8", "emulation.validate_every=10"
 SHORT += ["emulation.validation_rollouts=2", "emulation.emulator.width=8", "emulation.emulator.layers=1"]
 WATCHED = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.scandir", "os.listdir"}
 """Audit events between which files change; os.replace is a rename."""
-UNEQUAL = ("events.out.tfevents.",)
+UNEQUAL = ("events.out.tfevents.", "cost.json")
 """Begin names of files that have the time in them."""
+GROW = ("resume.ckpt", "history.csv", "hparams.yaml", "zoo.json", "README.md", "sweep.tsv")
+"""Files that are written again and again, each time whole."""
+PLAN = """
+zoos: [{zoo}]
+encoders: [statistics]
+seeds: 2
+settings: {{short: {{emulation: {{steps: 40, rnns: 8, validate_every: 10, validation_rollouts: 2,
+  emulator: {{width: 8, layers: 1}}}}}}}}
+"""
+"""Of a sweep."""
 
 
 def stages(folder: Path) -> dict[str, list[str]]:
     """Each command, and what it leaves in a folder of the stage's name."""
-    place = {name: str(folder / name) for name in ("zoo", "run", "atlas")}
+    place = {name: str(folder / name) for name in ("zoo", "run", "atlas", "sweep")}
+    plan = folder.parent / "plan.yaml"
+    plan.write_text(PLAN.format(zoo=place["zoo"]))
     changes = [part for change in (*SMALL, "zoo.runs=18") for part in ("--set", change)]
     short = [part for change in SHORT for part in ("--set", change)]
     build = [
@@ -63,7 +77,8 @@ def stages(folder: Path) -> dict[str, list[str]]:
     ]
     train = ["train", place["zoo"], "--encoder=statistics", "--out", place["run"], *short, "--device=cpu"]
     embed = ["embed", place["run"], place["zoo"], "--out", place["atlas"], "--layout=pca"]
-    return {"zoo": [*build, "--resume"], "run": [*train, "--resume"], "atlas": embed}
+    sweep = ["sweep", str(plan), "--out", place["sweep"], "--workers=1", "--device=cpu"]
+    return {"zoo": [*build, "--resume"], "run": [*train, "--resume"], "atlas": embed, "sweep": sweep}
 
 
 def start(tokens: Sequence[str], folder: Path, fatal: int | None = None) -> int:
@@ -111,7 +126,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def check(folder: Path, expected: dict[str, bytes]) -> None:
     """Makes sure that all that can be seen is whole: as it will be, or one of the files that grow."""
-    for name in ("zoo", "run", "atlas"):
+    for name in ("zoo", "run", "atlas", "sweep"):
         for path in (folder / name).glob("**/.*"):
             assert is_partial(path) or path.name == ".jobs", path
     if (folder / "zoo" / "zoo.json").exists():
@@ -125,8 +140,7 @@ def check(folder: Path, expected: dict[str, bytes]) -> None:
         except error as refused:
             assert "damaged" not in str(refused), refused  # noqa: PT017
     for name, found in content(folder).items():
-        grows = Path(name).name in ("resume.ckpt", "history.csv", "hparams.yaml", "zoo.json", "README.md")
-        assert found == expected.get(name) or (grows and found), f"{name} is another one"
+        assert found == expected.get(name) or (Path(name).name in GROW and found), f"{name} is another one"
 
 
 def read_all_the_time(folder: Path, until: Callable[[], bool]) -> int:

@@ -79,6 +79,15 @@ def test_other_programs_read_them(tmp_path):
     assert safetensors.torch.load_file(tmp_path / "tensors")["b"].tolist() == [0, 1, 2, 3]
 
 
+def test_the_same_tensors_and_texts_make_the_same_file(tmp_path):
+    path, contents = tmp_path / "file", set()
+    for _ in range(10):
+        save_tensors(path, TENSORS, {name: name for name in "abcdef"})
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    assert safetensors.torch.load_file(path)["a"].equal(TENSORS["a"])
+
+
 @pytest.mark.parametrize(
     ("columns", "why"),
     [

@@ -197,7 +197,17 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapp
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     content = save(whole, {**metadata, _SHA: _of_tensors(whole, metadata)})
     with replacing(path) as partial:
-        partial.write_bytes(content)
+        partial.write_bytes(_in_order(content))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata by name; the library puts them into an order that it draws."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at multiples of eight
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def load_tensors(path: Path | str, kind: Kind) -> tuple[dict[str, Tensor], dict[str, str]]:
