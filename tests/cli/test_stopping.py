@@ -88,6 +88,29 @@ def test_what_the_system_refuses_is_one_sentence(error, sentence, monkeypatch, c
     assert sentence in said
 
 
+@pytest.mark.parametrize("both", [True, False])
+def test_what_ends_another_thread_is_said_once(both, monkeypatch, capsys):
+    error = PermissionError(errno.EACCES, "no", b"logs")
+
+    def fail(*_):
+        raise error
+
+    def run(*_):
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        if both:
+            fail()
+
+    before = threading.excepthook
+    monkeypatch.setattr(cli, "_run", run)
+    with pytest.raises(SystemExit, match="1"):
+        main(["zoo", "show", "nowhere"])
+    said = capsys.readouterr().err
+    assert said == "error: permission denied (logs); check the path and its permissions\n"
+    assert threading.excepthook is before
+
+
 def test_a_limit_on_the_size_of_files_leaves_what_can_be_gone_on_with(tmp_path, capsys):
     """A shard does not fit at first."""
     program = f"""

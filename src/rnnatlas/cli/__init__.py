@@ -109,7 +109,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
     _ask_for_the_threads_that_there_are()
     try:
         _check_text(tokens)
-        status = _run(make_app(tokens), tokens)
+        with _heard_threads():
+            status = _run(make_app(tokens), tokens)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
@@ -160,6 +161,30 @@ def _stoppable() -> Callable[[], bool]:
         signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     return lambda: times > 0
+
+
+@contextlib.contextmanager
+def _heard_threads() -> Iterator[None]:
+    """Raises what ended another thread, such as one that writes logs, unless the command fails by itself.
+
+    Mostly the same error ends both, and is said once.
+    """
+    errors: list[BaseException] = []
+    before = threading.excepthook
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        if isinstance(ended.exc_value, EXPECTED):
+            errors.append(ended.exc_value)
+        else:
+            before(ended)
+
+    threading.excepthook = hook
+    try:
+        yield
+        if errors:
+            raise errors[0]
+    finally:
+        threading.excepthook = before
 
 
 @contextlib.contextmanager
@@ -232,7 +257,7 @@ def _sentence(error: BaseException, command: str | None) -> str:
     if isinstance(error, RNNAtlasError):
         return str(error)
     if isinstance(error, OSError) and not is_out_of_memory(error):
-        where = f" ({error.filename})" if error.filename else ""
+        where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
         if error.errno == errno.EFBIG:
             return (
                 f"a file may not become as large as it would be here{where}; nothing half-written was kept, "
