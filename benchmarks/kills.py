@@ -46,7 +46,7 @@ WATCHED = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod",
 """Audit events between which files change; os.replace is a rename."""
 UNEQUAL = ("events.out.tfevents.", "cost.json")
 """Begin names of files that have the time in them."""
-GROW = ("resume.ckpt", "history.csv", "hparams.yaml", "zoo.json", "README.md", "sweep.tsv")
+GROW = ("resume.ckpt", "history.csv", "metrics.json", "hparams.yaml", "zoo.json", "README.md", "sweep.tsv")
 """Files that are written again and again, each time whole."""
 PLAN = """
 zoos: [{zoo}]

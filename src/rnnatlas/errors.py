@@ -5,10 +5,13 @@ that sentence and exits with 2 where a name or a setting was given wrongly, else
 exception that reaches it is a defect of ours.
 """
 
+import contextlib
 import errno
 import json
 import logging
 import os
+import threading
+from collections.abc import Iterator
 
 from rnnatlas.texts import shortened, visible
 
@@ -80,6 +83,33 @@ def lacking(error: BaseException) -> str | None:
 
 class RNNAtlasError(Exception):
     """Base of all errors whose message is meant for the user."""
+
+
+@contextlib.contextmanager
+def heard_threads(expected: tuple[type[BaseException], ...] = (OSError,)) -> Iterator[None]:
+    """Raises what ended another thread, such as one that writes logs, unless the block fails by itself.
+
+    Mostly the same error ends both, and is to be said once.
+
+    Args:
+        expected: Kinds of errors that are raised so; Python prints others with their traceback.
+    """
+    errors: list[BaseException] = []
+    before = threading.excepthook
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        if isinstance(ended.exc_value, expected):
+            errors.append(ended.exc_value)
+        else:
+            before(ended)
+
+    threading.excepthook = hook
+    try:
+        yield
+        if errors:
+            raise errors[0]
+    finally:
+        threading.excepthook = before
 
 
 class UnknownName(RNNAtlasError, LookupError):

@@ -1,6 +1,7 @@
 """Jobs are done once, in an order that their needs allow, however many run beside each other."""
 
 import dataclasses
+import errno
 import os
 import signal
 import threading
@@ -223,3 +224,25 @@ def test_who_waited_for_a_file_holds_the_one_that_is_there(tmp_path):
     for thread in threads:
         thread.join()
     assert most == [1] * 20
+
+
+class Logs:
+    """Has a thread that cannot write."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, beat):
+        def write():
+            raise PermissionError(errno.EACCES, "no", str(self.path))
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+        self.path.touch()
+
+
+def test_what_ends_a_thread_of_a_job_is_what_the_job_raises(tmp_path, capfd):
+    with pytest.raises(PermissionError):
+        executors.make("local", 1).run([job(tmp_path, "one", work=Logs)], tmp_path)
+    assert capfd.readouterr().err == ""

@@ -25,6 +25,7 @@ from rnnatlas.errors import (
     RNNAtlasError,
     SettingsError,
     UnknownName,
+    heard_threads,
     is_out_of_memory,
     lacking,
     reason,
@@ -109,7 +110,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
     _ask_for_the_threads_that_there_are()
     try:
         _check_text(tokens)
-        with _heard_threads():
+        with heard_threads(EXPECTED):
             status = _run(make_app(tokens), tokens)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -161,30 +162,6 @@ def _stoppable() -> Callable[[], bool]:
         signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     return lambda: times > 0
-
-
-@contextlib.contextmanager
-def _heard_threads() -> Iterator[None]:
-    """Raises what ended another thread, such as one that writes logs, unless the command fails by itself.
-
-    Mostly the same error ends both, and is said once.
-    """
-    errors: list[BaseException] = []
-    before = threading.excepthook
-
-    def hook(ended: threading.ExceptHookArgs) -> None:
-        if isinstance(ended.exc_value, EXPECTED):
-            errors.append(ended.exc_value)
-        else:
-            before(ended)
-
-    threading.excepthook = hook
-    try:
-        yield
-        if errors:
-            raise errors[0]
-    finally:
-        threading.excepthook = before
 
 
 @contextlib.contextmanager
