@@ -28,7 +28,7 @@ links: .venv/.installed-docs
 
 # What is published, in dist/; the wheel is tried where there is no compiler.
 wheels:
-	PYTHON=$(PYTHON) .ci/wheels
+	PYTHON=$(PYTHON) TORCH=$(TORCH) .ci/wheels
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
