@@ -49,11 +49,14 @@ def test_a_demo_goes_on_after_a_stop_and_ends_with_a_report(tmp_path, monkeypatc
         len(trained) == 2 + 4 * 2 * 4
     )  # controls; model, its copy of the control, predictors, and their reference
 
-    report = experiment.reproduce(tmp_path / "demo", "demo", changes=TINY, workers=1, progress=False)
+    ablations = {"sequences": [1], "steps": [], "divergences": ["kl"]}  # which may be added
+    changes = {**TINY, "experiment": {**TINY["experiment"], "ablations": ablations}}
+    report = experiment.reproduce(tmp_path / "demo", "demo", changes=changes, workers=1, progress=False)
     assert report == tmp_path / "demo" / "report.html"
     text = report.read_text(encoding="utf-8")
     assert "interactive probing" in text
     assert "trained end to end" in text
+    assert "<h2>Ablations</h2>" in text
     assert "rnnatlas demo --seed 0 --set experiment.seeds=2" in text
     assert (tmp_path / "demo" / "map.html").is_file()
     assert all(path.read_bytes() == before for path, before in trained.items())

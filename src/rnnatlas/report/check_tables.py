@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rnnatlas.report import evenness, neighbourhoods, performance, stability
+from rnnatlas.report import ablations, evenness, neighbourhoods, performance, stability
 from rnnatlas.report.checks import EVERY, Check, Checks, find
 from rnnatlas.report.experiment import Results
 from rnnatlas.report.words import ENOUGH_SEEDS, name
@@ -17,7 +17,9 @@ columns, each a title and a definition."""
 def all_checks(results: Results) -> list[Check]:
     """Every such figure of an experiment."""
     return [
-        check for part in (performance, evenness, stability, neighbourhoods) for check in part.checks(results)
+        check
+        for part in (performance, evenness, stability, neighbourhoods, ablations)
+        for check in part.checks(results)
     ]
 
 

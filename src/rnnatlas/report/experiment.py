@@ -34,6 +34,14 @@ _KIND = Kind(
 )
 
 
+Runs = Mapping[str, Mapping[int, str]]
+"""Encoder → seed → folder of the evaluated run."""
+
+
+def _by_seed(runs: Mapping[str, Mapping[str, str]]) -> Runs:
+    return {name: {int(seed): run for seed, run in own.items()} for name, own in runs.items()}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """What an experiment consists of and how it was begun; its paths are relative to its folder.
@@ -41,6 +49,8 @@ class Experiment:
     Attributes:
         zoo: The zoo.
         runs: Encoder → seed → folder of the evaluated run.
+        ablations: Setting → its value → encoder → seed → folder of the evaluated run, which differs from that
+            of `runs` in this setting alone.
         atlas: The atlas; None where there is none.
         map: The map of the atlas, to be linked to; None where there is none.
         command: What made the experiment, for people.
@@ -53,7 +63,8 @@ class Experiment:
     """
 
     zoo: str
-    runs: Mapping[str, Mapping[int, str]]
+    runs: Runs
+    ablations: Mapping[str, Mapping[str, Runs]] = dataclasses.field(default_factory=dict)
     atlas: str | None = None
     map: str | None = None
     command: str = ""
@@ -80,10 +91,11 @@ class Experiment:
             raise RunFormatError(f"{folder} is no experiment: it has no {FILE}; make one with: rnnatlas demo")
         values = read_json(path, _KIND)
         with _KIND.reading(path):
-            runs = {
-                name: {int(seed): run for seed, run in own.items()} for name, own in values["runs"].items()
+            ablations = {
+                setting: {value: _by_seed(own) for value, own in of_setting.items()}
+                for setting, of_setting in values.get("ablations", {}).items()
             }
-            made = cls(**{**values, "runs": runs})
+            made = cls(**{**values, "runs": _by_seed(values["runs"]), "ablations": ablations})
             made._check()
             return made
 
@@ -95,7 +107,8 @@ class Experiment:
         """
         texts = [self.zoo, self.command, self.kind, self.version, self.commit]
         texts += [part for part in (self.atlas, self.map) if part is not None]
-        texts += [run for own in self.runs.values() for run in own.values()]
+        groups = [self.runs, *(runs for values in self.ablations.values() for runs in values.values())]
+        texts += [run for runs in groups for own in runs.values() for run in own.values()]
         if not self.runs or not all(self.runs.values()):
             raise ValueError("it has no runs")
         if not all(isinstance(text, str) for text in texts):

@@ -17,6 +17,7 @@ from rnnatlas.evaluation.features import DEFINITIONS
 from rnnatlas.evaluation.figures import EMULATED, PARTS, loss_name
 from rnnatlas.files import write_text
 from rnnatlas.report import (
+    ablations,
     charts,
     claims,
     comparison,
@@ -99,6 +100,9 @@ def contents(
     drawn = _charts(results)
     probing = interview(results, drawn)
     atlas = _atlas(results, drawn, raw_map)
+    ablated = ablations.section(results, checks)
+    if ablated is not None and ablated["chart"] is not None:
+        drawn["ablations"] = ablated["chart"]
     score = words.task_score(results.properties)
     return {
         "experiment": results.experiment,
@@ -125,6 +129,7 @@ def contents(
         "orders": claims.orders(results.table, about["task"]),
         "correlations": findings.correlations(results, headline) if headline else None,
         "probing": probing,
+        "ablations": ablated,
         "atlas": atlas,
         "writing": atlas is not None and any(shown["entry"]["samples"] for shown in atlas["examples"]),
         "definitions": _definitions(results),

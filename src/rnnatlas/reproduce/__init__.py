@@ -6,6 +6,7 @@ from typing import Any
 
 from rnnatlas import executors, seeds, tasks
 from rnnatlas.report.experiment import FILE
+from rnnatlas.reproduce.ablations import of_ablations
 from rnnatlas.reproduce.folder import begin, describe, timing
 from rnnatlas.reproduce.jobs import ZOO, of_encoders, of_the_map
 from rnnatlas.reproduce.settings import LANGUAGES, resolve, task_of
@@ -90,6 +91,7 @@ def reproduce(
     opened = Zoo.open(out / ZOO)
     mixed = len(opened.specs) > 1
     jobs = of_encoders(out, resolved, seed, device, _end_to_end(opened, resolved), mixed)
+    jobs += of_ablations(out, resolved, seed, device, mixed)
     with timing(out, "encoders and controls"):
         runner.run(jobs, out, "training encoders", "steps/s" if progress else None)
     with timing(out, "atlas and map"):

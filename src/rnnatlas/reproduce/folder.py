@@ -13,6 +13,7 @@ from rnnatlas import files
 from rnnatlas._version import commit
 from rnnatlas.errors import OutputExists
 from rnnatlas.report.experiment import FILE, Experiment
+from rnnatlas.reproduce import ablations
 from rnnatlas.reproduce.jobs import ATLAS, MAP, ZOO, chosen_seeds, folder_of, labels
 from rnnatlas.reproduce.settings import LANGUAGES, ZOOS, ExperimentSettings
 from rnnatlas.settings import as_dict, build, leaves
@@ -26,6 +27,7 @@ def describe(
     return Experiment(
         zoo=ZOO,
         runs={label: {one: folder_of(label, one) for one in chosen} for label in labels(resolved)},
+        ablations=ablations.runs(resolved, seed),
         atlas=ATLAS,
         map=MAP,
         command=command(out, preset, zoo, seed, changes),
@@ -74,10 +76,17 @@ def begin(out: Path, experiment: Experiment) -> None:
 
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Settings by their whole names, as they were and are; what older versions lacked had its default."""
+    """Settings by their whole names, as they were and are; what older versions lacked had its default.
+
+    Ablations may be added later, since they change nothing else.
+    """
     experiment = build(ExperimentSettings, then.get("experiment", {}), "experiment")
     before, after = (
-        {name: value for name, value in leaves(own).items() if value != {}}
+        {
+            name: value
+            for name, value in leaves(own).items()
+            if value != {} and not name.startswith("experiment.ablations")
+        }
         for own in ({**then, "experiment": as_dict(experiment)}, now)
     )
     yield from ((name, before.get(name), after.get(name)) for name in {**after, **before})

@@ -11,7 +11,7 @@ from rnnatlas.executors.claims import Beat
 from rnnatlas.report.words import NO_INTERACTION
 from rnnatlas.settings import build
 
-ZOO, ATLAS, MAP = "zoo", "atlas", "map.html"
+ZOO, ATLAS, MAP, RUNS = "zoo", "atlas", "map.html", "runs"
 """Where they are in an experiment's folder."""
 
 
@@ -26,9 +26,13 @@ def chosen_seeds(resolved: Mapping[str, Any], seed: int) -> range:
     return range(seed, seed + resolved["experiment"]["seeds"])
 
 
-def folder_of(label: str, seed: int) -> str:
+def folder_of(label: str, seed: int, where: str = RUNS) -> str:
     """Where a run is in an experiment's folder."""
-    return f"runs/{label}-{seed}"
+    return f"{where}/{label}-{seed}"
+
+
+def _called(label: str, seed: int, where: str) -> str:
+    return folder_of(label, seed, where).removeprefix(f"{RUNS}/")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,9 +123,16 @@ def _validation_loss(run: Path) -> float:
 
 
 def training(
-    out: Path, label: str, seed: int, resolved: Mapping[str, Any], device: str, mixed: bool = False
+    out: Path,
+    label: str,
+    seed: int,
+    resolved: Mapping[str, Any],
+    device: str,
+    mixed: bool = False,
+    where: str = RUNS,
+    controls: str = RUNS,
 ) -> Job:
-    """Trains one run; that of an encoder needs the control of its seed.
+    """Trains one run, in the folder `where`; that of an encoder needs the control of its seed in `controls`.
 
     Of a zoo of several architectures, an encoder that reads the weights of one takes one of them, and has a
     control of its own that was trained on the same RNNs.
@@ -138,25 +149,31 @@ def training(
     work = Train(
         zoo=out / ZOO,
         encoder=encoder,
-        folder=out / folder_of(label, seed),
+        folder=out / folder_of(label, seed, where),
         seed=seed,
         encoder_settings={} if control else {**resolved["encoders"][encoder], **change},
         emulation=dataclasses.replace(emulation, learning_rate=rate),
-        control=None if alone else out / folder_of(encoders.CONTROL, seed),
+        control=None if alone else out / folder_of(encoders.CONTROL, seed, controls),
         control_learning_rate=rates.get(encoders.CONTROL, emulation.learning_rate),
         device=device,
     )
     return Job(
-        name=f"train {label}-{seed}",
+        name=f"train {_called(label, seed, where)}",
         work=work,
         output=work.folder / "model.safetensors",
-        needs=() if alone else (f"train {encoders.CONTROL}-{seed}",),
+        needs=() if alone else (f"train {_called(encoders.CONTROL, seed, controls)}",),
         updates=emulation.steps * (2 if alone and not control else 1),
     )
 
 
 def evaluating(
-    out: Path, label: str, seed: int, resolved: Mapping[str, Any], device: str, end_to_end: int
+    out: Path,
+    label: str,
+    seed: int,
+    resolved: Mapping[str, Any],
+    device: str,
+    end_to_end: int,
+    where: str = RUNS,
 ) -> Job:
     """Evaluates one run, which has to be trained before."""
     from rnnatlas.evaluation.model import PREDICTORS
@@ -166,16 +183,16 @@ def evaluating(
     asked = resolved["experiment"]
     work = Evaluate(
         zoo=out / ZOO,
-        folder=out / folder_of(label, seed),
+        folder=out / folder_of(label, seed, where),
         supervised=supervised if asked["supervised"] else None,
         slow_baselines=asked["slow_baselines"],
         device=device,
     )
     return Job(
-        name=f"evaluate {label}-{seed}",
+        name=f"evaluate {_called(label, seed, where)}",
         work=work,
         output=work.folder / PREDICTORS,
-        needs=(f"train {label}-{seed}",),
+        needs=(f"train {_called(label, seed, where)}",),
         updates=(supervised.steps or resolved["emulation"]["steps"]) * end_to_end,
     )
 

@@ -1,12 +1,14 @@
 """What an experiment's settings are, and what a preset and changes make of them."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from rnnatlas import encoders, tasks
+from rnnatlas.emulation import choose, suitable
 from rnnatlas.errors import SettingsError
 from rnnatlas.registry import nearest
+from rnnatlas.rnn import Signal
 from rnnatlas.settings import as_dict, at_least_one, build, check_sections, merge, preset, settings
 
 ZOOS = {
@@ -26,6 +28,33 @@ SECTIONS = ("experiment", "task", "zoo", "emulation", "encoders", "supervised")
 """Of an experiment's settings."""
 
 
+ABLATED = ("interactive", "noninteractive")
+"""Encoders that ablations train again."""
+
+SAME_SLOPE = "cross-entropy"
+"""It differs from the Kullback–Leibler divergence by what no training changes."""
+
+
+@settings
+class AblationSettings:
+    """With which single settings changed probing encoders are trained again; the paper's by default.
+
+    Args:
+        sequences: Numbers of probing sequences.
+        steps: Their lengths.
+        divergences: What is minimised instead, from the first step on; None for all others that there are,
+            but for cross-entropy, which has the slope of the Kullback–Leibler divergence.
+    """
+
+    sequences: tuple[int, ...] = (1, 2, 4, 8)
+    steps: tuple[int, ...] = (7, 12, 22, 42)
+    divergences: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if low := [value for value in (*self.sequences, *self.steps) if value < 1]:
+            raise SettingsError(f"sequences and steps should be 1 or more, found {low[0]}")
+
+
 @settings
 class ExperimentSettings:
     """What is trained and compared.
@@ -33,6 +62,8 @@ class ExperimentSettings:
     Args:
         seeds: Trainings of each encoder, each with its own initial weights and batches.
         ablation: Whether to train interactive probing without interaction, too.
+        ablations: Whether to train both kinds of probing with other numbers and lengths of probing sequences
+            and on other divergences, too; or with which.
         supervised: Whether to train each encoder end to end on properties, too, as the section `supervised`
             says.
         slow_baselines: Whether to fit an embedding to each RNN and read Lyapunov spectra, too, as baselines.
@@ -44,6 +75,7 @@ class ExperimentSettings:
 
     seeds: int = 3
     ablation: bool = False
+    ablations: bool | AblationSettings = False
     supervised: bool = False
     slow_baselines: bool = False
     learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -88,6 +120,8 @@ def resolve(name: str, changes: Mapping[str, Any], zoo: str = LANGUAGES) -> dict
             )
         build(EmulationSettings, {"learning_rate": rate}, f"experiment.learning_rates.{name}")
     made = tasks.registry[task_of(zoo)].from_settings(values["task"])
+    ablations = _ablations(experiment.ablations, list(kinds), emulation, made.interface.output)
+    experiment = dataclasses.replace(experiment, ablations=ablations)
     zoo_settings = build(ZooSettings, values["zoo"], "zoo")
     splits.check(made, zoo_settings.split)
     return {
@@ -101,3 +135,32 @@ def resolve(name: str, changes: Mapping[str, Any], zoo: str = LANGUAGES) -> dict
         },
         "supervised": as_dict(build(SupervisedSettings, values.get("supervised", {}), "supervised")),
     }
+
+
+def _ablations(
+    asked: bool | AblationSettings, kinds: Sequence[str], emulation: Any, output: Signal
+) -> AblationSettings | Literal[False]:
+    """What is asked for, with all divergences by name but what the experiment itself minimises.
+
+    Raises:
+        SettingsError: There is no such divergence of such outputs, or no encoder to train again.
+    """
+    if not asked:
+        return False
+    if not set(kinds) & set(ABLATED):
+        raise SettingsError(
+            f"experiment.ablations train {' and '.join(ABLATED)} again, found neither under encoders; add "
+            "one, such as encoders.interactive={}, or leave ablations out"
+        )
+    chosen = AblationSettings() if asked is True else asked
+    known, own = suitable(output), choose(emulation.divergence, output)
+    divergences = [name for name in known if name != SAME_SLOPE]
+    divergences = divergences if chosen.divergences is None else list(dict.fromkeys(chosen.divergences))
+    for name in divergences:
+        if name not in known:
+            raise SettingsError(
+                f"experiment.ablations.divergences should be among {', '.join(known)}, found {name!r}"
+            )
+    if not emulation.first_steps or emulation.first_divergence in (None, own):
+        divergences = [name for name in divergences if name != own]
+    return dataclasses.replace(chosen, divergences=tuple(divergences))

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from rnnatlas.report.checks import Checks
 from rnnatlas.report.experiment import Results
-from rnnatlas.report.plates import comparisons, maps, properties, tables, training
+from rnnatlas.report.plates import ablations, comparisons, maps, properties, tables, training
 from rnnatlas.report.plates.base import FOLDER, Plate, save, style
 
 
@@ -32,6 +32,7 @@ def all_plates(results: Results, checks: Checks, raw_map: pa.Table | None) -> li
         maps.neighbours(results, checks),
         training.curves(results),
         training.seeds(results, checks),
+        ablations.losses(results, checks),
         comparisons.costs(results),
     ]
     return [plate for plate in drawn if plate is not None]
