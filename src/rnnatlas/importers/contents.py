@@ -12,6 +12,7 @@ from rnnatlas.importers.pickles import Array, Inert, Stored
 from rnnatlas.importers.torch_files import Document, as_tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
 from rnnatlas.rnn.heads import listed
+from rnnatlas.rnn.recognise import EXPECTED
 
 MOST_ENTRIES, LONGEST_NAME = 200_000, 2000
 """Containers with tensors in them, and tensors: containers may hold themselves or others again and again."""
@@ -58,7 +59,7 @@ class Contents:
             )
         if not rnns and not unclear:
             raise CheckpointError(
-                "expected the weights of an LSTM, GRU or Elman network (names such as weight_hh_l0), found "
+                f"{EXPECTED}, found "
                 + (f"none among {listed(self.tensors)}" if self.tensors else "no tensors at all")
             )
         return [self._kept(rnn) for rnn in rnns], unclear
