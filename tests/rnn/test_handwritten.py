@@ -58,10 +58,14 @@ def test_is_read_as_its_module_runs(names):
     found = find_rnn(module.state_dict(), cell="leaky-relu:0.2")
     assert (str(found.spec), found.head) == ("leaky RNN (relu) 3→8→2", f"{names[2]}.")
     check_runs_alike(module, found)
-    assert f"W '{names[0]}' and U '{names[1]}'" in found.remark
-    assert "h ← (1 − α)·h + α·relu(W x + U h + b) with α = 0.2, as given" in found.remark
+    assert found.remark == (
+        f"read as h ← (1 − α)·h + α·relu(W x + U h + b) with W '{names[0]}', U '{names[1]}', α = 0.2, "
+        "as given; hand-written, so check that its forward does this"
+    )
     module = CTRNN(names=names, alpha=1.0, phi=torch.tanh)
-    check_runs_alike(module, find_rnn(module.state_dict(), cell="elman-tanh"))
+    found = find_rnn(module.state_dict(), cell="elman-tanh")
+    check_runs_alike(module, found)
+    assert f"read as h ← tanh(W x + U h + b) with W '{names[0]}', U '{names[1]}'" in found.remark
 
 
 def test_names_tell_where_all_sizes_are_equal():

@@ -169,6 +169,12 @@ def test_the_cell_of_a_hand_written_network_has_to_be_said(tmp_path, suffix):
     assert "LSTM, GRU, Elman or leaky network" in (other.skipped or "")
 
 
+def test_matrices_that_are_no_layers_are_refused_with_advice(tmp_path):
+    torch.save({"W_in": torch.zeros(3, 2), "W_rec": torch.zeros(3, 3)}, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"none among 'W_in', 'W_rec'; matrices .* from \.npz"):
+        find(tmp_path / "net.pt", "leaky-relu:0.2")
+
+
 # --- files, folders, globs -----------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from rnnatlas.errors import CheckpointError
 from rnnatlas.importers.pickles import Array, Inert, Stored
 from rnnatlas.importers.torch_files import Document, as_tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
+from rnnatlas.rnn.handwritten import role
 from rnnatlas.rnn.heads import listed
 from rnnatlas.rnn.recognise import EXPECTED
 
@@ -19,6 +20,7 @@ MOST_ENTRIES, LONGEST_NAME = 200_000, 2000
 STEPS = ("global_step", "step", "iteration", "iterations", "iter", "num_updates", "epoch")
 SETTINGS = re.compile(r"conf|cfg|arg|param|opt|setting|sched|loader|history", re.IGNORECASE)
 """In names of what says how long a training should be, not how long it was."""
+MATRICES = "matrices such as W_in and W_rec that are no layers are read from .npz (numpy.savez)"
 _CONTAINERS = (Stored, Array, Inert, dict, list, tuple)
 _TORCH = re.compile(r"torch\.nn\.modules\.rnn\.(LSTM|GRU|RNN)(Cell)?")
 _MODES = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "elman-tanh", "RNN_RELU": "elman-relu"}
@@ -61,6 +63,7 @@ class Contents:
             raise CheckpointError(
                 f"{EXPECTED}, found "
                 + (f"none among {listed(self.tensors)}" if self.tensors else "no tensors at all")
+                + (f"; {MATRICES}" if "recurrent" in map(role, self.tensors) else "")
             )
         return [self._kept(rnn) for rnn in rnns], unclear
 

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from rnnatlas.rnn.heads import MOST, listed, shown
-from rnnatlas.rnn.leaks import equation
 from rnnatlas.rnn.plain import oddity_of
-from rnnatlas.rnn.spec import RNNSpec
 
 _H = "(h|hid|hidden|rec|rnn|state)"
 _ROLES = {
@@ -71,15 +69,10 @@ class Handwritten:
             f"{prefix}alpha)"
         )
 
-    def notes(self, prefix: str, spec: RNNSpec) -> list[str]:
-        """What was taken for granted of one that is read."""
-        if prefix not in self.pairs:
-            return []
-        pair = self.pairs[prefix]
-        return [
-            f"hand-written: read as {equation(spec)}, as its cell was given, with W {shown(pair.input)} and "
-            f"U {shown(pair.recurrent)}; check that its forward does this"
-        ]
+    def matrices(self, prefix: str) -> str | None:
+        """Which layers are which, of one that is written by hand."""
+        pair = self.pairs.get(prefix)
+        return pair and f"W {shown(pair.input)}, U {shown(pair.recurrent)}"
 
     def as_torch(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors with those of the two layers under torch's names, and zeros for one missing bias."""
@@ -136,19 +129,20 @@ def handwritten(tensors: Mapping[str, Tensor]) -> Handwritten:
                 f"which of {listed(names)} reads the inputs of a hand-written RNN, and which its state, "
                 "is not clear; call them input2h and h2h"
             )
-        if prefix in found.doubts and not any(_role(name) in ("input", "recurrent") for name in layers):
+        if prefix in found.doubts and not any(role(name) in ("input", "recurrent") for name in layers):
             found.silent.add(prefix)
     return found
 
 
-def _role(layer: str) -> str | None:
+def role(layer: str) -> str | None:
+    """What a layer is by its name: "input", "recurrent", "output" or unknown."""
     plain = layer.rpartition(".")[2].replace("_", "").lower()
     return next((role for role, pattern in _NAMES.items() if pattern.fullmatch(plain)), None)
 
 
 def _pairs(layers: Mapping[str, tuple[int, int]]) -> list[_Pair]:
     """All that may be an RNN's two layers; one alone where only one is called so."""
-    roles = {name: _role(name) for name in layers}
+    roles = {name: role(name) for name in layers}
     pairs = [
         _Pair(read, recurrent, layers[read][1], hidden)
         for recurrent, (hidden, width) in layers.items()
@@ -168,6 +162,6 @@ def _beside(layers: Mapping[str, tuple[int, int]], pair: _Pair, tensors: Mapping
         name
         for name, (_, width) in layers.items()
         if name not in pair
-        and (width != pair.hidden or _role(name) in ("input", "recurrent"))
+        and (width != pair.hidden or role(name) in ("input", "recurrent"))
         and not ("emb" in name.lower() and f"{name}.bias" not in tensors)
     ]

@@ -47,7 +47,7 @@ def equation(spec: RNNSpec) -> str:
 
 def leaks(
     tensors: Mapping[str, Tensor], prefix: str, spec: RNNSpec, given: float | None, where: str
-) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
+) -> tuple[dict[str, tuple[str, Tensor]], str | None]:
     """α of each layer and direction of a leaky RNN.
 
     Args:
@@ -58,7 +58,8 @@ def leaks(
         where: The RNN, for a sentence.
 
     Returns:
-        Name in `RNNSpec.shapes` → what the file calls it, and its numbers; and what to say of it.
+        Name in `RNNSpec.shapes` → what the file calls it, and its numbers; and where α is from, where
+        it is not named as ours.
 
     Raises:
         CheckpointError: There is none, it does not fit, or tensors and user say different ones.
@@ -76,7 +77,7 @@ def leaks(
         found[name] = (stored or f"{prefix}alpha", _each(alpha, stored, spec, given, where))
         said = f"α = {given:g}, as given" if stored is None else f"α of {shown(stored)}"
         ours &= stored == f"{prefix}{name}" and alpha.ndim == 1
-    return found, [] if ours else [f"read as {equation(spec)} with {said}"]
+    return found, None if ours else said
 
 
 def _each(alpha: Tensor, stored: str | None, spec: RNNSpec, given: float | None, where: str) -> Tensor:

@@ -13,7 +13,7 @@ from rnnatlas.errors import CheckpointError
 from rnnatlas.rnn.handwritten import Handwritten, handwritten
 from rnnatlas.rnn.heads import Head, Heads, Reader, around, listed, parse_heads, shown
 from rnnatlas.rnn.initial import initial_state
-from rnnatlas.rnn.leaks import LEAKY, leaks, parse_cell
+from rnnatlas.rnn.leaks import LEAKY, equation, leaks, parse_cell
 from rnnatlas.rnn.plain import check, matrix, oddity_of, plain
 from rnnatlas.rnn.rewrites import STACKED, unstacked, whole
 from rnnatlas.rnn.spec import GATES, RNNSpec
@@ -247,7 +247,7 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
     notes += [ONE_BIAS] if f"{prefix}bias_ih" in as_torch else []
     notes += _assumed(spec, cell, suffix)
     notes += [f"{choice.question}; it is read without a head"] if choice.question else []
-    notes += [*leaking, *file.by_hand.notes(prefix, spec)]
+    notes += _read_as(spec, file.by_hand.matrices(prefix), leaking)
     by_hand = file.by_hand.question(prefix)
     found = FoundRNN(prefix, head or None, spec, weights, question=choice.question, by_hand=by_hand)
     return _with_notes(found, file.by_hand.original(stored), [*notes, *about, *choice.notes])
@@ -275,6 +275,13 @@ def _assumed(spec: RNNSpec, cell: str | None, suffix: str) -> list[str]:
             "input and hidden size are equal, so it would look the same if its matrices were transposed"
         )
     return notes
+
+
+def _read_as(spec: RNNSpec, by_hand: str | None, leak: str | None) -> list[str]:
+    """The equation of an RNN that was written by hand, or whose leak is not named as ours."""
+    said = ", ".join(filter(None, [by_hand, leak]))
+    check = "; hand-written, so check that its forward does this" if by_hand else ""
+    return [f"read as {equation(spec)} with {said}{check}"] if said else []
 
 
 def _as_torch(tensors: Mapping[str, Tensor], prefix: str, own: set[str], spec: RNNSpec) -> dict[str, Tensor]:
