@@ -89,6 +89,16 @@ def test_a_relu_encoder_reads_files_with_one_gate_as_relu(model, tmp_path, monke
     assert embed(model, [elman, lstm]).table["spec"].to_pylist() == ["elman-relu-4-6x1-4", "lstm-4-6x1-4"]
 
 
+def test_a_hand_written_network_is_read_only_where_its_cell_is_given(model, tmp_path, monkeypatch):
+    layers = nn.ModuleDict({"input2h": nn.Linear(4, 6), "h2h": nn.Linear(6, 6), "fc": nn.Linear(6, 4)})
+    torch.save(layers.state_dict(), tmp_path / "net.pt")
+    monkeypatch.setattr(model, "specs", [dataclasses.replace(model.specs[0], cell="elman-relu")])
+    with pytest.raises(CheckpointError, match=r"look like a hand-written RNN .* --cell elman-tanh"):
+        embed(model, [tmp_path / "net.pt"])
+    [slug] = embed(model, [tmp_path / "net.pt"], cell="leaky-tanh:0.5").table["spec"].to_pylist()
+    assert slug == "leaky-tanh-4-6x1-4"
+
+
 def test_a_zoo_at_an_address(model, zoo, monkeypatch):
     monkeypatch.setattr(embedding.Zoo, "open", lambda path: zoo if path == "s3://bucket/zoo" else None)
     assert embed(model, ["s3://bucket/zoo"]).ids == zoo.table["id"].to_pylist()

@@ -65,6 +65,20 @@ def test_files_and_several_zoos_are_found_again(embedded, model, zoo, tmp_path):
     assert "label" not in {*reasons[0].agree} | {*reasons[0].differ}  # of the file it is not known
 
 
+def test_files_are_read_again_with_the_cell_that_was_given(model, tmp_path):
+    torch.manual_seed(0)
+    layers = nn.ModuleDict({"input2h": nn.Linear(4, 6), "h2h": nn.Linear(6, 6), "fc": nn.Linear(6, 4)})
+    paths = [tmp_path / "given.pt", tmp_path / "stored.pt"]
+    torch.save(layers.state_dict(), paths[0])
+    torch.save({**layers.state_dict(), "alpha": torch.tensor(0.2)}, paths[1])
+    atlas = embed(model, paths, "pca", cell="leaky-relu:0.2")
+    [why] = explain(atlas, atlas.ids[0], atlas.table.slice(1, 1), model)
+    assert why.distance == pytest.approx(0, abs=1e-6)
+    query = embed_file(model, paths[0], "leaky-relu:0.9")
+    [why] = explain(atlas, query, atlas.table.slice(0, 1), model, "leaky-relu:0.9")
+    assert (why.distance or 0) > 1e-3
+
+
 def test_what_cannot_be_said_is(embedded, model, zoo, tmp_path, monkeypatch):
     path = tmp_path / "gone.pt"
     torch.save(nn.ModuleDict({"rnn": nn.GRU(4, 6), "head": nn.Linear(6, 4)}).state_dict(), path)

@@ -11,6 +11,7 @@ import torch
 from tests.cli.test_examples import RUN, ZOO, call, changes
 
 from rnnatlas.exploration import learned
+from rnnatlas.rnn import Population, find_rnn, run
 from rnnatlas.zoo.store import Zoo
 
 ROOT = Path(__file__).parents[2]
@@ -103,3 +104,23 @@ def test_the_page_on_own_networks_runs_as_it_stands(folder, capsys):
     (folder / "known.csv").write_text("file,lesion\n" + "".join(rows[:12]))
     for tokens in commands(ROOT / "docs" / "own-rnns.md"):
         assert not call(*tokens[1:], *SMALLER.get(words(tokens), [])), f"{tokens}: {capsys.readouterr().err}"
+
+
+def test_the_hand_written_network_of_a_page_is_read_as_it_runs(folder, capsys):
+    page = ROOT / "docs" / "checkpoints.md"
+    [code] = [text for language, text in blocks(page) if language == "python"]
+    names = {"__name__": "page"}
+    exec(code, names)
+    [tokens] = [tokens for tokens in commands(page) if "ctrnn.pt" in tokens]
+    assert not call(*tokens[1:])
+    assert "leaky RNN (relu) 3→20→2" in " ".join(capsys.readouterr().out.split())
+    found = find_rnn(torch.load("ctrnn.pt"), cell=tokens[-1])
+    inputs = torch.randn(4, 30, 3)
+    module = names["CTRNN"]()
+    module.load_state_dict(torch.load("ctrnn.pt"))
+    outputs, _ = run(
+        Population(found.spec, {name: each[None] for name, each in found.weights.items()}), inputs
+    )
+    assert (outputs[0] - module(inputs)).abs().max() < 1e-5
+    assert call(*tokens[1:3]) == 1
+    assert "3 inputs and 20 units" in capsys.readouterr().err

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 import rnnatlas as ra
-from rnnatlas.errors import DataError, OutputExists, RNNAtlasError
+from rnnatlas.errors import DataError, OutputExists, RNNAtlasError, RNNSpecMismatch
 from rnnatlas.exploration import explore, learned
 from rnnatlas.exploration.structure import coordinates
+from rnnatlas.rnn.recognise import ASSUMED_TANH
 
 INPUTS = np.random.default_rng(0).standard_normal((24, 10, 3)).astype(np.float32)
 
@@ -97,6 +98,37 @@ def test_few_rnns_are_compared_but_nothing_is_learned_of_them(tmp_path):
     assert "4 RNNs are too few to train an encoder on; 12 would do" in said[-1]
     with pytest.raises(RNNAtlasError, match="at least two RNNs, found 1"):
         ra.explore(networks(1), tmp_path / "one", inputs=INPUTS)
+
+
+def test_an_assumed_nonlinearity_is_said_once(tmp_path):
+    for number in range(3):
+        torch.save(nn.RNN(3, 4, nonlinearity="relu").state_dict(), tmp_path / f"net{number}.pt")
+    said = []
+    ra.explore(tmp_path, tmp_path / "tanh", inputs=INPUTS, train=False, say=said.append)
+    assert said[1:] == [f"3 RNNs with one gate: {ASSUMED_TANH}"]
+    said, nets = [], list(tmp_path.glob("*.pt"))
+    ra.explore(nets, tmp_path / "relu", inputs=INPUTS, train=False, cell="elman-relu", say=said.append)
+    assert len(said) == 1
+
+
+def test_one_rnn_is_too_few_and_nothing_is_left(tmp_path):
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    torch.save(nn.GRU(3, 4).state_dict(), folder / "a.pt")
+    (folder / "b.pt").write_bytes(b"damaged")
+    with pytest.raises(RNNAtlasError, match="at least two RNNs, found 1"):
+        ra.explore(folder, tmp_path / "out", inputs=INPUTS)
+    assert not (tmp_path / "out").exists()
+    torch.save(nn.LSTM(3, 4).state_dict(), folder / "b.pt")
+    assert len(ra.explore(folder, tmp_path / "out", inputs=INPUTS, train=False).names) == 2
+
+
+def test_systems_are_refused_with_advice(tmp_path):
+    box = ra.BlackBox(lambda x, h: (x, h), None, ra.Interface(ra.Values(3), ra.Values(3)))
+    for things in ([box], box, [ra.Population.from_modules([nn.GRU(3, 4)])]):
+        with pytest.raises(RNNSpecMismatch, match=r"folders and torch modules, found .*ra\.embed\("):
+            ra.explore(things, tmp_path / "out", inputs=INPUTS)
+    assert not (tmp_path / "out").exists()
 
 
 def test_inputs_that_do_not_fit_are_refused_and_nothing_is_left(tmp_path):

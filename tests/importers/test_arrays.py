@@ -144,8 +144,14 @@ def test_a_leak_and_an_initial_state_are_read_where_the_nonlinearity_is_named(tm
 
 def test_a_leaky_cell_needs_a_leak(tmp_path):
     for more in ({}, {"alpha": np.array(1.5)}):
-        with pytest.raises(CheckpointError, match="from 0 to 1"):
+        with pytest.raises(CheckpointError, match=r"from 0 to 1, found none; .* --cell leaky-tanh:0.2"):
             find(save(tmp_path / "model.npz", arrays() | more), cell="leaky-tanh")
+    [given] = rnns(save(tmp_path / "model.npz", arrays()), cell="leaky-tanh:0.2").values()
+    path = save(tmp_path / "model.npz", arrays() | {"alpha": np.array(0.2)})
+    [stored] = rnns(path, cell="leaky-tanh").values()
+    assert difference(given, X, outputs(stored, X)) < 1e-6
+    with pytest.raises(CheckpointError, match=r"'alpha', so another α than 0\.3; give leaky-tanh alone"):
+        find(path, cell="leaky-tanh:0.3")
 
 
 class Trap:

@@ -171,9 +171,13 @@ def test_relu_is_read_from_the_configuration(tmp_path):
     [found] = rnns(save(model, tmp_path / "model.keras")).values()
     assert found.spec.cell == "elman-relu"
     assert difference(found, X, answers(model)) < 1e-5
+    [found] = rnns(tmp_path / "model.keras", cell="leaky-tanh:0.2").values()  # the file tells
+    assert found.spec.cell == "elman-relu"
     path = save(model, tmp_path / "model.weights.h5")
     [found] = rnns(path, cell="elman-relu").values()
     assert difference(found, X, answers(model)) < 1e-5
+    with pytest.raises(CheckpointError, match="an Elman network, without a leak"):
+        find(path, cell="leaky-tanh:0.2")
 
 
 def test_an_initial_state_that_another_layer_gives_is_said(tmp_path):

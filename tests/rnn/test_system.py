@@ -207,6 +207,40 @@ def test_what_a_black_box_gives_is_checked():
         run(system, torch.zeros(1, 2, 4, 3))
 
 
+def first(batch):
+    return torch.zeros(batch, 8)
+
+
+def second(inputs, state):
+    return inputs[:, :2], state
+
+
+@pytest.mark.parametrize(
+    ("step", "initial_state", "found"),
+    [
+        (first, second, "this initial_state raises TypeError"),
+        (lambda inputs: inputs, first, "this step raises TypeError"),
+        (lambda inputs, state: inputs[:, :2], first, "this step gives Tensor"),
+        (lambda inputs, state: (inputs[:, :2], state, state), first, "this step gives 3 values"),
+        (lambda inputs, state: (state @ inputs, state), first, "this step raises RuntimeError"),
+        (lambda inputs, state: (inputs + state[0], state), None, "this step raises TypeError"),
+    ],
+)
+def test_functions_of_a_black_box_that_do_not_fit_are_one_sentence(step, initial_state, found):
+    with pytest.raises(RNNSpecMismatch, match=r"a black box takes step\(inputs") as caught:
+        run(BlackBox(step, initial_state, NUMBERS), torch.zeros(1, 2, 4, 3))
+    assert found in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_of_a_service_behind_a_black_box_stay_as_they_are():
+    def lost(inputs, state):
+        raise ConnectionError("no service")
+
+    with pytest.raises(ConnectionError, match="no service"):
+        run(BlackBox(lost, None, NUMBERS), torch.zeros(1, 2, 4, 3))
+
+
 @ALL
 def test_shows_itself_in_one_short_line(kind):
     text = repr(SYSTEMS[kind]())

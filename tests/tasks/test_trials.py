@@ -44,6 +44,22 @@ def test_files_of_arrays(tmp_path):
     assert all(np.array_equal(again.arrays()[name], array) for name, array in found.arrays().items())
 
 
+def test_what_may_be_a_mistake_is_said(tmp_path, caplog):
+    np.savez(tmp_path / "a.npz", x=NUMBERS)
+    assert np.array_equal(read(tmp_path / "a.npz").inputs, NUMBERS)
+    assert caplog.messages == [
+        f"{tmp_path / 'a.npz'} should hold an array `inputs`, found `x` alone, which is taken as the inputs"
+    ]
+    for zeros in (NUMBERS * 0, TOKENS * 0):
+        caplog.clear()
+        read(zeros)
+        [said] = caplog.messages
+        assert "only zeros in the inputs" in said
+    caplog.clear()
+    read({"inputs": NUMBERS})
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("text", ["0,1,2\n3,4\n", "a,b,c\n0,1,2\n3,4,\n", "0 1 2\n\n3 4\n"])
 def test_lines_of_tokens_of_several_lengths(tmp_path, text):
     (tmp_path / "a.csv").write_text(text.replace(",\n", "\n"))

@@ -120,6 +120,8 @@ def test_a_whole_module_gives_its_tensors_and_is_not_run(tmp_path, monkeypatch, 
     monkeypatch.setattr(Net, "__setstate__", lambda *_: pytest.fail("something was run"))
     _, [found], _ = find(tmp_path / "model.pt")
     assert (found.prefix, found.head, found.spec.cell) == ("net.rnn.", "net.out.", f"elman-{nonlinearity}")
+    for cell in ("elman-tanh", "elman-relu", "leaky-relu:0.2"):  # of those that do not tell
+        assert find(tmp_path / "model.pt", cell)[1][0].spec == found.spec
     assert torch.equal(found.weights["weight_hh_l0"], net.rnn.weight_hh_l0.detach())
     assert [note for note in found.notes if "Net), whose code was not run" in note] == list(found.notes)
 
@@ -151,6 +153,26 @@ def test_relu_has_to_be_said(tmp_path):
     torch.save(state_dict(RNNSpec(cell="elman-relu", input=2, hidden=3)), tmp_path / "model.pt")
     assert find(tmp_path / "model.pt")[1][0].spec.cell == "elman-tanh"
     assert find(tmp_path / "model.pt", cell="elman-relu")[1][0].spec.cell == "elman-relu"
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_the_cell_of_a_hand_written_network_has_to_be_said(tmp_path, suffix):
+    layers = nn.ModuleDict({"input2h": nn.Linear(2, 3), "h2h": nn.Linear(3, 3), "fc": nn.Linear(3, 4)})
+    (save_file if suffix == ".safetensors" else torch.save)(layers.state_dict(), tmp_path / f"net{suffix}")
+    torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="'input2h' and 'h2h' look like a hand-written RNN"):
+        find(tmp_path / f"net{suffix}")
+    zoo, [other] = import_checkpoints([tmp_path], tmp_path / "zoo", "leaky-relu:0.2")
+    assert [str(spec) for spec in zoo.specs] == ["leaky RNN (relu) 2→3→4"]
+    assert torch.equal(zoo.population([0]).weights["alpha_l0"], torch.full((1, 3), 0.2))
+    assert zoo.card["settings"]["cell"] == "leaky-relu:0.2"
+    assert "LSTM, GRU, Elman or leaky network" in (other.skipped or "")
+
+
+def test_matrices_that_are_no_layers_are_refused_with_advice(tmp_path):
+    torch.save({"W_in": torch.zeros(3, 2), "W_rec": torch.zeros(3, 3)}, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"none among 'W_in', 'W_rec'; matrices .* from \.npz"):
+        find(tmp_path / "net.pt", "leaky-relu:0.2")
 
 
 # --- files, folders, globs -----------------------------------------------------------------------

@@ -127,6 +127,7 @@ def embed(
         **_made_by(made_by, table.num_rows),
         "sources": [str(thing.path if isinstance(thing, Zoo) else thing) for thing in things],
         "left_out": left_out,
+        "cell": cell,
         "separate": separate,
         "networks": None if separate else networks.said(groups),
         "layout": layout,

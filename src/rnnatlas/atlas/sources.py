@@ -108,13 +108,14 @@ def read_files(
         UnknownName: No cell is called so.
     """
     cells = {spec.cell for spec in model.specs}
+    given = cell
     if cell is None and "elman-relu" in cells and "elman-tanh" not in cells:
         cell = "elman-relu"
     usable, files = FileRNNs([], [], [], []), 0
     for checkpoint in checkpoints(paths, cell, head):
         files += 1
         usable.left_out.extend([checkpoint.skipped] if checkpoint.skipped else checkpoint.unclear)
-        problems = [_problem(model, checkpoint.path, rnn) for rnn in checkpoint.rnns]
+        problems = [_problem(model, checkpoint.path, rnn, given) for rnn in checkpoint.rnns]
         if checkpoint.named and all(problems):
             raise next(filter(None, problems))
         for id, rnn, problem in zip(checkpoint.ids, checkpoint.rnns, problems, strict=True):
@@ -131,13 +132,17 @@ def read_files(
     return usable
 
 
-def _problem(model: Model | Untrained, path: Path, rnn: FoundRNN) -> CheckpointError | RNNSpecMismatch | None:
+def _problem(
+    model: Model | Untrained, path: Path, rnn: FoundRNN, cell: str | None
+) -> CheckpointError | RNNSpecMismatch | None:
     """Why an RNN cannot be embedded, if it cannot."""
     if rnn.not_finite:
         return CheckpointError(
             f"{path}: expected finite weights, found NaN or infinity in {rnn.not_finite}; "
             "the RNN diverged or the file is damaged"
         )
+    if rnn.by_hand and cell is None:
+        return CheckpointError(f"{path}: {rnn.by_hand}")
     if rnn.question:
         return CheckpointError(f"{path}: {rnn.question}")
     misfit = model.encoder.accepts(Interface.of(rnn.spec), rnn.spec)

@@ -16,6 +16,7 @@ from rnnatlas.atlas.untrained import Untrained
 from rnnatlas.errors import RNNAtlasError
 from rnnatlas.evaluation.model import Model
 from rnnatlas.rnn import RNNSpec, System, Tokens, run
+from rnnatlas.rnn.leaks import parse_cell
 from rnnatlas.tables import flat
 from rnnatlas.tasks.base import Task
 from rnnatlas.zoo.store import Zoo
@@ -45,7 +46,9 @@ class Why:
     most: str
 
 
-def explain(atlas: Atlas, asked: str | pa.Table, found: pa.Table, model: Model | Untrained) -> list[Why]:
+def explain(
+    atlas: Atlas, asked: str | pa.Table, found: pa.Table, model: Model | Untrained, cell: str | None = None
+) -> list[Why]:
     """How each of some entries, as `Atlas.search` finds them, compares with one that was asked about.
 
     Responses are those to the inputs that the run keeps of training RNNs' rollouts, so the run has to be
@@ -56,6 +59,7 @@ def explain(atlas: Atlas, asked: str | pa.Table, found: pa.Table, model: Model |
         asked: Id of the entry; or the one row of another atlas, as for a file.
         found: The others.
         model: The run that made the atlas, or what stands in its place.
+        cell: The cell that was given to read the file of the one that was asked about.
 
     Raises:
         UnknownName: No entry is called so.
@@ -63,7 +67,9 @@ def explain(atlas: Atlas, asked: str | pa.Table, found: pa.Table, model: Model |
     own = atlas.table.slice(atlas.position(asked), 1) if isinstance(asked, str) else asked
     together = pa.concat_tables([own, found], promote_options="permissive")
     one, *others = flat(together).to_pylist()
-    sds, responses = _standard_deviations(atlas), _Responses(model)
+    given = atlas.card.get("cell")
+    sds = _standard_deviations(atlas)
+    responses = _Responses(model, given if isinstance(asked, str) else cell, given)
     return [Why(*_properties(one, other, sds), *responses.compare(one, other)) for other in others]
 
 
@@ -96,10 +102,13 @@ def _properties(
 
 
 class _Responses:
-    """Responses of entries to the inputs that a run keeps; each zoo is opened once."""
+    """Responses of entries to the inputs that a run keeps; each zoo is opened once.
 
-    def __init__(self, model: Model | Untrained):
-        self.model = model
+    Files are read with the cells that were given for the one that was asked about, and for the others.
+    """
+
+    def __init__(self, model: Model | Untrained, *cells: str | None):
+        self.model, self.cells = model, cells
         self.zoos: dict[str, Zoo] = {}
 
     def compare(self, asked: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -112,8 +121,8 @@ class _Responses:
         task, shown = self.model.task, reference.shown
         try:
             a, b = (
-                task.interface.output.interpret(run(self._rnn(entry), reference.inputs)[0])[0]
-                for entry in (asked, other)
+                task.interface.output.interpret(run(self._rnn(entry, cell), reference.inputs)[0])[0]
+                for entry, cell in zip((asked, other), self.cells, strict=True)
             )
         except (RNNAtlasError, OSError, LookupError) as error:
             return None, f"not known: {error}"
@@ -128,7 +137,7 @@ class _Responses:
         before = reference.inputs[sequence, : step + 1]
         return each.mean().item(), _sentence(task, sequence, before, output, values)
 
-    def _rnn(self, entry: Mapping[str, Any]) -> System:
+    def _rnn(self, entry: Mapping[str, Any], given: str | None) -> System:
         """The RNN of an entry, from where it was embedded from.
 
         Raises:
@@ -149,7 +158,9 @@ class _Responses:
                 raise LookupError(f"{source} does not hold {id} any more")
             return zoo.population(known[:1])
         spec = RNNSpec.from_slug(entry["spec"])
-        files = read_files([source], self.model, spec.cell if spec.cell.startswith("elman") else None)
+        own = spec.cell if len(spec.gates) == 1 else None
+        cell = given if parse_cell(given)[0] == own else own  # with α, where it was given
+        files = read_files([source], self.model, cell)
         for position, name in enumerate(files.ids):
             if name == id and files.rnns[position].spec == spec:
                 return files.select([position]).population()

@@ -48,8 +48,8 @@ def embed(
         layout: How places on the map are found: pca or tsne; umap or pacmap with rnnatlas[map] installed.
         seed: Of the layout.
         cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed, unless
-            all such RNNs of the run are elman-relu), elman-relu, leaky-tanh or leaky-relu. lstm or gru: read
-            no other cells.
+            all such RNNs of the run are elman-relu), elman-relu, leaky-tanh or leaky-relu, with its α where
+            the file has none (leaky-relu:0.2). lstm or gru: read no other cells.
         head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
         separate: Make each RNN of a file an entry of its own; else a file that holds several, such as encoder

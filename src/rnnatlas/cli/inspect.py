@@ -28,7 +28,8 @@ def inspect(
     Args:
         paths: Files, folders (with all below them), globs.
         cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed),
-            elman-relu, leaky-tanh or leaky-relu. lstm or gru: read no other cells.
+            elman-relu, leaky-tanh or leaky-relu, with its α where the file has none (leaky-relu:0.2). lstm or
+            gru: read no other cells.
         head: Prefix of the output layer's names, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
         json: Print one JSON document instead of a table.

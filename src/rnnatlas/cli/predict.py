@@ -41,8 +41,8 @@ def predict(
         paths: Zoos (also s3://…, with s3fs installed), checkpoint files, folders of them, globs. What the
             encoder does not take is left out and named, unless you gave it by its own name.
         cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed, unless
-            all such RNNs of the run are elman-relu), elman-relu, leaky-tanh or leaky-relu. lstm or gru: read
-            no other cells.
+            all such RNNs of the run are elman-relu), elman-relu, leaky-tanh or leaky-relu, with its α where
+            the file has none (leaky-relu:0.2). lstm or gru: read no other cells.
         head: Prefix of the output layer's names in checkpoint files, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
         calibrate: What you know of some of the RNNs (three of an architecture at least, better ten): a .csv,

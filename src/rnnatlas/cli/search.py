@@ -44,8 +44,8 @@ def search(
         why: Say what those found have in common with the query, which has to be one RNN.
         run: The run that made the atlas, where it is no longer where it was.
         cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed, unless
-            all such RNNs of the run are elman-relu), elman-relu, leaky-tanh or leaky-relu. lstm or gru: read
-            no other cells.
+            all such RNNs of the run are elman-relu), elman-relu, leaky-tanh or leaky-relu, with its α where
+            the file has none (leaky-relu:0.2). lstm or gru: read no other cells.
         head: Prefix of the output layer's names in the checkpoint, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
         json: Print one JSON document instead of a table.
@@ -106,7 +106,7 @@ def _reasons(
     from rnnatlas.atlas.why import explain
 
     asked = embed_file(model, Path(name), cell, head) if is_file else name
-    return [dataclasses.asdict(reason) for reason in explain(atlas, asked, found, model)]
+    return [dataclasses.asdict(reason) for reason in explain(atlas, asked, found, model, cell)]
 
 
 def _model(atlas: Any, run: Path | None) -> Any:

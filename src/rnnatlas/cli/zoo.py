@@ -145,7 +145,8 @@ def import_(
         separate: Keep RNNs of one file, and checkpoints of one series (step_100.pt, step_200.pt), as runs of
             their own; else they share a run, and so a split.
         cell: Which cell RNNs with one gate have, where a file does not say: elman-tanh (assumed),
-            elman-relu, leaky-tanh or leaky-relu. lstm or gru: read no other cells.
+            elman-relu, leaky-tanh or leaky-relu, with its α where the file has none (leaky-relu:0.2). lstm or
+            gru: read no other cells.
         head: Prefix of the output layer's names, where several would fit; "" for none;
             PREFIX=NAME for the RNN at one prefix, once for each.
     """

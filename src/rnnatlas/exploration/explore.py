@@ -14,7 +14,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from rnnatlas.atlas.layouts import place
-from rnnatlas.errors import RNNAtlasError
+from rnnatlas.errors import RNNAtlasError, RNNSpecMismatch
 from rnnatlas.exploration import learned as learning
 from rnnatlas.exploration.behaviour import behaviour
 from rnnatlas.exploration.found import DISTANCES, MAP, TABLE, Exploration
@@ -25,7 +25,7 @@ from rnnatlas.properties.labels import label
 from rnnatlas.rnn.system import System
 from rnnatlas.seeds import stream
 from rnnatlas.zoo import networks
-from rnnatlas.zoo.imports import import_checkpoints, passed_over
+from rnnatlas.zoo.imports import assumed, import_checkpoints, passed_over
 from rnnatlas.zoo.store import Zoo
 
 MOST = 3000
@@ -72,6 +72,7 @@ def explore(
         CheckpointError: Nothing could be read.
         OutputExists: `out` holds something.
         DataError: Inputs or labels do not fit the RNNs.
+        RNNSpecMismatch: Modules cannot be read, or something else was given, such as a black box.
         RNNAtlasError: Fewer than two RNNs can be compared.
 
     Example:
@@ -89,6 +90,8 @@ def explore(
         _save(found)
         write_report(found)
     say(f"{_first_sentence(found)} ({found.seconds:.0f} s; {found.report})")
+    if remark := assumed(_notes(found.rows)):
+        say(remark)
     if train and found.rows.num_rows >= FEWEST_TO_LEARN:
         found = _learn(found, seed, progress)
         _save(found)
@@ -171,9 +174,12 @@ def _zoo(
     separate: bool,
 ) -> tuple[Zoo, list[str]]:
     """The RNNs as a zoo with trials, and what was left out of it."""
-    if isinstance(things, (str, Path)):
-        things = [things]
-    things = list(things)
+    things = [things] if isinstance(things, (str, Path, System)) else list(things)
+    if system := next((thing for thing in things if isinstance(thing, System)), None):
+        raise RNNSpecMismatch(
+            f"explore takes checkpoint files, folders and torch modules, found {system!r}; of a Population "
+            "give to_modules(), a BlackBox is embedded by a trained run: ra.embed(ra.load(run), [box])"
+        )
     if things and all(isinstance(thing, (str, Path)) for thing in things):
         others = passed_over(things)  # before there is a zoo, which may lie in a folder of theirs
         zoo, incomplete = import_checkpoints(
@@ -213,9 +219,12 @@ def _labels(zoo: Zoo, rows: pa.Table) -> dict[str, list[Any]]:
 def _remarks(zoo: Zoo, rows: pa.Table) -> list[str]:
     """What to know of the zoo, and notes on what was read, with how many RNNs each is about."""
     made = zoo.card["settings"]
-    notes = [note for note in rows["notes"].to_pylist() if note] if "notes" in rows.column_names else []
-    counted = [f"{count} RNN{'s' * (count > 1)}: {note}" for note, count in Counter(notes).items()]
+    counted = [f"{count} RNN{'s' * (count > 1)}: {note}" for note, count in Counter(_notes(rows)).items()]
     return [*filter(None, [made.get("series"), *made.get("remarks", [])]), *counted]
+
+
+def _notes(rows: pa.Table) -> list[str]:
+    return [note for note in rows["notes"].to_pylist() if note] if "notes" in rows.column_names else []
 
 
 def _learn(found: Exploration, seed: int, progress: bool) -> Exploration:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
@@ -18,6 +19,7 @@ from rnnatlas.importers.flax import find_cells
 from rnnatlas.importers.layers import MOST_ENTRIES, Direction, Layer, Linear, assemble, kept, tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
 from rnnatlas.rnn.heads import Head, listed, shown
+from rnnatlas.rnn.leaks import parse_cell
 
 NAMES = {
     "recurrent": {"wrec", "whh"},
@@ -153,12 +155,13 @@ def _vanilla(
         place, _, own = name.rpartition(".")
         groups.setdefault(place, {})[own] = value
     rnns, unclear = [], {}
+    cell, given = parse_cell(cell)
     for place, group in groups.items():
         kinds = {name: _kind(name) for name in group}
         if "recurrent" in kinds.values():
             try:
                 _check(group, kinds, f"the RNN at {shown(place)}" if place else "the RNN")
-                vectors = _vectors(place, group, kinds, cell)
+                vectors = _vectors(place, group, kinds, cell, given)
                 layer, linear = _layer(place, group, kinds)
                 found, more = assemble([layer], linear, cell and cell.replace("leaky-", "elman-"), head)
                 rnns += [_with(rnn, cell, vectors) for rnn in found]
@@ -197,7 +200,11 @@ def _layer(
 
 
 def _vectors(
-    place: str, group: Mapping[str, Any], kinds: Mapping[str, str | None], cell: str | None
+    place: str,
+    group: Mapping[str, Any],
+    kinds: Mapping[str, str | None],
+    cell: str | None,
+    leak: float | None,
 ) -> dict[str, Tensor]:
     """The leak and the initial state, one number a hidden unit, under the names of `RNNSpec.shapes`."""
     where = f"the RNN at {shown(place)}" if place else "the RNN"
@@ -216,8 +223,15 @@ def _vectors(
             f"{where} has {listed(leaks)}, so its states leak, how the file does not tell; to read it "
             "as h ← (1 − α)·h + α·φ(…), name φ: --cell leaky-tanh or leaky-relu"
         )
+    if alpha is None:
+        alpha = None if leak is None else torch.tensor([leak])
+    elif leak is not None and not torch.allclose(alpha.double(), torch.tensor(leak).double()):
+        raise CheckpointError(f"{where} has {listed(leaks)}, so another α than {leak:g}; give {cell} alone")
     if leaky and (alpha is None or not ((alpha > 0) & (alpha <= 1)).all()):
-        raise CheckpointError(f"{where} should have a leak (alpha, or dt and tau) from 0 to 1, found none")
+        raise CheckpointError(
+            f"{where} should have a leak (alpha, or dt and tau) from 0 to 1, found none; give it with the "
+            f"cell, as in --cell {cell}:0.2"
+        )
     hidden = np.shape(group[names["recurrent"]])[-1:]
     try:
         if alpha is not None:

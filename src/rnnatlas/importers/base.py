@@ -9,6 +9,7 @@ from rnnatlas.importers import kinds, registry
 from rnnatlas.importers.shards import shard_of
 from rnnatlas.rnn import FoundRNN
 from rnnatlas.rnn.heads import Head
+from rnnatlas.rnn.recognise import EXPECTED
 from rnnatlas.texts import is_printable
 
 
@@ -31,7 +32,7 @@ class Importer(ABC):
 
         Args:
             path: The file.
-            cell: The cell where the file does not tell ("elman-relu").
+            cell: The cell where the file does not tell ("elman-relu", "leaky-relu:0.2").
             head: Prefix of the linear head's names, where several layers fit; "" for none;
                 "PREFIX=NAME" for one of several RNNs.
 
@@ -98,10 +99,7 @@ def find(path: Path, cell: str | None = None, head: Head = None) -> tuple[str, l
         count = f" (none of its {len(unclear)} RNNs is clear)" if len(unclear) > 1 else ""
         raise CheckpointError(f"{path}: {next(iter(unclear.values()))}{count}")
     if not rnns:
-        raise CheckpointError(
-            f"{path}: expected the weights of an LSTM, GRU or Elman network (names such as weight_hh_l0), "
-            "found none; only files that hold an RNN can be used"
-        )
+        raise CheckpointError(f"{path}: {EXPECTED}, found none; only files that hold an RNN can be used")
     return name, rnns, [f"{path}: {reason}" for reason in unclear.values()]
 
 

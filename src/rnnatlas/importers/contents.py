@@ -11,13 +11,16 @@ from rnnatlas.errors import CheckpointError
 from rnnatlas.importers.pickles import Array, Inert, Stored
 from rnnatlas.importers.torch_files import Document, as_tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
+from rnnatlas.rnn.handwritten import role
 from rnnatlas.rnn.heads import listed
+from rnnatlas.rnn.recognise import EXPECTED
 
 MOST_ENTRIES, LONGEST_NAME = 200_000, 2000
 """Containers with tensors in them, and tensors: containers may hold themselves or others again and again."""
 STEPS = ("global_step", "step", "iteration", "iterations", "iter", "num_updates", "epoch")
 SETTINGS = re.compile(r"conf|cfg|arg|param|opt|setting|sched|loader|history", re.IGNORECASE)
 """In names of what says how long a training should be, not how long it was."""
+MATRICES = "matrices such as W_in and W_rec that are no layers are read from .npz (numpy.savez)"
 _CONTAINERS = (Stored, Array, Inert, dict, list, tuple)
 _TORCH = re.compile(r"torch\.nn\.modules\.rnn\.(LSTM|GRU|RNN)(Cell)?")
 _MODES = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "elman-tanh", "RNN_RELU": "elman-relu"}
@@ -58,8 +61,9 @@ class Contents:
             )
         if not rnns and not unclear:
             raise CheckpointError(
-                "expected the weights of an LSTM, GRU or Elman network (names such as weight_hh_l0), found "
+                f"{EXPECTED}, found "
                 + (f"none among {listed(self.tensors)}" if self.tensors else "no tensors at all")
+                + (f"; {MATRICES}" if "recurrent" in map(role, self.tensors) else "")
             )
         return [self._kept(rnn) for rnn in rnns], unclear
 

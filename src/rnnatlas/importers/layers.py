@@ -12,6 +12,7 @@ from torch import Tensor
 from rnnatlas.errors import CheckpointError
 from rnnatlas.rnn import GATES, FoundRNN
 from rnnatlas.rnn.heads import Head, head_for, listed, shown
+from rnnatlas.rnn.leaks import parse_cell
 from rnnatlas.rnn.recognise import find_rnn
 
 MOST_ENTRIES = 100_000
@@ -173,7 +174,11 @@ def _found(
         if layer.bias is not None:
             tensors[f"{other}.bias"] = layer.bias
     known = stack[0].cell
-    by_user = cell if known is None or cell not in (None, "elman-relu") else known
+    by_user, _ = parse_cell(cell)
+    if known is None and (by_user or "").startswith("leaky-"):
+        raise CheckpointError(f"{shown(name)} is an Elman network, without a leak, so not of cell {cell!r}")
+    if known is not None and by_user in (None, "elman-relu", "leaky-tanh", "leaky-relu"):
+        by_user = known
     found = find_rnn(tensors, cell=by_user, rnn=name, head=chosen)
     notes = [note for layer in stack for note in layer.notes]
     return dataclasses.replace(found, notes=(*found.notes, *dict.fromkeys(notes)))

@@ -7,10 +7,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnatlas.errors import RNNSpecMismatch
+from rnnatlas.errors import RNNAtlasError, RNNSpecMismatch, is_out_of_memory, reason
 from rnnatlas.rnn.signals import Interface
 from rnnatlas.rnn.spec import RNNSpec
 from rnnatlas.rnn.system import Index, positions
+
+TAKES = (
+    "a black box takes step(inputs [batch, input], state), which gives (outputs [batch, output], next "
+    "state), and initial_state(batch size), which gives the first state or is None"
+)
 
 
 class BlackBox:
@@ -75,7 +80,7 @@ class BlackBox:
         """See `rnnatlas.step`.
 
         Raises:
-            RNNSpecMismatch: Inputs do not fit, or the function gave something else than it should.
+            RNNSpecMismatch: Inputs do not fit, or a function fails or gave something else than it should.
         """
         reads, gives = self.interface.sizes
         own = inputs.squeeze(0) if inputs.ndim == 3 and len(inputs) == 1 else inputs
@@ -85,8 +90,12 @@ class BlackBox:
                 f"{list(inputs.shape)}"
             )
         if state is None and self._initial_state is not None:
-            state = self._initial_state(len(own))
-        outputs, state = self._step(own, state)
+            state = _called("initial_state", self._initial_state, len(own))
+        given = _called("step", self._step, own, state)
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            found = f"{len(given)} values" if isinstance(given, (tuple, list)) else type(given).__name__
+            raise RNNSpecMismatch(f"{TAKES}; this step gives {found}")
+        outputs, state = given
         if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (len(own), gives):
             found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise RNNSpecMismatch(
@@ -116,3 +125,19 @@ class BlackBox:
                 "tensors there"
             )
         return self
+
+
+def _called(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives.
+
+    Raises:
+        RNNSpecMismatch: It does not take such arguments, or fails on them.
+    """
+    try:
+        return function(*arguments)
+    except (TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        if isinstance(error, RNNAtlasError) or is_out_of_memory(error):
+            raise
+        raise RNNSpecMismatch(
+            f"{TAKES}; this {name} raises {type(error).__name__} ({reason(error)})"
+        ) from error

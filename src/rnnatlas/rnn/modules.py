@@ -190,6 +190,7 @@ def _parts(module: nn.Module) -> tuple[nn.RNNBase | LeakyRNN, nn.Linear | None]:
         raise RNNSpecMismatch(
             f"expected a module that holds one nn.LSTM, nn.GRU or nn.RNN, found {len(rnns)} in "
             f"{type(module).__name__}; pass the recurrent modules themselves"
+            + ("" if rnns else ", or of a hand-written one the file of its state_dict, and its cell")
         )
     width = _without_head(rnns[0]).output_size
     heads = [part for part in module.modules() if isinstance(part, nn.Linear) and part.in_features == width]

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from rnnatlas.errors import CheckpointError
+from rnnatlas.rnn.handwritten import Handwritten, handwritten
 from rnnatlas.rnn.heads import Head, Heads, Reader, around, listed, parse_heads, shown
 from rnnatlas.rnn.initial import initial_state
+from rnnatlas.rnn.leaks import LEAKY, equation, leaks, parse_cell
+from rnnatlas.rnn.plain import check, matrix, oddity_of, plain
 from rnnatlas.rnn.rewrites import STACKED, unstacked, whole
-from rnnatlas.rnn.spec import RNNSpec
+from rnnatlas.rnn.spec import GATES, RNNSpec
 from rnnatlas.texts import is_printable
 
 _MATRIX = re.compile(
@@ -22,13 +25,12 @@ _MATRIX = re.compile(
 """The name of an RNN's matrix."""
 _CELLS = {4: "lstm", 3: "gru", 1: "elman-tanh"}
 """The cell of each number of gates."""
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 ASSUMED_TANH = "nonlinearity assumed tanh; a state_dict does not tell: --cell elman-relu"
 """Note of an RNN with one gate whose cell nobody named."""
 ASSUMED_GRU = "three gates, assumed to be a GRU's; a state_dict does not tell (--cell lstm leaves it out)"
 """Note of an RNN with three gates under names that are not those of torch.nn.GRU, whose cell nobody named."""
-LEAKY = "a leaky RNN, h ← (1 − α)·h + α·tanh(…), is read with --cell leaky-tanh or leaky-relu"
+EXPECTED = "expected the weights of an LSTM, GRU, Elman or leaky network (names such as weight_hh_l0)"
 ONE_BIAS = "one bias a gate instead of two, gates taken to be in torch's order"
 DEEPEST = 64
 """Modules that lie within one another."""
@@ -49,6 +51,7 @@ class FoundRNN:
         notes: What to know before trusting it.
         question: Why it is not clear which head it has, where there may be one; it was read without.
         step: Number of updates that the file says beside it.
+        by_hand: Of one that was written by hand, why it is read only where its cell is given.
     """
 
     prefix: str
@@ -59,6 +62,7 @@ class FoundRNN:
     notes: tuple[str, ...] = ()
     question: str | None = None
     step: int | None = None
+    by_hand: str | None = None
 
     @property
     def place(self) -> str:
@@ -78,8 +82,9 @@ def find_rnn(
 
     Args:
         state_dict: Tensors by name.
-        cell: "elman-relu", where RNNs with one gate are such (they are read as "elman-tanh" else); or the
-            only cell to accept.
+        cell: "elman-relu", where RNNs with one gate are such (they are read as "elman-tanh" else);
+            "leaky-tanh" or "leaky-relu", with α as in "leaky-relu:0.2" where tensors lack it; or the only
+            cell to accept.
         rnn: Prefix of the RNN's parameter names, where there are several.
         head: Prefix of the head's, where several linear layers fit; "" for none.
 
@@ -97,10 +102,7 @@ def find_rnn(
             raise CheckpointError(rnns[0].question)
         return rnns[0]
     if not rnns:
-        raise CheckpointError(
-            "expected the weights of an LSTM, GRU or Elman network (names such as weight_hh_l0), "
-            f"found {listed(state_dict) or 'no tensors at all'}"
-        )
+        raise CheckpointError(f"{EXPECTED}, found {listed(state_dict) or 'no tensors at all'}")
     prefixes = listed([each.place for each in rnns])
     raise CheckpointError(f"expected one RNN, found {len(rnns)}, at {prefixes}; name the one to use")
 
@@ -127,23 +129,27 @@ def find_rnns(
 
     Raises:
         CheckpointError: A head was named for an RNN that is not there, or modules lie too deep.
+        UnknownName: No cell is called so.
     """
+    cell, alpha = parse_cell(cell)
     tensors = {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
     if deep := next((name for name in tensors if name.count(".") > DEEPEST), None):
         raise CheckpointError(f"expected names of at most {DEEPEST} levels, found {shown(deep)}")
     apart = None if odd else unstacked(tensors)
     tensors, made = whole(apart or tensors)
+    own = handwritten(tensors) if not any(map(_MATRIX.fullmatch, tensors)) else Handwritten()
+    unclear = own.unclear(cell)
+    tensors = own.as_torch(tensors) if cell is not None else tensors
     modules = _modules(tensors)
     places = {name: place for place, name in enumerate(tensors)}
     readers = {prefix: _reader(tensors, prefix, names, places[names[0]]) for prefix, names in modules.items()}
     named = parse_heads(head)
-    if missing := [prefix for prefix in named if prefix is not None and prefix not in readers]:
+    if missing := [prefix for prefix in named if prefix is not None and prefix not in {**readers, **unclear}]:
         found = listed([prefix.rstrip(".") for prefix in readers]) or "none"
         raise CheckpointError(f"a head was named for {shown(missing[0].rstrip('.'))}; the RNNs are {found}")
-    file = _File(
-        tensors, Heads(tensors, readers, named), cell, odd or {}, cells or {}, made, apart is not None
-    )
-    rnns, unclear = [], {}
+    heads, stacked = Heads(tensors, readers, named), apart is not None
+    file = _File(tensors, heads, cell, alpha, odd or {}, cells or {}, made, stacked, own)
+    rnns = []
     for prefix, names in modules.items():
         try:
             rnns.append(_read(file, prefix, names))
@@ -172,10 +178,12 @@ class _File(NamedTuple):
     tensors: Mapping[str, Tensor]
     heads: Heads
     cell: str | None
+    alpha: float | None
     odd: Mapping[str, str]
     cells: Mapping[str, str]
     made: Mapping[str, str]
     stacked: bool
+    by_hand: Handwritten
 
 
 def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
@@ -191,9 +199,9 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
     if projection := next((name for name in names if name.startswith(f"{prefix}weight_hr")), None):
         raise CheckpointError(f"{where} is an LSTM with a projection ({projection}), which is not supported")
     layers, suffix = _layers(prefix, names, where)
-    rows, hidden = _matrix(tensors, f"{prefix}weight_hh{suffix}", where)
-    _, inputs = _matrix(tensors, f"{prefix}weight_ih{suffix}", where)
-    cell = file.cells.get(prefix) if file.cell is None else file.cell
+    rows, hidden = matrix(tensors, f"{prefix}weight_hh{suffix}", where)
+    _, inputs = matrix(tensors, f"{prefix}weight_ih{suffix}", where)
+    cell = _told(file.cell, file.cells.get(prefix))
     own = {name.removeprefix(prefix) for name in names}
     choice = file.heads.behind(prefix, where)
     head = choice.head
@@ -203,7 +211,7 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
         input=inputs,
         hidden=hidden,
         layers=layers,
-        output=_matrix(tensors, f"{head}weight", where)[0] if head else None,
+        output=matrix(tensors, f"{head}weight", where)[0] if head else None,
         bidirectional=_is_bidirectional(prefix, names),
         bias=any(name.startswith(("bias_ih", "bias_hh")) for name in own),
         head_bias=not head or f"{head}bias" in tensors,
@@ -214,10 +222,12 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
     as_torch = {} if suffix else _as_torch(tensors, prefix, own, spec)
     spec = dataclasses.replace(spec, bias=spec.bias or f"{prefix}bias_ih" in as_torch)
     stored = {name: _stored(name, prefix, head, suffix) for name in spec.shapes}
-    stored |= {name: original for name, (original, _) in initial.items()}
+    leak, leaking = leaks(tensors, prefix, spec, file.alpha, where)
+    ready = initial | leak
+    stored |= {name: original for name, (original, _) in ready.items()}
     for name, shape in spec.shapes.items():
-        if name not in initial:
-            _check(as_torch if stored[name] in as_torch else tensors, stored[name], shape, where)
+        if name not in ready:
+            check(as_torch if stored[name] in as_torch else tensors, stored[name], shape, where)
     used = {*stored.values(), *([f"{prefix}bias"] if f"{prefix}bias_ih" in as_torch else [])}
     unused = [name for name in names if name not in used and not _is_layer(tensors, prefix, name)]
     if unused:
@@ -227,8 +237,8 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
             f"it can only be read without{leaky}"
         )
     weights = {
-        name: initial[name][1]
-        if name in initial
+        name: ready[name][1]
+        if name in ready
         else (as_torch if stored[name] in as_torch else tensors)[stored[name]]
         for name in spec.shapes
     }
@@ -237,8 +247,10 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
     notes += [ONE_BIAS] if f"{prefix}bias_ih" in as_torch else []
     notes += _assumed(spec, cell, suffix)
     notes += [f"{choice.question}; it is read without a head"] if choice.question else []
-    found = FoundRNN(prefix, head or None, spec, weights, question=choice.question)
-    return _with_notes(found, stored, [*notes, *about, *choice.notes])
+    notes += _read_as(spec, file.by_hand.matrices(prefix), leaking)
+    by_hand = file.by_hand.question(prefix)
+    found = FoundRNN(prefix, head or None, spec, weights, question=choice.question, by_hand=by_hand)
+    return _with_notes(found, file.by_hand.original(stored), [*notes, *about, *choice.notes])
 
 
 def _initial(file: _File, prefix: str, spec: RNNSpec) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
@@ -246,8 +258,8 @@ def _initial(file: _File, prefix: str, spec: RNNSpec) -> tuple[dict[str, tuple[s
     names, alone = file.heads.initial(prefix)
     if not names or spec.initial_state:
         return {}, []
-    plain = alone and not any(name in file.odd or _oddity(file.tensors[name]) for name in names)
-    found = initial_state(file.tensors, names, spec) if plain else None
+    usable = alone and not any(name in file.odd or oddity_of(file.tensors[name]) for name in names)
+    found = initial_state(file.tensors, names, spec) if usable else None
     if found is None:
         return {}, [f"initial state left out, taken as zero: {listed(names)}"]
     return found, [f"learned initial state: {listed(names)}"]
@@ -265,16 +277,19 @@ def _assumed(spec: RNNSpec, cell: str | None, suffix: str) -> list[str]:
     return notes
 
 
+def _read_as(spec: RNNSpec, by_hand: str | None, leak: str | None) -> list[str]:
+    """The equation of an RNN that was written by hand, or whose leak is not named as ours."""
+    said = ", ".join(filter(None, [by_hand, leak]))
+    check = "; hand-written, so check that its forward does this" if by_hand else ""
+    return [f"read as {equation(spec)} with {said}{check}"] if said else []
+
+
 def _as_torch(tensors: Mapping[str, Tensor], prefix: str, own: set[str], spec: RNNSpec) -> dict[str, Tensor]:
-    """Tensors of a cell with one bias a gate, or one α, as they are with two biases, or an α a unit."""
-    made = {}
+    """Tensors of a cell with one bias a gate as they are with two."""
     if "bias" in own and not spec.bias and len(spec.gates) != 3:  # LSTMs and Elman networks add the two
-        bias = _plain(tensors, f"{prefix}bias", prefix)
-        made = {f"{prefix}bias_ih": bias, f"{prefix}bias_hh": torch.zeros_like(bias)}
-    if "alpha" in own and "alpha" in spec.vectors and tensors[f"{prefix}alpha"].numel() == 1:
-        alpha = _plain(tensors, f"{prefix}alpha", prefix)
-        made[f"{prefix}alpha"] = alpha.reshape(1).repeat(spec.hidden)
-    return made
+        bias = plain(tensors, f"{prefix}bias", prefix)
+        return {f"{prefix}bias_ih": bias, f"{prefix}bias_hh": torch.zeros_like(bias)}
+    return {}
 
 
 def _check_printable(names: Iterable[str]) -> None:
@@ -318,7 +333,7 @@ def _cell(rows: int, hidden: int, cell: str | None, where: str, leaky: bool) -> 
     if rest or gates not in _CELLS:
         raise CheckpointError(
             f"{where} has {rows} rows of recurrent weights for {hidden} hidden units; "
-            "expected 4, 3 or 1 times as many (LSTM, GRU, Elman)"
+            "expected 4, 3 or 1 times as many (LSTM, GRU, Elman or leaky)"
         )
     by_gates = _CELLS[gates]
     if gates == 1:
@@ -328,6 +343,11 @@ def _cell(rows: int, hidden: int, cell: str | None, where: str, leaky: bool) -> 
     if cell in (None, by_gates, "elman-relu", "leaky-tanh", "leaky-relu"):
         return by_gates
     raise CheckpointError(f"{where} has {gates} gates, so it is not of cell {cell!r}; expected {by_gates!r}")
+
+
+def _told(given: str | None, known: str | None) -> str | None:
+    """The cell that a user gave, or that a file says, which goes before among cells with one gate."""
+    return known if given is None or (known and len(GATES[known]) == len(GATES[given]) == 1) else given
 
 
 def _stored(name: str, prefix: str, head: str | None, suffix: str) -> str:
@@ -342,52 +362,6 @@ def _is_layer(tensors: Mapping[str, Tensor], prefix: str, name: str) -> bool:
     layer, dot, _ = name.removeprefix(prefix).rpartition(".")
     weight, bias = f"{prefix}{layer}.weight", f"{prefix}{layer}.bias"
     return bool(dot) and name in (weight, bias) and weight in tensors and tensors[weight].ndim == 2
-
-
-# --- tensors ---------------------------------------------------------------------------------------
-
-
-def _matrix(tensors: Mapping[str, Tensor], name: str, where: str) -> tuple[int, int]:
-    """The shape of a matrix that holds something."""
-    tensor = _plain(tensors, name, where)
-    if tensor.ndim != 2 or not tensor.numel():
-        raise CheckpointError(f"{where} should have a matrix {name}, found shape {tuple(tensor.shape)}")
-    rows, columns = tensor.shape
-    return rows, columns
-
-
-def _check(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], where: str) -> None:
-    found = tuple(_plain(tensors, name, where, f" of shape {shape}").shape)
-    if found != shape:
-        raise CheckpointError(f"{where} should have {name} of shape {shape}, found {found}")
-
-
-def _plain(tensors: Mapping[str, Tensor], name: str, where: str, what: str = "") -> Tensor:
-    """A tensor whose numbers can be read as they are."""
-    if name not in tensors:
-        raise CheckpointError(f"{where} has no {name}{what}")
-    if oddity := _oddity(tensors[name]):
-        raise CheckpointError(
-            f"{where} should have plain floating-point numbers in {name}, found {oddity}; save it as float32"
-        )
-    return tensors[name]
-
-
-def _oddity(tensor: Tensor) -> str | None:
-    """What is odd about a tensor, if its numbers cannot be read as they are."""
-    if tensor.is_nested:
-        return "a nested tensor"
-    if tensor.is_quantized:
-        return "a quantised tensor"
-    if tensor.layout is not torch.strided:
-        return "a sparse tensor"
-    if tensor.is_meta:
-        return "a tensor without its data (of device meta)"
-    if tensor.dtype not in _FLOATS:
-        return f"numbers of type {str(tensor.dtype).removeprefix('torch.')}"
-    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        return f"fewer numbers than its shape {tuple(tensor.shape)} has (an expanded tensor)"
-    return None
 
 
 def _reader(tensors: Mapping[str, Tensor], prefix: str, names: Sequence[str], place: int) -> Reader:

@@ -131,6 +131,8 @@ def read(given: Any, signal: str | None = None) -> Trials:
             f"{name} should hold inputs [trial, time, channel], or token numbers [trial, time], found an "
             f"array of shape {list(inputs.shape)}"
         )
+    if not inputs.any():
+        warn(f"expected inputs that vary, found only zeros in {name}; RNNs are run on these all the same")
     inputs = _as_signal(inputs, signal, name)
     mask, targets = arrays.get("mask"), arrays.get("targets")
     found = Trials(
@@ -248,7 +250,9 @@ def _named(given: Any, name: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         return {"inputs": given}
     if "inputs" not in given and len(given) == 1:
-        return {"inputs": next(iter(given.values()))}
+        [(key, values)] = given.items()
+        warn(f"{name} should hold an array `inputs`, found `{key}` alone, which is taken as the inputs")
+        return {"inputs": values}
     if "inputs" not in given:
         raise DataError(f"{name} should hold an array `inputs`, found {', '.join(map(str, given)) or 'none'}")
     others = [str(key) for key in given if key not in ARRAYS]

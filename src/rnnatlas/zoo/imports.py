@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnnatlas.errors import CheckpointError, UnknownName
+from rnnatlas.errors import CheckpointError
 from rnnatlas.files import check_free, making
 from rnnatlas.importers import kinds, registry
 from rnnatlas.importers.base import find, format_of
 from rnnatlas.importers.shards import index_of
-from rnnatlas.registry import nearest
-from rnnatlas.rnn import GATES, FoundRNN
+from rnnatlas.rnn import FoundRNN
 from rnnatlas.rnn.heads import Head
+from rnnatlas.rnn.leaks import parse_cell
 from rnnatlas.rnn.recognise import ASSUMED_TANH
 from rnnatlas.settings import as_dict, build
 from rnnatlas.texts import is_printable
@@ -62,17 +62,17 @@ def checkpoints(
 
     Args:
         paths: Where to look.
-        cell: The cell where a file does not tell ("elman-relu").
+        cell: The cell where a file does not tell ("elman-relu", or "leaky-relu:0.2" with the α of files that
+            hold none).
         head: Prefix of the linear head's names, where several layers fit; "" for none;
             "PREFIX=NAME" for the RNN at one prefix.
 
     Raises:
         CheckpointError: There is nothing at a path, or a file that was named directly cannot be used.
             Others that cannot are yielded with the reason.
-        UnknownName: No cell is called so.
+        UnknownName: No cell is called so, or it has no such α.
     """
-    if cell is not None and cell not in GATES:
-        raise UnknownName(f"no cell is called {cell!r}; {nearest(cell, GATES)}")
+    parse_cell(cell)
     files, _ = _files(paths)
     seen: dict[bytes, str] = {}
     for path, named in files:
