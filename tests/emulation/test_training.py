@@ -16,8 +16,8 @@ from rnnatlas.captured import Captured
 from rnnatlas.emulation import divergences
 from rnnatlas.emulation.data import WEIGHTS, Snapshots, population_of
 from rnnatlas.emulation.emulator import EmulatorSettings
-from rnnatlas.emulation.fit import RESUME, Training, learning_rate
-from rnnatlas.emulation.model import EmulationSettings, TrainedRun, read_metrics
+from rnnatlas.emulation.fit import Training, learning_rate
+from rnnatlas.emulation.model import RESUME, EmulationSettings, TrainedRun, read_metrics
 from rnnatlas.emulation.training import train
 from rnnatlas.errors import (
     OutputExists,

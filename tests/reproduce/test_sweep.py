@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from rnnatlas.emulation.model import read_metrics
+from rnnatlas.emulation.model import RESUME, read_metrics
 from rnnatlas.errors import RNNAtlasError, SettingsError, TrainingDiverged, UnknownName
 from rnnatlas.reproduce import jobs
 from rnnatlas.reproduce.sweep import COLUMNS, Plan, Run, check_all_done, sweep
@@ -57,6 +57,13 @@ def test_every_combination_is_one_run_and_is_made_once(zoo, tmp_path):
     assert len(more) == 6
     assert [row for row in more if row["seed"] < 2] == rows
     assert {path: path.stat().st_mtime_ns for path in written} == written
+    leftover = tmp_path / str(Run(**{name: rows[0][name] for name in ("zoo", "settings", "encoder", "seed")}))
+    leftover /= RESUME  # of a training that was killed at its very end
+    leftover.write_bytes(b"x")
+    assert sweep(plan(zoo, seeds=3), tmp_path, workers=1, progress=False) == more
+    assert not leftover.exists()
+    weights = leftover.with_name("model.safetensors")
+    assert weights.stat().st_mtime_ns == written[weights]
 
 
 class Wrong:

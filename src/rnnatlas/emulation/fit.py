@@ -29,16 +29,13 @@ from rnnatlas.emulation import choose, suitable
 from rnnatlas.emulation.data import AT, WEIGHTS, Batch, Snapshots, population_of, unpack
 from rnnatlas.emulation.divergence import last_counted, masked_mean
 from rnnatlas.emulation.emulator import Emulator
-from rnnatlas.emulation.model import EmulationSettings, share_of_rate
+from rnnatlas.emulation.model import RESUME, EmulationSettings, share_of_rate
 from rnnatlas.emulation.progress import EachStep, Progress
 from rnnatlas.emulation.resuming import COLUMNS, saved
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.encoders.reader import Reader
 from rnnatlas.errors import TrainingDiverged
 from rnnatlas.rnn.backends import layers
-
-RESUME = "resume.ckpt"
-"""What an unfinished run goes on from; read without unpickling code, removed when the run is finished."""
 
 
 class Training(lightning.LightningModule):

@@ -28,6 +28,8 @@ _WEIGHTS, _FIGURES, _SETTINGS = (
     Kind(f"the run's {what}", RunFormatError, "copy it again, or train again")
     for what in ("weights", "figures", "settings")
 )
+RESUME = "resume.ckpt"
+"""What an unfinished run goes on from; read without unpickling code, removed when the run is finished."""
 FORMAT = 3
 """Version of a run's folder; a run of another one is refused with a sentence that says so."""
 

@@ -16,6 +16,7 @@ from rnnatlas.emulation import choose as choose_divergence
 from rnnatlas.emulation.data import Snapshots, accepted
 from rnnatlas.emulation.divergence import ALL
 from rnnatlas.emulation.model import (
+    RESUME,
     EmulationSettings,
     RunSettings,
     TaskSettings,
@@ -272,7 +273,7 @@ def _train(
     progress: bool | Callable[[int], None],
 ) -> None:
     """Trains one encoder, from where its folder says it is."""
-    from rnnatlas.emulation.fit import RESUME, Training, fit, write_history
+    from rnnatlas.emulation.fit import Training, fit, write_history
 
     settings, train = run.emulation, snapshots["train"]
     if not (out / "model.safetensors").is_file():
@@ -290,7 +291,7 @@ def _train(
         write_history(out, training.history)
         write_metrics(out, [_record(run, training.best, snapshots["validation"])])
         write_weights(out, training.best["weights"])
-    for leftover in (RESUME, "hparams.yaml"):
+    for leftover in ("hparams.yaml", RESUME):  # without which the run is finished
         (out / leftover).unlink(missing_ok=True)
 
 

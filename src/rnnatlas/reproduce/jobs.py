@@ -71,6 +71,19 @@ class Train:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished training: the weights are there, and what it went on from after stops is gone."""
+
+    folder: Path
+
+    def exists(self) -> bool:
+        """See the class."""
+        from rnnatlas.emulation.model import RESUME
+
+        return (self.folder / "model.safetensors").exists() and not (self.folder / RESUME).exists()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Evaluates an encoder; arguments as those of `evaluation.evaluate.evaluate`."""
@@ -160,7 +173,7 @@ def training(
     return Job(
         name=f"train {_called(label, seed, where)}",
         work=work,
-        output=work.folder / "model.safetensors",
+        output=Trained(work.folder),
         needs=() if alone else (f"train {_called(encoders.CONTROL, seed, controls)}",),
         updates=emulation.steps * (2 if alone and not control else 1),
     )

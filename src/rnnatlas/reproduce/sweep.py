@@ -13,7 +13,7 @@ from rnnatlas.emulation.model import read_metrics
 from rnnatlas.errors import RNNAtlasError, SettingsError
 from rnnatlas.evaluation.model import PREDICTORS
 from rnnatlas.executors.base import Job
-from rnnatlas.reproduce.jobs import Evaluate, Train
+from rnnatlas.reproduce.jobs import Evaluate, Train, Trained
 from rnnatlas.settings import as_dict, at_least_one, settings, to_yaml
 from rnnatlas.zoo.store import Zoo
 
@@ -233,7 +233,7 @@ def _training(run: Run, work: Train, needs: tuple[str, ...]) -> Job:
     return Job(
         name=f"train {run}",
         work=work,
-        output=work.folder / "model.safetensors",
+        output=Trained(work.folder),
         needs=needs,
         updates=work.emulation.steps * (1 + twice),
     )
