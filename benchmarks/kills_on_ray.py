@@ -77,7 +77,7 @@ def trial(work: Path, kills: int, seed: int) -> Counter:
     try:
         while sum(counts.values()) < kills:
             shutil.rmtree(folder, ignore_errors=True)
-            finished, first = False, True
+            finished, first, what = False, True, ""
             while not finished:
                 with (work / "log").open("w") as log:
                     driver = subprocess.Popen(
@@ -98,7 +98,8 @@ def trial(work: Path, kills: int, seed: int) -> Counter:
                     if what == "driver":
                         break
                 finished = driver.wait() == 0
-                assert finished or driver.returncode == -9, (work / "log").read_text()
+                # a command that joins the cluster by way of a machine goes with it
+                assert finished or what in ("driver", "machine"), (work / "log").read_text()
             found = content(folder)
             different = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
             assert not different, different
