@@ -2,11 +2,15 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 
 from rnnatlas.cli import main
+from rnnatlas.texts import is_printable
+from rnnatlas.zoo.format import write_shard
 from rnnatlas.zoo.store import Zoo
 
 FEW = ["--runs", "6", "--workers", "1"]
@@ -117,11 +121,6 @@ def test_a_damaged_shard_is_set_aside_and_its_runs_alone_are_trained_again(zoo, 
 
 @pytest.mark.parametrize("steps", [[3], [0, 3]])
 def test_show_where_snapshots_diverged(zoo, capsys, steps):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from rnnatlas.zoo.format import write_shard
-
     for part in zoo.rglob("*.parquet"):
         table = pq.read_table(part)
         health = ["diverged" if step in steps else "ok" for step in table["step"].to_pylist()]
@@ -129,6 +128,19 @@ def test_show_where_snapshots_diverged(zoo, capsys, steps):
     status, out, err = call(capsys, "zoo", "show", zoo)
     assert (status, err) == (0, "")
     assert f"{6 * len(steps)} diverged" in out
+
+
+def test_texts_of_a_zoo_steer_no_terminal(zoo, capsys):
+    """What it says of the health of its snapshots was printed as it stood."""
+    for path in zoo.rglob("*.parquet"):
+        table = pq.read_table(path)
+        odd = pa.array(["\x1b[31m<b>\u202e"] * len(table))
+        place = table.column_names.index("health")
+        write_shard(path, table.set_column(place, "health", odd))
+    status, out, _ = call(capsys, "zoo", "show", zoo)
+    assert status == 0
+    assert "\\x1b[31m<b>\\u202e" in out
+    assert is_printable(out.replace("\n", "").replace("\t", ""))
 
 
 def test_existing_output_and_resume(zoo, capsys):

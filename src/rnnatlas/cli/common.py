@@ -134,6 +134,11 @@ def console() -> "Console":
     return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
+def put(text: str) -> None:
+    """Prints a text that may hold what a file says; what would steer a terminal is shown as escapes."""
+    print(visible(text))
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Sequence[str] = ()) -> None:
     """A table on stdout: for people on a terminal, elsewhere a row a line, its cells separated by tabs.
 
@@ -149,6 +154,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Se
     from rich.markup import escape
     from rich.table import Table
 
+    columns = [visible(shortened(column)) for column in columns]
     cells = [
         [f"{cell:.3f}" if isinstance(cell, float) else visible(shortened(str(cell))) for cell in row]
         for row in rows

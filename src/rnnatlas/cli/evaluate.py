@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common, print_json, print_table
+from rnnatlas.cli.common import Common, print_json, print_table, put
 
 
 def evaluate(
@@ -103,12 +103,12 @@ def _show(run: Path, zoo: Any, figures: int) -> None:
     from rnnatlas.report import words
     from rnnatlas.report.findings import of_run
 
-    print(f"To embed one RNN: {words.cost(read_cost(run))}")
-    print(f"All {figures} figures beside their controls: {run / FIGURES}")
+    put(f"To embed one RNN: {words.cost(read_cost(run))}")
+    put(f"All {figures} figures beside their controls: {run / FIGURES}")
     for split, found in of_run(run, str(zoo.path) if zoo is not None else read_settings(run).zoo):
-        print(f"\n{words.capital(split)}")
+        put(f"\n{words.capital(split)}")
         for question, finding in found:
-            print(f"{question} {words.capital(finding.outcome)}: {finding.text}")
+            put(f"{question} {words.capital(finding.outcome)}: {finding.text}")
 
 
 def _show_other(run: Path, zoo: Any, records: list[dict[str, Any]]) -> None:
@@ -116,5 +116,5 @@ def _show_other(run: Path, zoo: Any, records: list[dict[str, Any]]) -> None:
     from rnnatlas.evaluation.evaluate import FIGURES, other_folder
     from rnnatlas.report.other import table
 
-    print(f"All {len(records)} figures of {zoo.path}: {other_folder(run, zoo) / FIGURES}")
+    put(f"All {len(records)} figures of {zoo.path}: {other_folder(run, zoo) / FIGURES}")
     print_table(*table(records, zoo.task.noun))

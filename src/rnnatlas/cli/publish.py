@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common, print_table
+from rnnatlas.cli.common import Common, print_table, put
 
 
 def publish(
@@ -49,14 +49,14 @@ def publish(
             uploaded = published.prepared(path, Path(folder), name, license)
             if dry_run:
                 _show("model", to, {name: Path(str(own)).stat().st_size for name, own in uploaded.items()})
-                print((Path(folder) / "README.md").read_text(encoding="utf-8"))
+                put((Path(folder) / "README.md").read_text(encoding="utf-8"))
                 return
             place = hub.upload(to, "model", uploaded, private)
     else:
         zoo = Zoo.open(path)
         if dry_run:
             _show("dataset", to, {name: len(read()) for name, read in export.contents(zoo, license)})
-            print(export.card(zoo, license))
+            put(export.card(zoo, license))
             return
         place = export.publish(zoo, to, license, private)
     common.say(f"uploaded to {place}; open it as hf://{name}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from rnnatlas.cli.common import Common, Seed, at_least, print_json, print_table
+from rnnatlas.cli.common import Common, Seed, at_least, print_json, print_table, put
 from rnnatlas.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> No
         return
     task = summary["task"]["name"] if summary["task"] else "imported"
     health = ", ".join(f"{count} {name}" for name, count in summary["health"].items())
-    print(f"{zoo}: {summary['snapshots']} snapshots of {summary['runs']} RNNs, {task}; health: {health}\n")
+    put(f"{zoo}: {summary['snapshots']} snapshots of {summary['runs']} RNNs, {task}; health: {health}\n")
     specs = {spec.slug: spec for spec in opened.specs}
     rows = [[specs[row["spec"]], row["parameters"], row["snapshots"]] for row in summary["specs"]]
     print_table(["architecture", "parameters", "snapshots"], rows)
@@ -244,7 +244,7 @@ def show(zoo: str, /, *, json: bool = False, common: Common | None = None) -> No
         _print_groups(summary[groups], title)
     writes = opened.task is not None and isinstance(opened.task.interface.output, Tokens)
     for label, performance, strings in examples(opened) if writes else ():
-        print(f"{label} (performance {performance:.2f}): {' '.join(strings)}")
+        put(f"{label} (performance {performance:.2f}): {' '.join(strings)}")
 
 
 def _print_groups(groups: list[dict[str, Any]], title: str) -> None:
