@@ -19,6 +19,7 @@ from rnnatlas.errors import RNNAtlasError, SettingsError
 from rnnatlas.executors import slurm
 from rnnatlas.executors.base import Job
 from rnnatlas.executors.calls import Call
+from rnnatlas.executors.local import Local
 from rnnatlas.zoo.build import build
 
 from .test_jobs import Die, Fail, job, read
@@ -112,6 +113,25 @@ def test_what_failed_is_tried_again(tmp_path):
     assert found == {"one": None}
     with pytest.raises(ValueError, match="not yet"):
         made("local", 1).run([job(tmp_path, "two", work=Once)], tmp_path)
+
+
+def test_a_job_that_goes_with_its_machine_is_tried_again(tmp_path):
+    needs("ray")
+    from ray.exceptions import LocalRayletDiedError
+
+    from rnnatlas.executors.ray import _said
+
+    error = _said(LocalRayletDiedError())
+    assert "a machine of the Ray cluster was lost" in str(error)
+    assert executors.make("ray", 2, 1, {"restarts": 3}).again(error) == 3
+    assert executors.make("ray", 2, 1, {"restarts": 3}).again(ValueError()) == 0
+
+    class Patient(Local):
+        def again(self, error):
+            return isinstance(error, ValueError)
+
+    Patient(1).run([job(tmp_path, "one", work=Once)], tmp_path)
+    assert (tmp_path / "one").exists()
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -123,6 +123,10 @@ class Executor(ABC):
         """What to raise for what a worker ended with."""
         return error
 
+    def again(self, error: Exception) -> int:
+        """How often a job that ended so is tried again, however often others are."""
+        return 0
+
     def run(
         self,
         jobs: Sequence[Job],
@@ -172,7 +176,7 @@ class Executor(ABC):
 
                 def again(name: str, error: Exception) -> bool:
                     tries[name] += 1
-                    if tries[name] <= retries:
+                    if tries[name] <= max(retries, self.again(error)):
                         return True
                     if ended is None:
                         raise self.explained(error) from None

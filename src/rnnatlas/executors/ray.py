@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rnnatlas.errors import SettingsError, reason, warn
+from rnnatlas.errors import RNNAtlasError, SettingsError, reason, warn
 from rnnatlas.executors.base import Executor, Submit
 from rnnatlas.executors.calls import Call, killed, missing, settle
 from rnnatlas.settings import settings
@@ -70,6 +70,10 @@ class Ray(Executor):
             _connect(ray, self.settings, (self.asked or 0) * self.threads)
         return ray
 
+    def again(self, error: Exception) -> int:
+        """See `Executor.again`."""
+        return self.settings.restarts if isinstance(error, Lost) else 0
+
     @contextmanager
     def pool(self, workers: int, folder: Path) -> Iterator[Submit]:
         """See `Executor.pool`."""
@@ -100,6 +104,10 @@ class Ray(Executor):
             for reference in [running.pop(future, None) for future in list(running)]:
                 with contextlib.suppress(Exception):
                     ray.cancel(reference, force=True)
+
+
+class Lost(RNNAtlasError):
+    """A machine was lost with a job that Ray does not start again by itself."""
 
 
 def _connect(ray: Any, chosen: Any, processors: int) -> None:
@@ -160,8 +168,17 @@ def _do(call: Call) -> Any:
 
 def _said(error: BaseException) -> Exception:
     """What Ray says of a job that came to no end of its own, as one sentence."""
-    from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
+    from ray.exceptions import (
+        LocalRayletDiedError,
+        NodeDiedError,
+        ObjectLostError,
+        OutOfMemoryError,
+        RayTaskError,
+        WorkerCrashedError,
+    )
 
+    if isinstance(error, (LocalRayletDiedError, NodeDiedError, ObjectLostError)):
+        return Lost(str(killed("a machine of the Ray cluster was lost")))
     if isinstance(error, (WorkerCrashedError, OutOfMemoryError)):
         return killed("a Ray worker was killed")
     if isinstance(error, RayTaskError):  # what is around the job failed, such as unpickling it
