@@ -49,7 +49,7 @@ class Common:
     print_config: Annotated[bool, Parameter(negative=())] = False
     "Print the resolved flags and settings as such a file, and do nothing else."
     plugin: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
-    "Module that registers tasks, encoders, importers or properties of your own; may be repeated."
+    "Module, or its file, that registers tasks, encoders, importers or properties; may be repeated."
     quiet: Annotated[bool, Parameter(negative=())] = False
     "No progress bars and no remarks."
     debug: Annotated[bool, Parameter(negative=())] = False
