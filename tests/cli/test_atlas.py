@@ -245,7 +245,7 @@ def test_mistakes_are_one_sentence_and_a_status(atlas, evaluated, tmp_path, caps
         (("embed", run, zoo, "--out", atlas), "exists already"),
         (("embed", run, tmp_path / "nothing.pt", "--out", tmp_path / "b"), "there is no file"),
         (("embed", run, zoo, "--layout", "tsn", "--out", tmp_path / "c"), "did you mean 'tsne'"),
-        (("search", tmp_path, "x"), "is not an atlas"),
+        (("search", tmp_path / "nothing", "x"), "is not an atlas"),
         (("search", atlas, "run-0000"), "nearest are"),
         (("search", atlas, Atlas.open(atlas).ids[0], "--where", "nonsense = 1"), "no column is called"),
         (("predict", run, tmp_path / "nothing.pt"), "there is no file"),
@@ -256,6 +256,51 @@ def test_mistakes_are_one_sentence_and_a_status(atlas, evaluated, tmp_path, caps
         assert err.startswith("error: ")
         assert words in err
         assert err.count("\n") == 1, err
+
+
+def test_what_is_given_in_place_of_another_is_named(atlas, evaluated, tmp_path, capsys):
+    run, zoo, out = evaluated / "run", evaluated / "zoo", ("--out", tmp_path / "out")
+    first = f"found a zoo; give a run first, as in rnnatlas evaluate RUN {zoo}, or train one: rnnatlas train"
+    inside = "found a folder with 1 "
+    for tokens, words in (
+        (("embed", zoo, run, *out), f"{zoo} should be a trained run, {first}"),
+        (("evaluate", zoo), first),
+        (("predict", zoo, run), first),
+        (("predict", atlas, zoo), "found an atlas; give the run that made it"),
+        (("evaluate", evaluated), f"{inside}trained run in it; give {run}"),
+        (("evaluate", run, atlas), "should be a zoo, found an atlas; give the zoo that it was made of"),
+        (("train", run, *out), "should be a zoo, found a trained run; give the zoo that it was trained on"),
+        (("zoo", "show", evaluated), f"should be a zoo, {inside}zoo in it; give {zoo}"),
+        (("search", run, "x"), f"an atlas, found a trained run; make one with: rnnatlas embed {run} PATH"),
+        (("map", zoo, *out), f"an atlas, found a zoo; make one with: rnnatlas embed RUN {zoo} --out"),
+        (("map", tmp_path, *out), f"an atlas, {inside}atlas in it; give {atlas}"),
+        (
+            ("embed", run, atlas, *out),
+            "should be checkpoint files, found an atlas; give the zoo or the files",
+        ),
+        (("predict", run, run), "checkpoint files, found a trained run; give the zoo or the files that hold"),
+        (("predict", run, evaluated), f"checkpoint files, {inside}zoo in it; give {zoo}"),
+        (("inspect", zoo), f"found a zoo; see what it holds with: rnnatlas zoo show {zoo}"),
+        (("explore", run, *out), "checkpoint files, found a trained run"),
+    ):
+        status, printed, err = call(capsys, *tokens)
+        assert (status, printed) == (1, ""), tokens
+        assert words in err, tokens
+        assert err.count("\n") == 1, err
+
+
+def test_runs_of_an_experiment_are_named(evaluated, tmp_path, capsys):
+    for seed in range(6):
+        shutil.copytree(evaluated / "run", tmp_path / "runs" / f"encoder-{seed}")
+    runs = ", ".join(str(tmp_path / "runs" / f"encoder-{seed}") for seed in range(4))
+    _, _, err = call(capsys, "evaluate", tmp_path)
+    assert f"found a folder with 6 trained runs in it; give one of {runs} or 2 others\n" in err
+
+
+def test_settings_of_others_make_no_run(evaluated, checkpoint, tmp_path, capsys):
+    (tmp_path / "settings.yaml").write_text("seed: 3\n")
+    status, out, _ = call(capsys, "predict", evaluated / "run", tmp_path)
+    assert (status, len(out.splitlines())) == (0, 2)
 
 
 def test_embed_replaces_an_atlas_when_told_to_and_nothing_else(atlas, evaluated, checkpoint, capsys):
