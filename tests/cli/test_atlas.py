@@ -196,12 +196,19 @@ def test_predictions_of_rnns_unlike_the_zoo_are_marked(evaluated, checkpoint, tm
     assert table["in_distribution"].to_pylist() == [True, False]
 
 
-def test_what_a_run_evaluated_before_does_not_know_is_said(evaluated, checkpoint, tmp_path, capsys):
+def test_what_a_run_of_a_small_zoo_does_not_know_is_said(evaluated, checkpoint, tmp_path, capsys):
     run = shutil.copytree(evaluated / "run", tmp_path / "run")
     (run / "reference.safetensors").unlink()
     _, out, err = call(capsys, "predict", run, checkpoint)
     assert out.splitlines()[1].split("\t")[1] == "unknown"
-    assert f"whether RNNs are like the zoo's is not known; use a larger zoo, or evaluate {run} again" in err
+    why = "the run's zoo is too small; use one with 19 snapshots or more of the splits train, new-runs and valid"
+    assert f"whether RNNs are like the zoo's is not known: {why}" in err
+    _, out, _ = call(capsys, "embed", run, evaluated / "zoo", "--out", tmp_path / "atlas")
+    ids = Atlas.open(tmp_path / "atlas").ids
+    assert f"not known: {why}" in call(capsys, "search", tmp_path / "atlas", ids[0], "--why")[1]
+    (run / "predictors.safetensors").unlink()
+    why = f"not known: the run has not been evaluated; do so with: rnnatlas evaluate {run}"
+    assert why in call(capsys, "search", tmp_path / "atlas", ids[0], "--why")[1]
 
 
 def test_what_a_checkpoint_does_not_tell_is_said_or_named(atlas, evaluated, tmp_path, capsys):
@@ -238,11 +245,13 @@ def test_map_is_written_once(atlas, tmp_path, capsys):
 
 def test_mistakes_are_one_sentence_and_a_status(atlas, evaluated, tmp_path, capsys):
     run, zoo = evaluated / "run", evaluated / "zoo"
-    wrong_names = ("did you mean", "nearest are", "no column")
+    wrong_names = ("did you mean", "nearest are", "no column", "paths to embed", "give a run before")
     for tokens, words in (
         (("evaluate", tmp_path / "nothing"), "expected a trained run at"),
         (("embed", tmp_path / "nothing", zoo, "--out", tmp_path / "a"), "expected a trained run at"),
         (("embed", run, zoo, "--out", atlas), "exists already"),
+        (("embed", run, "--out", tmp_path / "a"), f"paths to embed after it, found {run} alone; add paths"),
+        (("embed", tmp_path, "--out", tmp_path / "a"), "give a run before it, or --encoder invariants"),
         (("embed", run, tmp_path / "nothing.pt", "--out", tmp_path / "b"), "there is no file"),
         (("embed", run, zoo, "--layout", "tsn", "--out", tmp_path / "c"), "did you mean 'tsne'"),
         (("search", tmp_path / "nothing", "x"), "is not an atlas"),

@@ -117,7 +117,7 @@ class _Responses:
             return None, "not known: the atlas is of weights, and no RNN was run"
         reference = self.model.reference
         if reference is None:
-            return None, "not known: the run keeps no shared inputs; evaluate it again"
+            return None, f"not known: {self.model.without_reference}"
         task, shown = self.model.task, reference.shown
         try:
             a, b = (

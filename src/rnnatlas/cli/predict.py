@@ -69,8 +69,10 @@ def predict(
     like = [entry["in_distribution"] for entry in predictions]
     if remark := reference.remark(like):
         common.say(remark)
+    elif model.reference is None:
+        common.say(f"whether RNNs are like the zoo's is not known: {model.without_reference}")
     elif None in like:
-        common.say(f"whether RNNs are like the zoo's is not known; use a larger zoo, or evaluate {run} again")
+        common.say("whether RNNs with other inputs or outputs are like the zoo's is not known")
     if json:
         print_json(predictions)
         return
