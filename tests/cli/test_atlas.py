@@ -183,10 +183,11 @@ def test_predictions_of_rnns_unlike_the_zoo_are_marked(evaluated, checkpoint, tm
     tokens = ["predict", evaluated / "run", checkpoint, tmp_path / "wild.pt"]
     _, out, err = call(capsys, *tokens)
     head, known, wild = (line.split("\t") for line in out.splitlines())
-    assert head[:2] == ["id", "like the zoo"]
-    assert known[1].startswith("yes (")
-    assert wild[1].startswith("no (9")
-    assert [cell[0] == "?" for cell in known[2:] + wild[2:]] == [False] * 3 + [True] * 3
+    assert head[:3] == ["id", "like the zoo", "more unlike than"]
+    assert [known[1], wild[1]] == ["yes", "no"]
+    assert all(re.fullmatch(r"\d+\.\d% of held-out RNNs", row[2]) for row in (known, wild))
+    assert wild[2].startswith("9")
+    assert [cell[0] == "?" for cell in known[3:] + wild[3:]] == [False] * 3 + [True] * 3
     assert "1 of 2 RNNs respond otherwise than the RNNs that the run was trained on" in err
     scores = {row["id"]: row["ood_score"] for row in json.loads(call(capsys, *tokens, "--json")[1])}
     _, _, err = call(capsys, "embed", *tokens[1:], "--out", tmp_path / "out")
@@ -200,8 +201,8 @@ def test_what_a_run_of_a_small_zoo_does_not_know_is_said(evaluated, checkpoint, 
     run = shutil.copytree(evaluated / "run", tmp_path / "run")
     (run / "reference.safetensors").unlink()
     _, out, err = call(capsys, "predict", run, checkpoint)
-    assert out.splitlines()[1].split("\t")[1] == "unknown"
-    why = "the run's zoo is too small; use one with 19 snapshots or more of the splits train, new-runs and valid"
+    assert out.splitlines()[1].split("\t")[1:3] == ["unknown", "–"]
+    why = "the run's zoo is too small; use one with 19 snapshots or more of the splits train, new"
     assert f"whether RNNs are like the zoo's is not known: {why}" in err
     _, out, _ = call(capsys, "embed", run, evaluated / "zoo", "--out", tmp_path / "atlas")
     ids = Atlas.open(tmp_path / "atlas").ids

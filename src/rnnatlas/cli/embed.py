@@ -85,7 +85,11 @@ def embed(
     elif not paths:
         raise SettingsError(
             f"expected a run and paths to embed after it, found {run} alone; "
-            + ("add paths" if "://" in run or kind(Path(run)) == RUN else "give a run before it, or --encoder invariants")
+            + (
+                "add paths"
+                if "://" in run or kind(Path(run)) == RUN
+                else "give a run before it, or --encoder invariants"
+            )
         )
     model = load(run) if encoder is None else encoder
     paths = [*([] if encoder is None else [run]), *(paths or [])]

@@ -58,8 +58,8 @@ class Model(TrainedRun):
         if not (self.path / PREDICTORS).is_file():
             return f"the run has not been evaluated; do so with: rnnatlas evaluate {self.path}"
         return (
-            f"the run's zoo is too small; use one with {FEWEST} snapshots or more of the splits train, new-runs "
-            "and validation"
+            f"the run's zoo is too small; use one with {FEWEST} snapshots or more of the splits train, "
+            "new-runs and validation"
         )
 
     def evaluate(self, zoo: Zoo | None = None, **options: Any) -> list[dict[str, Any]]:
@@ -107,7 +107,8 @@ class Model(TrainedRun):
         Returns:
             For each RNN `ood_score`, the share of held-out RNNs whose responses to some inputs are nearer to
             those of a training RNN than this one's are; and `in_distribution`, whether that is below 95 %.
-            Both are None where the run was not evaluated, or on too few RNNs, and of RNNs with other input or output sizes, which cannot read the same inputs.
+            Both are None where the run was not evaluated, or on too few RNNs, and of RNNs with other input or
+            output sizes, which cannot read the same inputs.
         """
         if self.reference is None or system.interface.sizes != self.task.interface.sizes:
             return [{"ood_score": None, "in_distribution": None} for _ in range(len(system))]
