@@ -428,7 +428,7 @@ def test_a_folder_of_all_sizes_is_embedded_and_searched_without_a_run(tmp_path, 
     assert "no RNN was run" in first["why"]["most"]
     assert "based on 5 principal components" in err
     for tokens, message in (
-        (["embed", tmp_path / "net_0.pt", "--out", tmp_path / "x"], "expected paths to embed after the run"),
+        (["embed", tmp_path / "net_0.pt", "--out", tmp_path / "x"], "give a run before it, or --encoder"),
         (["embed", "a", "b", "--per-architecture", "--out", tmp_path / "x"], "is for --encoder invariants"),
         (["embed", tmp_path, "--encoder", "graph", "--out", tmp_path / "x"], "'invariants' alone"),
     ):
