@@ -12,7 +12,7 @@ import rnnatlas
 
 ROOT = Path(rnnatlas.__file__).parent
 GROUND = {"_version", "errors", "registry", "seeds", "files", "settings", "tables", "intervals", "devices"}
-GROUND |= {"captured", "checked", "presets", "texts", "yaml_files", "hub"}
+GROUND |= {"captured", "checked", "folders", "presets", "texts", "yaml_files", "hub"}
 """Modules that everything uses."""
 
 LEARNING = {"rnn", "tasks", "zoo", "encoders", "emulation"}

@@ -8,9 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from tests.made import make_zoo
 
 import rnnatlas as ra
 from rnnatlas.cli import main
+from rnnatlas.encoders.base import Encoder
+from rnnatlas.encoders.statistics import Statistics
 from rnnatlas.errors import SettingsError, UnknownName
 from rnnatlas.properties.scalar import Performance
 from rnnatlas.registry import PLUGINS, Registry, load_plugin, register
@@ -141,7 +144,7 @@ def test_a_plugin_that_cannot_be_imported_is_one_sentence(folder, monkeypatch):
     assert found.returncode == 2
     assert found.stderr.startswith("error: the plugin nowhere cannot be imported")
     assert len(found.stderr.splitlines()) == 1
-    with pytest.raises(SettingsError, match="give the name of a module"):
+    with pytest.raises(SettingsError, match="or the name of a module"):
         load_plugin("no_such_module")
     monkeypatch.delenv(PLUGINS, raising=False)
 
@@ -156,7 +159,7 @@ def test_a_plugin_that_cannot_be_imported_is_one_sentence(folder, monkeypatch):
         (
             "from rnnatlas import register\nfrom rnnatlas.properties.scalar import Performance\n"
             "class Mine(Performance): 'Taken.'\nregister(Mine)",
-            r"\(SettingsError: 'performance' is the name of a property of rnnatlas; choose another one\)",
+            "'performance' is the name of a property of rnnatlas; choose another one\n",
         ),
     ],
 )
@@ -171,9 +174,140 @@ def test_a_plugin_that_raises_is_one_sentence(text, reason, tmp_path, monkeypatc
         main(["tasks", "--plugin", "raising"])
     said = capsys.readouterr().err
     assert ended.value.code == 2
-    assert re.match(rf"error: the plugin raising cannot be imported {reason}", said), said
+    assert re.match(rf"error: the plugin raising cannot be (imported|used:) {reason}", said), said
     assert said.count("\n") == 1
     assert PLUGINS not in os.environ, "child processes do not try it again"
+
+
+ENCODERS = '''
+import torch
+
+import rnnatlas as ra
+from rnnatlas.encoders.base import Encoder, mlp
+from rnnatlas.encoders.statistics import Statistics, StatisticsSettings
+
+
+class Base(Encoder):
+    """What they share."""
+
+    Settings, reads_weights, symmetries = StatisticsSettings, True, frozenset()
+
+    def __init__(self, interface, spec, settings, size=16):
+        super().__init__(interface, spec, settings, size)
+        self.mlp = mlp(3, size)
+
+    def read(self, population):
+        return self.mlp(torch.ones(len(population), 3))
+
+
+@ra.register
+class Short(Base):
+    """Five numbers."""
+
+    name = "short"
+
+    def read(self, population):
+        return super().read(population)[:, :5]
+
+
+@ra.register
+class Listed(Base):
+    """No tensor."""
+
+    name = "listed"
+
+    def read(self, population):
+        return [1.0] * len(population)
+
+
+@ra.register
+class Missing(Base):
+    """A weight that there is not."""
+
+    name = "missing"
+
+    def read(self, population):
+        return population.weights["weight_hh"]
+
+
+@ra.register
+class Elsewhere(Base):
+    """Another layer is whitened."""
+
+    name = "elsewhere"
+    last = torch.nn.Linear(2, 3)
+'''
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "short",
+            r"the encoder Short should read \d+ RNNs into a tensor of shape \[\d+, 16\], found .* 5\];",
+        ),
+        ("listed", r"the encoder Listed should read .*, found list; let its `read` give"),
+        (
+            "missing",
+            r"encoders_of_mine\.py .* in line \d+ there is a KeyError: it lacks 'weight_hh'; mend that",
+        ),
+        (
+            "elsewhere",
+            r"`last` of the encoder Elsewhere should be a linear layer .* 16 numbers, found Linear\(",
+        ),
+    ],
+)
+def test_an_encoder_of_ones_own_that_is_wrong_is_one_sentence(name, sentence, tmp_path, capsys, registries):
+    zoo = make_zoo(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", list(sys.path))
+        patch.delitem(sys.modules, "encoders_of_mine", raising=False)
+        patch.setenv(PLUGINS, "")
+        (tmp_path / "encoders_of_mine.py").write_text(ENCODERS)
+        importlib.invalidate_caches()
+        words = ("--encoder", name, "--plugin", str(tmp_path / "encoders_of_mine.py"), "--quiet")
+        with pytest.raises(SystemExit) as ended:
+            main(["train", str(zoo.path), "--out", str(tmp_path / "run"), *words, *settings("emulation")])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert re.match(f"error: {sentence}", said), said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", ["./mine/parts.py", "./mine/parts"])
+def test_a_plugin_may_be_given_by_the_path_of_its_file(given, folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "my_parts.py").rename(tmp_path / "mine" / "parts.py")
+    found = rnnatlas(folder, "tasks", "--plugin", given)
+    assert "Integrate, in a module of one's own." in found.stdout, found.stderr
+    found = rnnatlas(folder, "tasks", "--plugin", "./mine/other.py")
+    assert (found.returncode, found.stderr.count("\n")) == (2, 1)
+    assert "No module named 'other'); give the path of a file, or the name of a module" in found.stderr
+
+
+def test_what_an_encoder_lacks_is_named(registries):
+    class Bare(Encoder):
+        """Has a name alone."""
+
+        name = "bare"
+
+    with pytest.raises(
+        SettingsError, match="Bare lacks Settings, read, reads_weights, symmetries, which every"
+    ):
+        register(Bare)
+
+    class Narrow(Statistics):
+        """Of fixed size."""
+
+        name = "narrow"
+
+        def __init__(self, interface, spec, settings):
+            super().__init__(interface, spec, settings, 16)
+
+    with pytest.raises(
+        SettingsError, match="Narrow should be made of interface, spec, settings, size, as Enc"
+    ):
+        register(Narrow)
 
 
 def test_a_name_of_this_package_cannot_be_taken(registries):

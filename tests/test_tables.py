@@ -116,3 +116,14 @@ def test_names_that_are_none_are_refused_with_those_that_are(name):
     rows = [{"step": 1, "metrics": {"performance": 0.5}, "split": "ood"}]
     with pytest.raises(UnknownName, match="performance"):
         chosen(rows, f"{name} > 0")
+
+
+@pytest.mark.parametrize(
+    "condition", ["split = train", 'split = "train"', "split = steep", "split <> new-runs"]
+)
+def test_strings_without_quotes_are_told_from_names(condition):
+    rows = [{"step": 1, "split": "train"}, {"step": 2, "split": "steep"}]
+    with pytest.raises(
+        UnknownName, match=r"no column is called .* \(a string stands in single quotes\); there"
+    ):
+        chosen(rows, condition)

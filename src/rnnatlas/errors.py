@@ -10,6 +10,7 @@ import errno
 import json
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -27,6 +28,8 @@ def warn(sentence: str) -> None:
 
 def reason(error: Exception) -> str:
     """Why something could not be read or written, in a few words for the middle of a sentence."""
+    if isinstance(error, socket.gaierror):  # whose numbers are not the system's
+        return "no machine of that name is known" if error.errno == socket.EAI_NONAME else str(error.strerror)
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     if isinstance(error, UnicodeError):
@@ -59,6 +62,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 ADVICE = {
     errno.EMFILE: "raise the number of files that may be open (ulimit -n)",
     errno.ENFILE: "close files of other programs",
+    **dict.fromkeys(
+        (errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH),
+        "check the address and the network",
+    ),
 }
 """What to do about errors of the system that are neither of permission nor of memory."""
 _NO_ROOM = (os.strerror(errno.EAGAIN), os.strerror(errno.ENOMEM), "can't start new thread")

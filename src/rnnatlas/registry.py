@@ -1,5 +1,6 @@
 """Named parts that load when they are first used, and parts of the user's own beside them."""
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -7,12 +8,13 @@ import importlib.metadata
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin
 
-from rnnatlas.errors import SettingsError, UnknownName, reason
+from rnnatlas.errors import RNNAtlasError, SettingsError, UnknownName, lacking, reason
 
 PLUGINS = "RNNATLAS_PLUGINS"
 """Environment variable with modules that register parts, separated by commas; child processes inherit it."""
@@ -130,10 +132,12 @@ def register(part: type, name: str | None = None) -> type:
         module, _, attribute = (registry.base or "").partition(":")
         base = getattr(sys.modules.get(module), attribute, None)  # which who subclasses it has imported
         if base is not None and isinstance(part, type) and issubclass(part, base):
-            if missing := sorted(getattr(part, "__abstractmethods__", ())):
+            if missing := _missing(part):
                 raise SettingsError(
-                    f"{part.__name__} lacks {', '.join(missing)}, which every {registry.kind} has"
+                    f"{part.__name__} lacks {', '.join(missing)}, which every {registry.kind} has; define it"
                 )
+            if "__init__" in vars(base):
+                _check_arguments(part, base)
             chosen = name or getattr(part, "name", None)
             if not isinstance(chosen, str):
                 raise SettingsError(
@@ -147,22 +151,87 @@ def register(part: type, name: str | None = None) -> type:
     )
 
 
+def _missing(part: type) -> list[str]:
+    """Methods and attributes that a part's bases ask for and it does not have."""
+    asked = {
+        name
+        for base in part.__mro__
+        for name, kind in vars(base).get("__annotations__", {}).items()
+        if get_origin(kind) is ClassVar and name != "name"  # which `register` may be told
+    }
+    abstract = getattr(part, "__abstractmethods__", ())
+    return sorted({*abstract, *(name for name in asked if not hasattr(part, name))})
+
+
+def _check_arguments(part: type, base: type) -> None:
+    """Makes sure that a part can be made as its base is."""
+    expected = list(inspect.signature(base).parameters)
+    try:
+        inspect.signature(part).bind(*expected)
+    except TypeError as error:
+        raise SettingsError(
+            f"{part.__name__} should be made of {', '.join(expected)}, as {base.__name__} is, but its "
+            f"__init__ does not take these ({reason(error)}); let it take them"
+        ) from None
+
+
+@contextlib.contextmanager
+def own_parts_answer() -> Iterator[None]:
+    """Says in one sentence what a part of the user's own raises within the block, and where.
+
+    Raises:
+        SettingsError: It did.
+    """
+    try:
+        yield
+    except RNNAtlasError:
+        raise
+    except Exception as error:  # whatever somebody's part may raise
+        modules = {path.partition(":")[0] for own in Registry.open for path, _ in own._entries.values()}
+        files = {getattr(sys.modules.get(name), "__file__", None) for name in modules if _is_own(name)}
+        frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename in files]
+        if not frames or lacking(error):
+            raise
+        raise SettingsError(
+            f"{Path(frames[-1].filename).name} should work on what it is given, but in line "
+            f"{frames[-1].lineno} there is a {type(error).__name__}: {reason(error)}; mend that line, or see "
+            "the whole traceback with --debug"
+        ) from error
+
+
+def _is_own(module: str) -> bool:
+    return module.partition(".")[0] != __name__.partition(".")[0]
+
+
 def load_plugin(module: str) -> None:
     """Imports a module that registers parts, from the current folder or anywhere Python finds it.
 
     Child processes load it as well.
 
+    Args:
+        module: Its name, or the path of its file.
+
     Raises:
         SettingsError: There is no such module, or it cannot be imported.
     """
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    name, folder = module, Path.cwd()
+    if module.endswith(".py") or "/" in module:
+        module = str(Path(module).resolve())  # child processes may start elsewhere
+        name, folder = Path(module).stem, Path(module).parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     try:
-        importlib.import_module(module)
+        importlib.import_module(name)
+    except RNNAtlasError as error:
+        raise SettingsError(f"the plugin {module} cannot be used: {error}") from error
     except Exception as error:  # whatever somebody's module may raise
+        advice = "mend it"
+        if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+            advice = (
+                "give the path of a file, or the name of a module: my_tasks for my_tasks.py in this folder"
+            )
         raise SettingsError(
-            f"the plugin {module} cannot be imported ({type(error).__name__}: {reason(error)}); give the "
-            "name of a module that can, such as my_tasks for my_tasks.py in this folder"
+            f"the plugin {module} cannot be imported ({type(error).__name__}: {reason(error)}); {advice}"
         ) from error
     known = list(filter(None, os.environ.get(PLUGINS, "").split(",")))
     if module not in known:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rnnatlas.errors import SettingsError, UnknownName, reason
 from rnnatlas.registry import nearest
@@ -88,7 +89,7 @@ def rows_where(table: pa.Table, condition: str) -> np.ndarray:
         _limit(database, STEPS + STEPS_A_ROW * table.num_rows)
         found = np.array([position for (position,) in database.execute(query)], dtype=np.int64)
     except (sqlite3.Error, sqlite3.Warning, UnicodeError) as error:
-        raise _as_ours(error, condition, names) from None
+        raise _as_ours(error, condition, names, table) from None
     finally:
         database.close()
     if len(found) and not 0 <= found.min() <= found.max() < table.num_rows:
@@ -132,7 +133,7 @@ def _with_quoted_paths(condition: str, names: Sequence[str], short: Iterable[str
         if name.lower() in known:
             return _quoted(known[name.lower()]) if len(parts) > 1 or path[0] == '"' else path
         if len(parts) > 1 or path[0] == '"':
-            raise UnknownName(f"{_no_column(name, names)} (a string stands in single quotes)")
+            raise UnknownName(_no_column(name, names, is_value=False))
         return path
 
     return _TOKEN.sub(replaced, condition)
@@ -157,10 +158,12 @@ def _limit(database: sqlite3.Connection, steps: int) -> None:
     database.set_progress_handler(lambda: next(left, None) is None, every)
 
 
-def _as_ours(error: Exception, condition: str, names: Sequence[str]) -> Exception:
+def _as_ours(error: Exception, condition: str, names: Sequence[str], table: pa.Table) -> Exception:
     unknown = re.match(r"no such column: (.*)", str(error))
     if unknown:
-        return UnknownName(_no_column(unknown[1], names))
+        texts = [column for column in table.columns if pa.types.is_string(column.type)]
+        is_value = any(pc.index(column, unknown[1]).as_py() >= 0 for column in texts)
+        return UnknownName(_no_column(unknown[1], names, is_value))
     if "interrupted" in str(error):
         return SettingsError(
             f"the condition {condition!r} takes too long; it should be one on single rows, without "
@@ -171,10 +174,11 @@ def _as_ours(error: Exception, condition: str, names: Sequence[str]) -> Exceptio
     )
 
 
-def _no_column(name: str, names: Sequence[str]) -> str:
+def _no_column(name: str, names: Sequence[str], is_value: bool) -> str:
     hint = nearest(name, names)
-    likely = f" ({hint})" if hint.startswith("did you mean") else ""
-    return f"no column is called {name!r}{likely}; there are {', '.join(names)}"
+    if is_value or not hint.startswith("did you mean"):
+        hint = "a string stands in single quotes"
+    return f"no column is called {name!r} ({hint}); there are {', '.join(names)}"
 
 
 def _is_bulk(kind: pa.DataType) -> bool:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from rnnatlas.atlas import layouts, neighbours
 from rnnatlas.atlas.index import Atlas, with_places
@@ -51,6 +52,33 @@ def test_several_stand_for_the_mean_of_their_directions(atlas):
     assert atlas.search(ids[:1], 3).equals(atlas.search(ids[0], 3))
     with pytest.raises(SettingsError, match="starts from one RNN or several, found none"):
         atlas.search([])
+
+
+def test_embeddings_may_be_tensors_arrays_or_lists(atlas):
+    vector = atlas.vector(atlas.ids[3])
+    one, both = atlas.search(vector, 4), atlas.search([vector, atlas.ids[50]], 4)
+    tensor = torch.tensor(vector, requires_grad=True)
+    for given in (tensor, tensor[None], vector[None], vector.tolist(), tuple(vector.tolist()), [tensor]):
+        assert atlas.search(given, 4).equals(one)
+    assert atlas.search([tensor, atlas.ids[50]], 4).equals(both)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (torch.zeros(5), r"one of shape \[5\]"),
+        ([[1.0, 2.0]], r"one of shape \[2\]"),
+        (np.full(16, np.nan), "one that is not finite"),
+        ([None], r"one of shape \[\]"),
+        (7, r"one of shape \[\]"),
+        ([{1}], r"set"),
+    ],
+)
+def test_what_is_no_embedding_is_one_sentence(atlas, given, found):
+    with pytest.raises(
+        SettingsError, match=f"ids and embeddings of 16 finite numbers, found {found}.*; give"
+    ):
+        atlas.search(given)
 
 
 def large(count=3000):

@@ -92,6 +92,13 @@ def test_unknown_column_names_the_nearest(atlas):
         document(atlas, "performnce")
 
 
+def test_columns_to_colour_by_are_listed_once(atlas):
+    with pytest.raises(UnknownName, match="no column 'qqq' to colour by; known are ") as raised:
+        document(atlas, "qqq")
+    listed = str(raised.value).partition("known are ")[2].split(", ")
+    assert len(listed) == len({name.rpartition(".")[2].replace("task: ", "") for name in listed}) > 3
+
+
 def test_kinds_of_columns(atlas):
     columns = {column["key"]: column for column in colour_columns(atlas.table)}
     assert columns["metrics.performance"]["kind"] == "number"

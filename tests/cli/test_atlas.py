@@ -183,10 +183,11 @@ def test_predictions_of_rnns_unlike_the_zoo_are_marked(evaluated, checkpoint, tm
     tokens = ["predict", evaluated / "run", checkpoint, tmp_path / "wild.pt"]
     _, out, err = call(capsys, *tokens)
     head, known, wild = (line.split("\t") for line in out.splitlines())
-    assert head[:2] == ["id", "like the zoo"]
-    assert known[1].startswith("yes (")
-    assert wild[1].startswith("no (9")
-    assert [cell[0] == "?" for cell in known[2:] + wild[2:]] == [False] * 3 + [True] * 3
+    assert head[:3] == ["id", "like the zoo", "more unlike than"]
+    assert [known[1], wild[1]] == ["yes", "no"]
+    assert all(re.fullmatch(r"\d+\.\d% of held-out RNNs", row[2]) for row in (known, wild))
+    assert wild[2].startswith("9")
+    assert [cell[0] == "?" for cell in known[3:] + wild[3:]] == [False] * 3 + [True] * 3
     assert "1 of 2 RNNs respond otherwise than the RNNs that the run was trained on" in err
     scores = {row["id"]: row["ood_score"] for row in json.loads(call(capsys, *tokens, "--json")[1])}
     _, _, err = call(capsys, "embed", *tokens[1:], "--out", tmp_path / "out")
@@ -196,12 +197,19 @@ def test_predictions_of_rnns_unlike_the_zoo_are_marked(evaluated, checkpoint, tm
     assert table["in_distribution"].to_pylist() == [True, False]
 
 
-def test_what_a_run_evaluated_before_does_not_know_is_said(evaluated, checkpoint, tmp_path, capsys):
+def test_what_a_run_of_a_small_zoo_does_not_know_is_said(evaluated, checkpoint, tmp_path, capsys):
     run = shutil.copytree(evaluated / "run", tmp_path / "run")
     (run / "reference.safetensors").unlink()
     _, out, err = call(capsys, "predict", run, checkpoint)
-    assert out.splitlines()[1].split("\t")[1] == "unknown"
-    assert f"whether RNNs are like the zoo's is not known; use a larger zoo, or evaluate {run} again" in err
+    assert out.splitlines()[1].split("\t")[1:3] == ["unknown", "–"]
+    why = "the run's zoo is too small; use one with 19 snapshots or more of the splits train, new"
+    assert f"whether RNNs are like the zoo's is not known: {why}" in err
+    _, out, _ = call(capsys, "embed", run, evaluated / "zoo", "--out", tmp_path / "atlas")
+    ids = Atlas.open(tmp_path / "atlas").ids
+    assert f"not known: {why}" in call(capsys, "search", tmp_path / "atlas", ids[0], "--why")[1]
+    (run / "predictors.safetensors").unlink()
+    why = f"not known: the run has not been evaluated; do so with: rnnatlas evaluate {run}"
+    assert why in call(capsys, "search", tmp_path / "atlas", ids[0], "--why")[1]
 
 
 def test_what_a_checkpoint_does_not_tell_is_said_or_named(atlas, evaluated, tmp_path, capsys):
@@ -238,14 +246,16 @@ def test_map_is_written_once(atlas, tmp_path, capsys):
 
 def test_mistakes_are_one_sentence_and_a_status(atlas, evaluated, tmp_path, capsys):
     run, zoo = evaluated / "run", evaluated / "zoo"
-    wrong_names = ("did you mean", "nearest are", "no column")
+    wrong_names = ("did you mean", "nearest are", "no column", "paths to embed", "give a run before")
     for tokens, words in (
         (("evaluate", tmp_path / "nothing"), "expected a trained run at"),
         (("embed", tmp_path / "nothing", zoo, "--out", tmp_path / "a"), "expected a trained run at"),
         (("embed", run, zoo, "--out", atlas), "exists already"),
+        (("embed", run, "--out", tmp_path / "a"), f"paths to embed after it, found {run} alone; add paths"),
+        (("embed", tmp_path, "--out", tmp_path / "a"), "give a run before it, or --encoder invariants"),
         (("embed", run, tmp_path / "nothing.pt", "--out", tmp_path / "b"), "there is no file"),
         (("embed", run, zoo, "--layout", "tsn", "--out", tmp_path / "c"), "did you mean 'tsne'"),
-        (("search", tmp_path, "x"), "is not an atlas"),
+        (("search", tmp_path / "nothing", "x"), "is not an atlas"),
         (("search", atlas, "run-0000"), "nearest are"),
         (("search", atlas, Atlas.open(atlas).ids[0], "--where", "nonsense = 1"), "no column is called"),
         (("predict", run, tmp_path / "nothing.pt"), "there is no file"),
@@ -256,6 +266,51 @@ def test_mistakes_are_one_sentence_and_a_status(atlas, evaluated, tmp_path, caps
         assert err.startswith("error: ")
         assert words in err
         assert err.count("\n") == 1, err
+
+
+def test_what_is_given_in_place_of_another_is_named(atlas, evaluated, tmp_path, capsys):
+    run, zoo, out = evaluated / "run", evaluated / "zoo", ("--out", tmp_path / "out")
+    first = f"found a zoo; give a run first, as in rnnatlas evaluate RUN {zoo}, or train one: rnnatlas train"
+    inside = "found a folder with 1 "
+    for tokens, words in (
+        (("embed", zoo, run, *out), f"{zoo} should be a trained run, {first}"),
+        (("evaluate", zoo), first),
+        (("predict", zoo, run), first),
+        (("predict", atlas, zoo), "found an atlas; give the run that made it"),
+        (("evaluate", evaluated), f"{inside}trained run in it; give {run}"),
+        (("evaluate", run, atlas), "should be a zoo, found an atlas; give the zoo that it was made of"),
+        (("train", run, *out), "should be a zoo, found a trained run; give the zoo that it was trained on"),
+        (("zoo", "show", evaluated), f"should be a zoo, {inside}zoo in it; give {zoo}"),
+        (("search", run, "x"), f"an atlas, found a trained run; make one with: rnnatlas embed {run} PATH"),
+        (("map", zoo, *out), f"an atlas, found a zoo; make one with: rnnatlas embed RUN {zoo} --out"),
+        (("map", tmp_path, *out), f"an atlas, {inside}atlas in it; give {atlas}"),
+        (
+            ("embed", run, atlas, *out),
+            "should be checkpoint files, found an atlas; give the zoo or the files",
+        ),
+        (("predict", run, run), "checkpoint files, found a trained run; give the zoo or the files that hold"),
+        (("predict", run, evaluated), f"checkpoint files, {inside}zoo in it; give {zoo}"),
+        (("inspect", zoo), f"found a zoo; see what it holds with: rnnatlas zoo show {zoo}"),
+        (("explore", run, *out), "checkpoint files, found a trained run"),
+    ):
+        status, printed, err = call(capsys, *tokens)
+        assert (status, printed) == (1, ""), tokens
+        assert words in err, tokens
+        assert err.count("\n") == 1, err
+
+
+def test_runs_of_an_experiment_are_named(evaluated, tmp_path, capsys):
+    for seed in range(6):
+        shutil.copytree(evaluated / "run", tmp_path / "runs" / f"encoder-{seed}")
+    runs = ", ".join(str(tmp_path / "runs" / f"encoder-{seed}") for seed in range(4))
+    _, _, err = call(capsys, "evaluate", tmp_path)
+    assert f"found a folder with 6 trained runs in it; give one of {runs} or 2 others\n" in err
+
+
+def test_settings_of_others_make_no_run(evaluated, checkpoint, tmp_path, capsys):
+    (tmp_path / "settings.yaml").write_text("seed: 3\n")
+    status, out, _ = call(capsys, "predict", evaluated / "run", tmp_path)
+    assert (status, len(out.splitlines())) == (0, 2)
 
 
 def test_embed_replaces_an_atlas_when_told_to_and_nothing_else(atlas, evaluated, checkpoint, capsys):
@@ -373,7 +428,7 @@ def test_a_folder_of_all_sizes_is_embedded_and_searched_without_a_run(tmp_path, 
     assert "no RNN was run" in first["why"]["most"]
     assert "based on 5 principal components" in err
     for tokens, message in (
-        (["embed", tmp_path / "net_0.pt", "--out", tmp_path / "x"], "expected paths to embed after the run"),
+        (["embed", tmp_path / "net_0.pt", "--out", tmp_path / "x"], "give a run before it, or --encoder"),
         (["embed", "a", "b", "--per-architecture", "--out", tmp_path / "x"], "is for --encoder invariants"),
         (["embed", tmp_path, "--encoder", "graph", "--out", tmp_path / "x"], "'invariants' alone"),
     ):

@@ -54,9 +54,38 @@ def test_ids_are_never_broken(monkeypatch, columns):
     text = printed(monkeypatch, columns, ["id", "similarity", "note"], ROWS)
     lines = text.splitlines()
     assert all(id in text for id, _, _ in ROWS)
-    wide = len(ROWS[0][0]) + len("  similarity  folded") <= columns
+    wide = len(ROWS[0][0]) + len("  similarity  in 4 lines") <= columns  # a quarter of the note
     assert ("  similarity: 0.500" in lines) != wide
     assert not wide or max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_long_texts_have_lines_of_their_own(monkeypatch, columns):
+    reasons = "; ".join(f"property {i} is {i}" for i in range(20))
+    rows = [["n000.pt:rnn", 0.9, reasons, "–", reasons, 0.1], ["n001.pt:rnn", 0.8, "–", "–", reasons, 0.2]]
+    heads = ["id", "similarity", "agrees in", "differs in", "most", "distance"]
+    lines = printed(monkeypatch, columns, heads, rows).splitlines()
+    assert lines == [
+        *("n000.pt:rnn", "  similarity: 0.900", f"  agrees in: {reasons}", f"  most: {reasons}"),
+        *(
+            "  distance: 0.100",
+            "n001.pt:rnn",
+            "  similarity: 0.800",
+            f"  most: {reasons}",
+            "  distance: 0.200",
+        ),
+    ]
+
+
+def test_columns_without_a_value_are_for_pipes_alone(monkeypatch, capsys):
+    rows = [["a", "–", 0.5, "", "x"], ["b", "–", 0.25, "", "–"]]
+    heads = ["id", "task", "similarity", "writes", "split"]
+    head, *lines = printed(monkeypatch, 80, heads, rows).splitlines()
+    assert head.split() == ["id", "similarity", "split"]
+    assert [line.split() for line in lines] == [["a", "0.500", "x"], ["b", "0.250", "–"]]
+    print_table(heads, rows)
+    assert capsys.readouterr().out.splitlines()[0] == "\t".join(heads)
+    assert printed(monkeypatch, 80, heads, []).split() == ["id"]
 
 
 def test_columns_that_are_copied_from_are_not_folded_either(monkeypatch):

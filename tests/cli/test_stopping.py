@@ -72,6 +72,7 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path):
         (OSError(errno.EFBIG, "large", "a"), "(ulimit -f), or write to another file system"),
         (OSError(errno.EMFILE, "many", "a"), "too many open files (a); raise the number of"),
         (OSError(errno.EROFS, "read", "a"), "read-only file system (a); check the path and its permissions"),
+        (OSError(errno.ECONNREFUSED, "no"), "connection refused; check the address and the network"),
         (RuntimeError("can't start new thread"), "not enough threads; use fewer"),
         (RuntimeError("CUDA error: out of memory"), "not enough memory; use fewer"),
     ],

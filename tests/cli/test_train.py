@@ -117,6 +117,7 @@ def test_a_preset_for_imported_rnns_is_refused(tmp_path, capsys):
     status, out, err = call(capsys, tmp_path / "zoo", *flags)
     assert (status, out) == (2, "")
     assert err.startswith("error: the preset demo has settings for a zoo's task, but")
+    assert "import them again with --inputs, or --signal" in err
 
 
 @pytest.mark.parametrize(

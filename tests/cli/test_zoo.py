@@ -214,6 +214,10 @@ def test_import_and_inspect(tmp_path, capsys):
     status, out, err = call(capsys, "inspect", tmp_path / "linear.pt")
     assert (status, out) == (1, "")
     assert "expected the weights" in err
+    (tmp_path / "none").mkdir()
+    (tmp_path / "linear.pt").rename(tmp_path / "none" / "linear.pt")
+    for flags in ((), ("--json",)):
+        assert call(capsys, "inspect", tmp_path / "none", *flags)[0] == 1, "nothing in it can be used"
 
 
 def test_what_is_odd_about_checkpoints_is_said(tmp_path, capsys):

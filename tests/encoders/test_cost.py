@@ -10,7 +10,7 @@ from rnnatlas.encoders.cost import PAPER, TOGETHER, cost
 from rnnatlas.encoders.flat import FlatSettings
 from rnnatlas.encoders.interactive import InteractiveSettings
 from rnnatlas.encoders.probing import ProbingSettings
-from rnnatlas.encoders.statistics import StatisticsSettings
+from rnnatlas.encoders.statistics import Statistics, StatisticsSettings
 from rnnatlas.encoders.transformer import TransformerSettings
 from rnnatlas.errors import RNNSpecMismatch
 from rnnatlas.rnn import Population, RNNSpec
@@ -87,3 +87,17 @@ def test_what_an_encoder_does_not_take_has_no_cost():
 def test_cost_of_probing_without_interaction_is_known():
     settings = InteractiveSettings(interaction=False)
     assert cost("interactive", settings=settings).parameters == cost("interactive").parameters
+
+
+class OfNumbers(Statistics):
+    """Statistics of an encoder that reads a number off a tensor, which one without numbers has not."""
+
+    def read(self, system):
+        return super().read(system) * float(self.mlp[-1].bias[0] + 1)
+
+
+def test_an_encoder_that_needs_numbers_costs_what_it_costs_with_shapes_alone(monkeypatch):
+    monkeypatch.setitem(encoders.registry._entries, "of-numbers", (f"{__name__}:OfNumbers", ""))
+    state = torch.random.get_rng_state()
+    assert cost("of-numbers", GRU) == cost("statistics", GRU)
+    assert torch.equal(torch.random.get_rng_state(), state)

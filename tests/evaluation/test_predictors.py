@@ -1,5 +1,6 @@
 """Predictors learn what there is to learn, stop on RNNs set aside, and come back from disk as they were."""
 
+import copy
 import dataclasses
 import math
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from rnnatlas import properties
-from rnnatlas.errors import RunFormatError, SettingsError, UnknownName
+from rnnatlas.errors import RunFormatError, SettingsError
 from rnnatlas.evaluation.roles import Roles
 from rnnatlas.properties.calibration import Calibration, calibrate, calibration_gaps, statements
 from rnnatlas.properties.predictors import Predictor, PredictorSettings, fit, load, save
@@ -237,9 +238,17 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         save_file({"a": torch.zeros(1)}, path, metadata={"format": "2", "properties": text})
         with pytest.raises(RunFormatError, match=r"is damaged \(.*evaluate the run again"):
             load(path)
-    save_file({"a": torch.zeros(1)}, path, metadata={"format": "2", "properties": '{"tsak": {}}'})
-    with pytest.raises(UnknownName, match=r"did you mean 'task'\?; name the module .* with --plugin"):
-        load(path)
+
+
+def test_properties_that_no_part_is_called_are_left_out_and_named(tmp_path, caplog):
+    table = snapshots(12)
+    prop = known(Performance, table)
+    target = prop.target(None, table)
+    predictor = fit(prop, target, target, split(table), 0, PredictorSettings(steps=1))
+    save(tmp_path / "both", {"tsak": (prop, copy.deepcopy(predictor)), "performance": (prop, predictor)})
+    assert [*load(tmp_path / "both")] == ["performance"]
+    assert "no property is called 'tsak'; did you mean 'task'?; name the module" in caplog.text
+    assert "with --plugin" in caplog.text
 
 
 def test_features_that_do_not_vary_stay_harmless():

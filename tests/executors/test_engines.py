@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -209,8 +210,19 @@ def test_a_cluster_that_there_is_not_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match=r"Ray cluster at 127.0.0.1:1, found none .*ray start --head"):
         executors.make("ray", 1, 1, {"address": "127.0.0.1:1"}).run([job(tmp_path, "a")], tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", "nosuch")
-    with pytest.raises(SettingsError, match="Ray cluster at nosuch, found none"):
+    with pytest.raises(SettingsError, match=r"Ray cluster at nosuch, found none \(no machine of that name"):
         executors.make("ray", 1).choose("auto")
+
+    def refuse(**options):
+        raise ConnectionError("ray could not connect")
+
+    with socket.create_server(("127.0.0.1", 0)) as other:  # something that is no Ray
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        monkeypatch.setattr(ray, "init", refuse)
+        with pytest.raises(
+            SettingsError, match=rf"Ray cluster at {address}, found none \(ray could not conn"
+        ):
+            executors.make("ray", 1, 1, {"address": address}).choose("auto")
 
 
 # --- a Ray cluster that loses parts ----------------------------------------------------------------

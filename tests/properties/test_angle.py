@@ -1,6 +1,7 @@
 """Angles and the generalisation gap, which zoos of rotated digits have."""
 
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from rnnatlas import properties
-from rnnatlas.properties.angle import Angle, Direction, UnseenDirection, aligned
+from rnnatlas.cli.predict import _cell
+from rnnatlas.properties.angle import Angle, Direction, UnseenDirection, aligned, between
 from rnnatlas.properties.scalar import GeneralisationGap
 from rnnatlas.tasks.formal_languages import FormalLanguages
 from rnnatlas.tasks.tiled_mnist import TiledDigits
@@ -109,3 +111,17 @@ def test_a_gap_may_be_negative_and_is_not_cut():
         {"value": -0.25, "low": -1.25, "high": 0.75},
         {"value": 3.0, "low": 2.0, "high": 4.0},
     ]
+
+
+@pytest.mark.parametrize("kind", [Angle, Direction])
+def test_what_people_read_of_an_angle_stays_on_one_circle(kind):
+    target = kind().target(TASK, snapshots([0.1, 5.0, 200.0, 355.0]))
+    for half_width in (0.0, 0.01, 0.2, 0.6, math.inf):
+        for found in kind().describe(target, half_width):
+            read = between(found["low"], found["high"])
+            numbers = [float(number) for number in re.findall(r"-?\d+\.\d", read)]
+            assert (read == "any angle") == (found["high"] - found["low"] > 359.9)
+            assert all(0 <= number <= 360 for number in numbers)
+            assert ("by way of 0" in read) == (len(numbers) == 2 and numbers[0] > numbers[1])
+            assert read in _cell(None, kind(), found)
+    assert between(75.6, 435.6) == between(-167.0, 193.0) == "any angle"

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 import rnnatlas
-from rnnatlas.errors import RNNSpecMismatch, UnknownName, ZooFormatError
+from rnnatlas.errors import RNNSpecMismatch, SettingsError, UnknownName, ZooFormatError
 from rnnatlas.rnn import Population, RNNSpec, run
 from rnnatlas.zoo.folder import Folder
 from rnnatlas.zoo.format import Shard, as_column, column_shape, shard_name, write_card, write_shard
 from rnnatlas.zoo.store import Zoo
+from rnnatlas.zoo.target import Target
 
 from .conftest import TASK
 
@@ -192,7 +193,8 @@ def test_a_zoo_elsewhere_is_read_through_fsspec(zoo_folder):
 @pytest.mark.parametrize(
     ("path", "error", "words"),
     [
-        ("s3://bucket/zoo", ImportError("Install s3fs to access S3"), "Install s3fs"),
+        ("s3://bucket/zoo", ImportError("Install s3fs to access S3"), r'pip install "rnnatlas\[s3\]"'),
+        ("gs://b/z", ImportError("Please install gcsfs"), "Please install gcsfs"),
         ("nope://zoo", None, "nope"),
     ],
 )
@@ -206,6 +208,8 @@ def test_addresses_that_cannot_be_opened(monkeypatch, path, error, words):
         monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
     with pytest.raises(ZooFormatError, match=rf"zoo {path} is at an address that cannot be opened.*{words}"):
         Zoo.open(path)
+    with pytest.raises(SettingsError, match=words):
+        Target(path).names()
 
 
 def test_datasets_can_load_a_zoo(zoo_folder, tmp_path, monkeypatch):

@@ -18,8 +18,9 @@ from rnnatlas.atlas.layouts import place
 from rnnatlas.atlas.map import write_map
 from rnnatlas.atlas.untrained import BASIS, Basis
 from rnnatlas.checked import Columns, Kind, read_json, read_table, unlike, write_table
-from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName
+from rnnatlas.errors import AtlasFormatError, SettingsError, UnknownName, reason
 from rnnatlas.files import making, write_json
+from rnnatlas.folders import ATLAS, mistaken
 from rnnatlas.tables import flat, is_figures, is_number, is_struct, is_text, is_whole, rows_where
 
 FORMAT = 1
@@ -89,7 +90,8 @@ class Atlas:
         path = Path(path)
         if not (path / CARD).exists():
             raise AtlasFormatError(
-                f"{path} is not an atlas: it has no {CARD}; "
+                mistaken(path, ATLAS)
+                or f"{path} is not an atlas: it has no {CARD}; "
                 f"make one with: rnnatlas embed RUN PATH --out {path}"
             )
         card = read_json(path / CARD, _CARD)
@@ -189,7 +191,7 @@ class Atlas:
 
     def search(
         self,
-        query: str | Float[np.ndarray, " embed"] | Sequence[str | Float[np.ndarray, " embed"]],
+        query: Any,
         k: int = 10,
         where: str | None = None,
     ) -> pa.Table:
@@ -198,8 +200,9 @@ class Atlas:
         The search is exact, but for atlases of more than 100 000 entries that were saved with an index.
 
         Args:
-            query: The id of an entry, which is then left out itself, or an embedding; or several of these,
-                which stand for the mean of the embeddings, each of length one.
+            query: The id of an entry, which is then left out itself, or an embedding (an array, a tensor or a
+                list of numbers); or several of these, which stand for the mean of the embeddings, each of
+                length one.
             k: How many, at most.
             where: SQL condition that the entries found must meet, e.g. `split = 'ood' AND step > 100`.
 
@@ -208,7 +211,7 @@ class Atlas:
 
         Raises:
             UnknownName: No entry has that id, or the condition names a column that is not there.
-            SettingsError: The query is empty.
+            SettingsError: The query is empty, or none of these.
 
         Example:
             >>> import rnnatlas as ra
@@ -217,9 +220,9 @@ class Atlas:
             >>> near.num_rows
             3
         """
-        several = [query] if isinstance(query, str | np.ndarray) else query
-        asked = [self.position(one) for one in several if isinstance(one, str)]
-        vectors = [*self._units[asked], *(_unit(one) for one in several if not isinstance(one, str))]
+        parts = list(query) if _is_several(query) else [query]
+        asked = [self.position(one) for one in parts if isinstance(one, str)]
+        vectors = [*self._units[asked], *(self._vector(one) for one in parts if not isinstance(one, str))]
         if not vectors:
             raise SettingsError("a search starts from one RNN or several, found none; give an id")
         unit = _unit(np.mean(vectors, axis=0))
@@ -237,6 +240,23 @@ class Atlas:
         likely = np.flatnonzero(rounded >= np.partition(rounded, -found)[-found])
         order = likely[np.argsort(-rounded[likely], kind="stable")][:found]
         return self._with_similarity(rows[order], similarity[order])
+
+    def _vector(self, given: Any) -> Float[np.ndarray, " embed"]:
+        """An embedding that was given, of length one."""
+        size = self.embeddings.shape[1]
+        try:
+            held = given.detach().cpu() if hasattr(given, "detach") else given  # a tensor
+            vector = np.asarray(held, dtype=np.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            found = f"{type(given).__name__} ({reason(error)})"
+        else:
+            if vector.shape == (size,) and np.isfinite(vector).all():
+                return _unit(vector)
+            found = f"one of shape {[*vector.shape]}" if vector.shape != (size,) else "one that is not finite"
+        raise SettingsError(
+            f"a search starts from ids and embeddings of {size} finite numbers, found {found}; give an id, "
+            "or a row of what the run's `embed` gives"
+        )
 
     def _with_similarity(self, rows: np.ndarray, similarity: np.ndarray) -> pa.Table:
         chosen = self.table.take(pa.array(rows, pa.int64()))
@@ -298,6 +318,14 @@ class Atlas:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_several(query: Any) -> bool:
+    """Whether a query is a list of ids and embeddings, or a matrix of these, and not a single one."""
+    if isinstance(query, str) or not hasattr(query, "__len__"):
+        return False
+    dimensions = getattr(query, "ndim", None)
+    return dimensions != 1 and not (len(query) and all(isinstance(one, float | int) for one in query))
 
 
 def _is_vectors(kind: pa.DataType) -> bool:

@@ -212,5 +212,7 @@ def _chosen(color: str | None, columns: list[dict[str, Any]]) -> str:
         return default_column(columns)
     known = {**short, **names}
     if color not in known:
-        raise UnknownName(f"no column {color!r} to colour by; {nearest(color, [*short, *names])}")
+        hint = nearest(color, known)
+        hint = hint if hint.startswith("did you mean") else nearest(color, short)  # each once
+        raise UnknownName(f"no column {color!r} to colour by; {hint}")
     return known[color]

@@ -91,7 +91,8 @@ def _properties(
     for name, value in asked.items():
         found = other[name]
         told = name.startswith("task.") and asked.get("label") is not None  # the label says it
-        if name in OTHERS or told or value is None or found is None:
+        untold = name == "step" and -1 in (value, found)  # of imported RNNs
+        if name in OTHERS or told or untold or value is None or found is None:
             continue
         same = abs(value - found) < ALIKE * sds[name] if name in sds else value == found
         if same:
@@ -117,7 +118,7 @@ class _Responses:
             return None, "not known: the atlas is of weights, and no RNN was run"
         reference = self.model.reference
         if reference is None:
-            return None, "not known: the run keeps no shared inputs; evaluate it again"
+            return None, f"not known: {self.model.without_reference}"
         task, shown = self.model.task, reference.shown
         try:
             a, b = (

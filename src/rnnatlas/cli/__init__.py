@@ -30,7 +30,7 @@ from rnnatlas.errors import (
     lacking,
     reason,
 )
-from rnnatlas.registry import load_plugin
+from rnnatlas.registry import load_plugin, own_parts_answer
 from rnnatlas.settings import read_yaml
 from rnnatlas.texts import shortened, visible
 
@@ -195,7 +195,7 @@ def _run(app: App, tokens: list[str]) -> int:
         flags = [flag.name for flag in known if flag.kind is flag.KEYWORD_ONLY and flag.name != "common"]
         common.show({name: bound.arguments[name] for name in flags})
         return 0
-    with _quiet(isinstance(common, Common) and common.quiet):
+    with _quiet(isinstance(common, Common) and common.quiet), own_parts_answer():
         return command(*bound.args, **bound.kwargs) or 0
 
 

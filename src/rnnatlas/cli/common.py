@@ -19,8 +19,10 @@ from rnnatlas.yaml_files import parse
 if TYPE_CHECKING:
     from rich.console import Console
 
-LEAST = 6
-"""Columns of texts are folded to so many characters, or to their name."""
+LEAST, FOLDS = 6, 4
+"""Columns of texts are folded to so many characters, or to their name; their cells to so many lines."""
+MISSING = ("", "–")
+"""Cells without a value."""
 
 _GROUP = Group("Common", sort_key=100)
 
@@ -49,7 +51,7 @@ class Common:
     print_config: Annotated[bool, Parameter(negative=())] = False
     "Print the resolved flags and settings as such a file, and do nothing else."
     plugin: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
-    "Module that registers tasks, encoders, importers or properties of your own; may be repeated."
+    "Module, or its file, that registers tasks, encoders, importers or properties; may be repeated."
     quiet: Annotated[bool, Parameter(negative=())] = False
     "No progress bars and no remarks."
     debug: Annotated[bool, Parameter(negative=())] = False
@@ -143,7 +145,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Se
     """A table on stdout: for people on a terminal, elsewhere a row a line, its cells separated by tabs.
 
     On a terminal the columns that are copied from are never folded, nor are numbers; where a row does not fit
-    so, each of its cells has a line.
+    so, or texts would be folded often, each of its cells has a line. Columns without any value are left out.
 
     Args:
         columns: Their names.
@@ -163,6 +165,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Se
         for row in (columns, *cells):
             print("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in row))
         return
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i] not in MISSING for row in cells)]
+    columns = [columns[i] for i in kept]
+    rows, cells = ([[row[i] for i in kept] for row in table] for table in (rows, cells))
     numeric = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
     full = [max(cell_len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
     least = [
@@ -171,17 +176,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Se
     ]
     screen = console()
     room = screen.width - sum(least) - 2 * (len(columns) - 1)
-    if room < 0:
-        for row in cells:
-            named = zip(columns[1:], row[1:], strict=True)
-            print(row[0], *(f"  {column}: {cell}" for column, cell in named if cell), sep="\n")
-        return
     missing = sum(full) - sum(least)
     share = min(1.0, room / missing) if missing else 0.0
+    widths = [size + int((most - size) * share) for size, most in zip(least, full, strict=True)]
+    if room < 0 or any(most > FOLDS * width for most, width in zip(full, widths, strict=True)):
+        for row in cells:
+            named = zip(columns[1:], row[1:], strict=True)
+            print(row[0], *(f"  {column}: {cell}" for column, cell in named if cell not in MISSING), sep="\n")
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        width = least[i] + int((full[i] - least[i]) * share)
-        justify = "right" if numeric[i] else "left"
+    for column, width, number in zip(columns, widths, numeric, strict=True):
+        justify = "right" if number else "left"
         table.add_column(escape(column), justify=justify, width=width, overflow="fold")
     for row in cells:
         table.add_row(*map(escape, row))

@@ -67,6 +67,7 @@ def embed(
     from rnnatlas.evaluation import reference
     from rnnatlas.evaluation.model import load
     from rnnatlas.files import making
+    from rnnatlas.folders import RUN, kind
     from rnnatlas.zoo.imports import assumed
 
     common = common or Common()
@@ -83,7 +84,12 @@ def embed(
         raise SettingsError("--per-architecture is for --encoder invariants, found a run; leave it out")
     elif not paths:
         raise SettingsError(
-            f"expected paths to embed after the run, found {run} alone; add them, or --encoder"
+            f"expected a run and paths to embed after it, found {run} alone; "
+            + (
+                "add paths"
+                if "://" in run or kind(Path(run)) == RUN
+                else "give a run before it, or --encoder invariants"
+            )
         )
     model = load(run) if encoder is None else encoder
     paths = [*([] if encoder is None else [run]), *(paths or [])]

@@ -16,10 +16,10 @@ def inspect(
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: bool = False,
     common: Common | None = None,
-) -> None:
+) -> int:
     """What RNNs a checkpoint holds: cell, sizes, layers, direction, parameters, format, notes.
 
-    Nothing in a file is executed.
+    Nothing in a file is executed. The status is 1 where no file holds an RNN that can be read.
 
     ```
     rnnatlas inspect model.pt
@@ -38,9 +38,10 @@ def inspect(
 
     common = common or Common()
     files = [_describe(checkpoint) for checkpoint in checkpoints(paths, cell, head)]
+    status = int(not any(file["rnns"] for file in files))
     if json:
         print_json(files)
-        return
+        return status
     rows = [
         [
             file["path"],
@@ -64,6 +65,7 @@ def inspect(
             common.say(f"left out: {reason}")
     if others := passed_over(paths):
         common.say(others)
+    return status
 
 
 def _describe(checkpoint: Any) -> dict[str, Any]:

@@ -28,8 +28,9 @@ def predict(
     Predictions for RNNs of an architecture that the zoo lacks may go along with the truth, but be shifted and
     stretched. About ten such RNNs whose properties you know mend that: --calibrate.
 
-    The column "like the zoo" says whether an RNN responds like those that the run was trained on, and
-    which share of held-out RNNs is nearer to these. From 95 % on it does not: "?" marks predictions of it.
+    "like the zoo" says whether an RNN responds like those that the run was trained on, "more unlike than"
+    how many held-out RNNs are nearer to these: few is best. From 95 % on it is not like them, and "?" marks
+    predictions of it.
 
     ```
     rnnatlas predict run model.pt
@@ -69,8 +70,10 @@ def predict(
     like = [entry["in_distribution"] for entry in predictions]
     if remark := reference.remark(like):
         common.say(remark)
+    elif model.reference is None:
+        common.say(f"whether RNNs are like the zoo's is not known: {model.without_reference}")
     elif None in like:
-        common.say(f"whether RNNs are like the zoo's is not known; use a larger zoo, or evaluate {run} again")
+        common.say("whether RNNs with other inputs or outputs are like the zoo's is not known")
     if json:
         print_json(predictions)
         return
@@ -78,25 +81,29 @@ def predict(
     rows = [
         [
             entry["id"],
-            _likeness(entry),
+            *_likeness(entry),
             *(
                 "?" * (known is False and name not in entry.get("recalibrated", ()))
-                + _cell(model.task, name, entry[name])
+                + _cell(model.task, model.predictors[name][0], entry[name])
                 for name in names
             ),
         ]
         for entry, known in zip(predictions, like, strict=True)
     ]
-    print_table(["id", "like the zoo", *names], rows)
+    print_table(["id", "like the zoo", "more unlike than", *names], rows)
 
 
-def _likeness(entry: dict[str, Any]) -> str:
+def _likeness(entry: dict[str, Any]) -> tuple[str, str]:
     known, score = entry["in_distribution"], entry["ood_score"]
-    return "unknown" if known is None else f"{'yes' if known else 'no'} ({score:.1%})"
+    return ("unknown", "–") if known is None else ("yes" if known else "no", f"{score:.1%} of held-out RNNs")
 
 
-def _cell(task: Any, name: str, prediction: dict[str, Any]) -> str:
+def _cell(task: Any, prop: Any, prediction: dict[str, Any]) -> str:
+    from rnnatlas.properties.angle import OfAngle, between
+
     value = prediction["value"]
+    if isinstance(prop, OfAngle):
+        return f"{value:.1f} ({between(prediction['low'], prediction['high'])})"
     if "low" in prediction:
         bounded = None not in (prediction["low"], prediction["high"])
         return (

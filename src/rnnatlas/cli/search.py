@@ -90,9 +90,10 @@ def _why(reason: dict[str, Any] | None) -> list[Any]:
         return []
     from rnnatlas.atlas.columns import title
 
-    agree = [f"{title(name)} {_brief(value)}" for name, value in reason["agree"].items()]
+    agree = [f"{title(name)} {_brief(name, value)}" for name, value in reason["agree"].items()]
     differ = [
-        f"{title(name)} {_brief(one)} → {_brief(other)}" for name, (one, other) in reason["differ"].items()
+        f"{title(name)} {_brief(name, one)} → {_brief(name, other)}"
+        for name, (one, other) in reason["differ"].items()
     ]
     return ["; ".join(agree) or "–", "; ".join(differ) or "–", _text(reason["distance"]), reason["most"]]
 
@@ -129,7 +130,11 @@ def _of_file(atlas: Any, name: str, model: Any, cell: Any, head: Any, common: Co
     return vector
 
 
-def _brief(value: Any) -> str:
+def _brief(name: str, value: Any) -> str:
+    from rnnatlas.rnn import RNNSpec
+
+    if name == "spec":
+        return str(RNNSpec.from_slug(value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -18,6 +18,7 @@ from rnnatlas.emulation.emulator import Emulator, EmulatorSettings
 from rnnatlas.encoders import CONTROL
 from rnnatlas.encoders.base import EMBED, TOGETHER, Encoder, chunks
 from rnnatlas.errors import RunFormatError, SettingsError
+from rnnatlas.folders import RUN, mistaken
 from rnnatlas.rnn import RNNSpec, System, check_system
 from rnnatlas.settings import above_zero, as_dict, at_least_one, build, read_yaml, settings, to_yaml
 from rnnatlas.tasks.base import Task
@@ -263,7 +264,8 @@ def read_settings(path: Path) -> RunSettings:
     """
     if not (path / "settings.yaml").is_file():
         raise RunFormatError(
-            f"expected a trained run at {path}, found no settings.yaml; make one with: rnnatlas train"
+            mistaken(path, RUN)
+            or f"expected a trained run at {path}, found no settings.yaml; make one with: rnnatlas train"
         )
     try:
         values = read_yaml(path / "settings.yaml")

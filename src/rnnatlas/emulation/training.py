@@ -57,7 +57,8 @@ def resolve(
     if preset is not None and zoo.task is None:
         raise SettingsError(
             f"the preset {preset} has settings for a zoo's task, but {zoo.path} has none, since its RNNs "
-            "were imported; give settings one by one"
+            "were imported without what they do; import them again with --inputs, or --signal for inputs "
+            "that are drawn"
         )
     below = presets_of(preset, zoo.task.name) if preset is not None and zoo.task is not None else {}
     rates = below.get("experiment", {}).get("learning_rates", {})

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnnatlas.errors import RNNSpecMismatch, TrainingDiverged
+from rnnatlas.errors import RNNSpecMismatch, SettingsError, TrainingDiverged
 from rnnatlas.rnn import Interface, Population, RNNSpec, System, by_population, groups
 from rnnatlas.rnn.spec import GATES
 
@@ -83,8 +83,23 @@ class Encoder(nn.Module, ABC):
 
     def _read(self, system: System) -> Float[Tensor, "rnn embed"]:
         if isinstance(system, Population) or not self.reads_weights:
-            return self.read(system)
-        return by_population(system, self.read)  # an encoder may take several architectures
+            return self._checked(system)
+        return by_population(system, self._checked)  # an encoder may take several architectures
+
+    def _checked(self, system: System) -> Float[Tensor, "rnn embed"]:
+        """What `read` gives.
+
+        Raises:
+            SettingsError: It is no tensor of that shape.
+        """
+        z, expected = self.read(system), (len(system), self.size)
+        if not isinstance(z, Tensor) or tuple(z.shape) != expected:
+            found = f"one of shape {[*z.shape]}" if isinstance(z, Tensor) else f"{type(z).__name__}"
+            raise SettingsError(
+                f"the encoder {type(self).__name__} should read {expected[0]} RNNs into a tensor of shape "
+                f"{[*expected]}, found {found}; let its `read` give `self.size` numbers for each RNN"
+            )
+        return z
 
     def accepts(self, interface: Interface, spec: RNNSpec | None) -> str | None:
         """Why the encoder does not take RNNs of a kind; None where it takes them.
@@ -150,6 +165,11 @@ class Encoder(nn.Module, ABC):
     def _whiten(self, raw: Float[Tensor, "rnn embed"]) -> None:
         """Changes the last layer such that what it gives out, so far `raw`, is white."""
         assert self.last is not None
+        if getattr(self.last, "bias", None) is None or self.last.weight.shape[0] != raw.shape[1]:
+            raise SettingsError(
+                f"`last` of the encoder {type(self).__name__} should be a linear layer with a bias that "
+                f"gives out {raw.shape[1]} numbers, found {self.last}; name that layer, or None"
+            )
         mean = raw.mean(0)
         # on the CPU: directions have no sign of their own, and a GPU would give them another
         variances, directions = torch.linalg.eigh((raw - mean).double().T.cov(correction=0).cpu())

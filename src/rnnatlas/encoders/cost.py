@@ -34,7 +34,7 @@ class Cost:
 
 @torch.no_grad()
 def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
-    """What an encoder costs, without running it: shapes alone are computed.
+    """What an encoder costs, without running it, if it can do with shapes alone.
 
     Args:
         name: Its name in the registry.
@@ -44,19 +44,31 @@ def cost(name: str, spec: RNNSpec = PAPER, settings: Any = None) -> Cost:
     Raises:
         RNNSpecMismatch: The encoder does not take such RNNs.
     """
+    try:
+        encoder, flops = _counted(name, spec, settings, "meta")
+    except (RuntimeError, TypeError):  # one from outside may need numbers, too
+        encoder, flops = _counted(name, spec, settings, "cpu")
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    shown = getattr(encoder.settings, "sequences", 0) * getattr(encoder.settings, "steps", 0)
+    shown *= getattr(encoder.settings, "turns", 1)
+    return Cost(parameters=parameters, flops=round(flops / TOGETHER), queries=shown)
+
+
+def _counted(name: str, spec: RNNSpec, settings: Any, device: str) -> tuple[Encoder, int]:
+    """The encoder, and its operations for `TOGETHER` RNNs, on a device; on "meta" there are only shapes."""
     kind = registry[name]
-    with torch.device("meta"):  # where torch's own RNNs, too, are made of products that can be counted
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.device(device),
+    ):  # where torch's own RNNs, too, are made of products that can be counted
         interface = Interface(Tokens(spec.input), Tokens(spec.output_size))
         encoder = kind(interface, spec, settings or kind.Settings()).eval()
         # the counter takes a view of a parameter for something to go back through
         encoder.requires_grad_(False)
-        population = Population.unflatten(spec, torch.empty(TOGETHER, spec.parameters))
+        population = Population.unflatten(spec, torch.zeros(TOGETHER, spec.parameters))
     with FlopCounterMode(display=False) as counter:
         encoder(population)
-    parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    shown = getattr(encoder.settings, "sequences", 0) * getattr(encoder.settings, "steps", 0)
-    shown *= getattr(encoder.settings, "turns", 1)
-    return Cost(parameters=parameters, flops=round(counter.get_total_flops() / TOGETHER), queries=shown)
+    return encoder, counter.get_total_flops()
 
 
 @torch.no_grad()

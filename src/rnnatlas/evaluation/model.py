@@ -12,7 +12,7 @@ from rnnatlas.emulation import training
 from rnnatlas.emulation.model import TrainedRun
 from rnnatlas.errors import RNNSpecMismatch, RunFormatError
 from rnnatlas.evaluation.evaluate import PREDICTORS, evaluate
-from rnnatlas.evaluation.reference import FLAGGED, REFERENCE, Reference
+from rnnatlas.evaluation.reference import FEWEST, FLAGGED, REFERENCE, Reference
 from rnnatlas.properties import predictors
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.predictors import Predictor
@@ -51,6 +51,16 @@ class Model(TrainedRun):
         file = self.path / PREDICTORS
         self.predictors = predictors.load(file) if file.is_file() else {}
         self.reference = Reference.load(self.path / REFERENCE)
+
+    @property
+    def without_reference(self) -> str:
+        """Why there is no `reference`, and what to do."""
+        if not (self.path / PREDICTORS).is_file():
+            return f"the run has not been evaluated; do so with: rnnatlas evaluate {self.path}"
+        return (
+            f"the run's zoo is too small; use one with {FEWEST} snapshots or more of the splits train, "
+            "new-runs and validation"
+        )
 
     def evaluate(self, zoo: Zoo | None = None, **options: Any) -> list[dict[str, Any]]:
         """Evaluates the run on held-out RNNs, after which `predict` works, or on another zoo.
@@ -97,8 +107,8 @@ class Model(TrainedRun):
         Returns:
             For each RNN `ood_score`, the share of held-out RNNs whose responses to some inputs are nearer to
             those of a training RNN than this one's are; and `in_distribution`, whether that is below 95 %.
-            Both are None where the run was evaluated by an earlier version, not at all, or on too few RNNs,
-            and of RNNs with other input or output sizes, which cannot read the same inputs.
+            Both are None where the run was not evaluated, or on too few RNNs, and of RNNs with other input or
+            output sizes, which cannot read the same inputs.
         """
         if self.reference is None or system.interface.sizes != self.task.interface.sizes:
             return [{"ood_score": None, "in_distribution": None} for _ in range(len(system))]

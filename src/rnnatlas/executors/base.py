@@ -13,6 +13,7 @@ from rnnatlas import devices
 from rnnatlas.errors import RNNAtlasError, SettingsError, heard_threads
 from rnnatlas.executors.claims import Beat, claimed, file_of, tidy, updates_done
 from rnnatlas.executors.progress import bar
+from rnnatlas.registry import own_parts_answer
 from rnnatlas.settings import at_least_one, build, settings
 
 
@@ -282,7 +283,7 @@ def do(job: Job, file: Path, threads: int, patient: bool) -> bool:
         if beat is None:
             return False
         if not job.done:  # else another command has done it meanwhile
-            with limited(threads), heard_threads():
+            with limited(threads), heard_threads(), own_parts_answer():
                 job.work(beat)
             assert job.done, f"{job.name} left no {job.output}"
     return True

@@ -119,7 +119,10 @@ def _connect(ray: Any, chosen: Any, processors: int) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if there := _address(chosen.address):
-            context = ray.init(address=there, **quiet)
+            try:
+                context = ray.init(address=there, **quiet)
+            except (OSError, RuntimeError) as error:  # something else answers there
+                raise _no_cluster(there, error) from None
         else:
             context = ray.init(
                 address="local",
@@ -154,11 +157,15 @@ def _address(chosen: str | None) -> str | None:
     except (OSError, ValueError) as error:
         if named is None:  # one that was stopped since
             return None
-        raise SettingsError(
-            f"there should be a Ray cluster at {named}, found none ({reason(error)}); start one with "
-            "`ray start --head`, or leave the address out"
-        ) from None
+        raise _no_cluster(named, error) from None
     return address
+
+
+def _no_cluster(address: str, error: Exception) -> SettingsError:
+    return SettingsError(
+        f"there should be a Ray cluster at {address}, found none ({reason(error)}); start one with "
+        "`ray start --head`, or leave the address out"
+    )
 
 
 def _do(call: Call) -> Any:

@@ -24,7 +24,7 @@ def _scores(of: str) -> dict[str, Score]:
     }
 
 
-class _OfAngle(Numbers):
+class OfAngle(Numbers):
     """What both ways of predicting an angle share."""
 
     @classmethod
@@ -50,7 +50,7 @@ class _OfAngle(Numbers):
 
 
 @dataclasses.dataclass(frozen=True)
-class Angle(_OfAngle):
+class Angle(OfAngle):
     """The angle over 360 degrees, as the paper predicts it: 359° counts as far from 1°."""
 
     name: ClassVar[str] = "angle"
@@ -80,7 +80,7 @@ class Angle(_OfAngle):
 
 
 @dataclasses.dataclass(frozen=True)
-class Direction(_OfAngle):
+class Direction(OfAngle):
     """The angle as its sine and cosine, so that 359° lies beside 1°."""
 
     name: ClassVar[str] = "direction"
@@ -125,6 +125,20 @@ class UnseenDirection(Direction):
     name: ClassVar[str] = "unseen_direction"
     scores: ClassVar[Mapping[str, Score]] = _scores("sine and cosine of the angle")
     ood_joins: ClassVar[bool] = False
+
+
+def between(low: float, high: float) -> str:
+    """An interval of angles for people, all of it on one circle.
+
+    Example:
+        >>> between(-10.0, 12.5), between(200.0, 310.0), between(-167.0, 193.0)
+        ('350.0 to 12.5, by way of 0', '200.0 to 310.0', 'any angle')
+    """
+    if high - low > 359.9:  # both are rounded
+        return "any angle"
+    if low >= 0 and high <= 360:
+        return f"{low:.1f} to {high:.1f}"
+    return f"{low % 360:.1f} to {high % 360:.1f}, by way of 0"
 
 
 def aligned(

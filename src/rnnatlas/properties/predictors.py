@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from rnnatlas import properties, seeds
-from rnnatlas.checked import Kind, load_tensors, save_tensors
+from rnnatlas.checked import PLUGIN, Kind, load_tensors, save_tensors
 from rnnatlas.encoders.base import mean_and_sd
-from rnnatlas.errors import RunFormatError, SettingsError
+from rnnatlas.errors import RunFormatError, SettingsError, UnknownName, warn
 from rnnatlas.properties import readouts
 from rnnatlas.properties.base import Property
 from rnnatlas.properties.calibration import Calibration, calibrate
@@ -287,7 +287,7 @@ def save(path: Path | str, predictors: Mapping[str, tuple[Property, Predictor]])
 
 
 def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
-    """Reads what `save` wrote.
+    """Reads what `save` wrote, but for predictors of properties that no part here is called.
 
     Raises:
         RunFormatError: The file is damaged or of another format version.
@@ -300,9 +300,23 @@ def load(path: Path | str) -> dict[str, tuple[Property, Predictor]]:
         )
     with _KIND.reading(path):
         known = json.loads(metadata["properties"])
-        made = {name: properties.kind(name, "values" in own)(**own) for name, own in known.items()}
+        made = {
+            name: properties.kind(name, "values" in own)(**own)
+            for name, own in known.items()
+            if _is_known(path, name)
+        }
         kinds = json.loads(metadata.get("kinds", "{}"))  # those that are no MLP
         return {name: (prop, _rebuild(tensors, name, kinds.get(name))) for name, prop in made.items()}
+
+
+def _is_known(path: Path | str, name: str) -> bool:
+    """Whether there is such a property; what is left out otherwise is said."""
+    try:
+        properties.kind(name)
+    except UnknownName as error:
+        warn(f"left out of {path}: {error}; {PLUGIN}")
+        return False
+    return True
 
 
 def _rebuild(tensors: Mapping[str, Tensor], name: str, kind: str | None) -> Predictor:

@@ -10,7 +10,7 @@ from rnnatlas import hub
 from rnnatlas.errors import ZooFormatError
 from rnnatlas.files import check_regular
 from rnnatlas.rnn import RNNSpec
-from rnnatlas.zoo.target import reaching
+from rnnatlas.zoo.target import reaching, to_install
 
 _SHARD = re.compile(r"part-.*\.parquet", re.DOTALL)
 
@@ -30,8 +30,10 @@ class Folder:
                 self._fs, self._root = fsspec.core.url_to_fs(place)
             else:  # where "~" and "::" are parts of names
                 self._fs, self._root = fsspec.filesystem("file"), str(Path(path).absolute())
-        except ImportError as error:  # says which package to install
-            raise ZooFormatError(f"zoo {path} is at an address that cannot be opened yet: {error}") from None
+        except ImportError as error:
+            raise ZooFormatError(
+                f"zoo {path} is at an address that cannot be opened yet: {to_install(path, error)}"
+            ) from None
         except ValueError as error:
             raise ZooFormatError(
                 f"zoo {path} is at an address that cannot be opened ({error}); give a folder, or an address "

@@ -20,6 +20,7 @@ from rnnatlas._version import __version__
 from rnnatlas.checked import FAULTS, Columns, check_seal, unlike, write_table
 from rnnatlas.errors import RNNAtlasError, ZooFormatError, lacking, reason
 from rnnatlas.files import write_json, write_text
+from rnnatlas.folders import ZOO, mistaken
 from rnnatlas.rnn import RNNSpec
 from rnnatlas.settings import to_yaml
 from rnnatlas.zoo.folder import Folder
@@ -268,7 +269,8 @@ def read_card(folder: Folder) -> dict[str, Any]:
         text = ""  # damaged, as is said below
     if text is None:
         raise ZooFormatError(
-            f"{folder} is not a zoo: it has no zoo.json; copy it whole, or choose another folder"
+            mistaken(str(folder), ZOO)
+            or f"{folder} is not a zoo: it has no zoo.json; copy it whole, or choose another folder"
         )
     try:
         card = json.loads(text)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rnnatlas.errors import CheckpointError
 from rnnatlas.files import check_free, making
+from rnnatlas.folders import FILES, mistaken, within
 from rnnatlas.importers import kinds, registry
 from rnnatlas.importers.base import find, format_of
 from rnnatlas.importers.shards import index_of
@@ -134,6 +135,8 @@ def _files(paths: Sequence[Path | str]) -> tuple[list[tuple[Path, bool]], list[P
         if named:
             candidates = [path]
         elif path.is_dir():
+            if said := mistaken(path, FILES):
+                raise CheckpointError(said)
             candidates = sorted(path.rglob("*"))
         else:
             candidates = sorted(map(Path, glob.glob(given, recursive=True)))  # noqa: PTH207
@@ -148,6 +151,8 @@ def _files(paths: Sequence[Path | str]) -> tuple[list[tuple[Path, bool]], list[P
             elif real not in parts:
                 others[real] = file
     if not files:
+        if said := next(filter(None, (within(path, FILES) for path in paths)), None):
+            raise CheckpointError(said)
         found = f", found {_by_suffix(list(others.values()))}" if others else ""
         raise CheckpointError(
             f"no checkpoint in {', '.join(map(str, paths))}; expected files of one of the formats "
@@ -255,5 +260,7 @@ def none_usable(paths: Sequence[Path | str], files: int, reason: str) -> Checkpo
     """What to say where every checkpoint file was left out, the first of them for the reason given."""
     others = passed_over(paths)
     return CheckpointError(
-        f"none of {files} files holds an RNN that can be used; {reason}" + (f" ({others})" if others else "")
+        next(filter(None, (within(path, FILES) for path in paths)), None)
+        or f"none of {files} files holds an RNN that can be used; {reason}"
+        + (f" ({others})" if others else "")
     )

@@ -20,6 +20,13 @@ def is_address(place: Path | str) -> bool:
     return "://" in str(place)
 
 
+def to_install(place: Path | str, error: ImportError) -> str:
+    """What an address needs that is not installed, and how to install it."""
+    if str(place).startswith("s3://"):
+        return 'it needs s3fs, which is not installed; install it with: pip install "rnnatlas[s3]"'
+    return reason(error)  # which says it for others
+
+
 @dataclass(frozen=True)
 class Target:
     """A zoo's place while it is written; every file appears there whole.
@@ -42,8 +49,15 @@ class Target:
     def _store(self) -> tuple[Any, str]:
         try:
             return fsspec.core.url_to_fs(self.place)
-        except (ImportError, ValueError) as error:
-            raise SettingsError(f"nothing can be written to {self.place}: {reason(error)}") from None
+        except ImportError as error:
+            raise SettingsError(
+                f"{self.place} cannot be written yet: {to_install(self.place, error)}"
+            ) from None
+        except ValueError as error:
+            raise SettingsError(
+                f"nothing can be written to {self.place} ({reason(error)}); give a folder, or an address "
+                "such as s3://bucket/zoo"
+            ) from None
 
     def check_free(self) -> None:
         """Makes sure that there is nothing yet.
