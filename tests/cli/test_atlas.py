@@ -4,10 +4,12 @@ import json
 import re
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from rnnatlas.atlas.index import Atlas
+from rnnatlas.checked import write_table
 from rnnatlas.cli import main
 from rnnatlas.emulation.emulator import EmulatorSettings
 from rnnatlas.emulation.model import EmulationSettings
@@ -136,6 +138,13 @@ def test_search_by_id_and_by_file(atlas, checkpoint, capsys):
     status, out, _ = call(capsys, "search", atlas, id)
     assert status == 0
     assert "similarity" in out
+
+
+def test_search_in_an_atlas_without_samples(atlas, capsys):
+    table = pq.read_table(atlas / "entries.parquet")
+    write_table(atlas / "entries.parquet", table.drop_columns("samples"))
+    status, out, _ = call(capsys, "search", atlas, "run-00000-step-00040", "-k", 3)
+    assert (status, out.count("\n")) == (0, 4)
 
 
 def test_search_from_several_and_why(atlas, checkpoint, capsys):

@@ -1,13 +1,15 @@
 """Tables for people and for pipes: no word of an RNN's name is ever broken."""
 
 import io
+import json
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from rnnatlas.cli import main
-from rnnatlas.cli.common import print_table
+from rnnatlas.cli.common import print_json, print_table
 
 NAME = "model.encoder.temporal_modules.0.recurrent_layer"
 ROWS = [
@@ -93,6 +95,11 @@ def test_columns_that_are_copied_from_are_not_folded_either(monkeypatch):
     text = printed(monkeypatch, 40, ["file", "head", "notes"], rows, whole=("head",))
     assert "a name of three words" in text
     assert len(text.splitlines()) > 2
+
+
+def test_json_has_null_for_what_is_no_number(capsys):
+    print_json({"a": [math.nan, (1.5, -math.inf)], "b": {"c": math.inf}})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, [1.5, None]], "b": {"c": None}}
 
 
 def test_names_that_inspect_prints_can_be_given_as_heads(tmp_path, capsys, monkeypatch):

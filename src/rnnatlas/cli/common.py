@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 import sys
@@ -125,8 +126,16 @@ def _changes(changes: Sequence[str]) -> dict[str, Any]:
 
 
 def print_json(document: Any) -> None:
-    """The one JSON document of a `--json` command, on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
+    """The one JSON document of a `--json` command, on stdout; numbers that JSON cannot hold are null."""
+    sys.stdout.write(json.dumps(_finite(document), indent=2, allow_nan=False, default=str) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(own) for key, own in value.items()}
+    return [_finite(own) for own in value] if isinstance(value, (list, tuple)) else value
 
 
 def console() -> "Console":

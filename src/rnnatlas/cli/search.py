@@ -82,7 +82,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     performance = (row.get("metrics") or {}).get("performance")
     step = None if row.get("step") == -1 else row.get("step")
     known = [row.get("label"), step, performance, row.get("split")]
-    return [row["id"], row["similarity"], *map(_text, known), " ".join(row["samples"][:2])]
+    return [row["id"], row["similarity"], *map(_text, known), " ".join((row.get("samples") or [])[:2])]
 
 
 def _why(reason: dict[str, Any] | None) -> list[Any]:
