@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -99,13 +100,16 @@ def start(tokens: Sequence[str], folder: Path, fatal: int | None = None) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.addaudithook(watch)
+    status = 99
     try:
         main([*tokens, "--quiet"])
     except SystemExit as ended:
         status = int(ended.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         (folder.parent / "calls").write_text(str(calls))
-    os._exit(status)
+        os._exit(status)
 
 
 def finish(tokens: Sequence[str], folder: Path) -> int:
