@@ -123,6 +123,13 @@ def test_angles_are_cyclic_and_missing_values_stay_missing():
     assert column["values"][:4] == [10.5, None, None, 300.0]
 
 
+def test_lists_colour_no_map():
+    lists = pa.array([["a"], ["b"]])
+    assert [column["key"] for column in colour_columns(pa.table({"lists": lists, "step": [1, 2]}))] == [
+        "step"
+    ]
+
+
 def test_angles_of_tasks_colour_the_map_first():
     tasks = [{"angle": float(angle)} for angle in range(20)]
     table = pa.table({"label": [f"{task['angle']}°" for task in tasks], "task": tasks})

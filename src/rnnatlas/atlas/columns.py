@@ -78,11 +78,11 @@ def title(key: str) -> str:
 def _column(key: str, values: pa.ChunkedArray) -> dict[str, Any] | None:
     kind = values.type
     known = values.drop_null()
-    if len(known) == 0:
+    whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    if len(known) == 0 or not (whole or pa.types.is_floating(kind) or pa.types.is_string(kind)):
         return None
     shared = {"key": key, "name": title(key), "cyclic": False}
     distinct = known.unique().to_pylist()
-    whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
     if whole and len(distinct) <= FEW:
         distinct.sort()
         return {**shared, "kind": "ordered", **_coded(values, distinct), "numbers": distinct}
@@ -92,15 +92,13 @@ def _column(key: str, values: pa.ChunkedArray) -> dict[str, Any] | None:
             abs(own) <= 360 for own in numbers if own is not None
         )
         return {**shared, "cyclic": around, "kind": "number", "values": numbers, "whole": whole}
-    if pa.types.is_string(kind):
-        distinct.sort()
-        return {
-            **shared,
-            "kind": "category",
-            **_coded(values, distinct),
-            "colors": colours.categorical(len(distinct)),
-        }
-    return None
+    distinct.sort()
+    return {
+        **shared,
+        "kind": "category",
+        **_coded(values, distinct),
+        "colors": colours.categorical(len(distinct)),
+    }
 
 
 def _coded(values: pa.ChunkedArray, distinct: list[Any]) -> dict[str, Any]:
