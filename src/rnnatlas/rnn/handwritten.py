@@ -119,7 +119,8 @@ def handwritten(tensors: Mapping[str, Tensor]) -> Handwritten:
             if beside := _beside(layers, pair, tensors):
                 found.doubts[prefix] = (
                     f"{listed(beside)} beside {shown(pair.input)} and {shown(pair.recurrent)} may be part of "
-                    "what a hand-written RNN computes; it can only be read without"
+                    "what a hand-written RNN computes; delete what plays no part from the file, or save the "
+                    "matrices alone"
                 )
             else:
                 found.pairs[prefix] = pair

@@ -234,7 +234,7 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
         leaky = f" ({LEAKY})" if any("alpha" in name for name in unused) and len(spec.gates) == 1 else ""
         raise CheckpointError(
             f"{where} has {listed(unused)} beside the weights of {spec}, so it may compute something else; "
-            f"it can only be read without{leaky}"
+            f"delete what plays no part from the file, or save the matrices alone{leaky}"
         )
     weights = {
         name: ready[name][1]
