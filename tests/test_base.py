@@ -416,9 +416,12 @@ class TestTables:
         with pytest.raises(UnknownName, match=r"(it may use|there are) step, split, metrics\.accuracy"):
             rows_where(self.TABLE, condition)
 
-    @pytest.mark.parametrize("condition", ['"metrics.acuracy" > 0.9', 'split = "train" OR "acuracy" > 1'])
-    def test_unknown_names_in_double_quotes_are_refused(self, condition):
-        with pytest.raises(UnknownName, match=r"no column is called .*single quotes"):
+    @pytest.mark.parametrize(
+        ("condition", "hint"),
+        [('"metrics.acuracy" > 0.9', "mean 'metrics.accuracy'"), ('split = "train"', "single quotes")],
+    )
+    def test_unknown_names_in_double_quotes_are_refused(self, condition, hint):
+        with pytest.raises(UnknownName, match=f"no column is called .*{hint}"):
             rows_where(self.TABLE, condition)
 
 

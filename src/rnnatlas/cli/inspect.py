@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from rnnatlas.cli.common import Common, print_json, print_table
+from rnnatlas.errors import CheckpointError
 
 
 def inspect(
@@ -16,7 +17,7 @@ def inspect(
     head: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: bool = False,
     common: Common | None = None,
-) -> int:
+) -> None:
     """What RNNs a checkpoint holds: cell, sizes, layers, direction, parameters, format, notes.
 
     Nothing in a file is executed. The status is 1 where no file holds an RNN that can be read.
@@ -38,10 +39,27 @@ def inspect(
 
     common = common or Common()
     files = [_describe(checkpoint) for checkpoint in checkpoints(paths, cell, head)]
-    status = int(not any(file["rnns"] for file in files))
+    reasons = [f"skipped {file['skipped']}" for file in files if file["skipped"]]
+    reasons += [f"left out: {reason}" for file in files for reason in file["left_out"]]
+    none = not any(file["rnns"] for file in files)
     if json:
         print_json(files)
-        return status
+    else:
+        _print(files)
+        for reason in reasons if len(reasons) > 1 or not none else ():
+            common.say(reason)
+        if others := passed_over(paths):
+            common.say(others)
+    if none:
+        raise CheckpointError(
+            reasons[0]
+            if len(reasons) == 1
+            else "expected an RNN that can be read, found none; why not is said of each"
+        )
+
+
+def _print(files: list[dict[str, Any]]) -> None:
+    """A table of all RNNs."""
     rows = [
         [
             file["path"],
@@ -58,14 +76,6 @@ def inspect(
     if rows:
         columns = ["file", "at", "RNN", "parameters", "head", "format", "notes"]
         print_table(columns, rows, whole=("at", "head"))
-    for file in files:
-        if file["skipped"]:
-            common.say(f"skipped {file['skipped']}")
-        for reason in file["left_out"]:
-            common.say(f"left out: {reason}")
-    if others := passed_over(paths):
-        common.say(others)
-    return status
 
 
 def _describe(checkpoint: Any) -> dict[str, Any]:
