@@ -1,4 +1,4 @@
-"""Makes a folder of small networks, trials that they read, and a table of what is known of them."""
+"""Makes small networks, trials that they read, and a table of what is known of them."""
 
 import csv
 from pathlib import Path
