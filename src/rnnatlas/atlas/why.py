@@ -90,9 +90,9 @@ def _properties(
     agree, differ = {}, {}
     for name, value in asked.items():
         found = other[name]
-        told = name.startswith("task.") and asked.get("label") is not None  # the label says it
-        untold = name == "step" and -1 in (value, found)  # of imported RNNs
-        if name in OTHERS or told or untold or value is None or found is None:
+        in_label = name.startswith("task.") and asked.get("label") is not None
+        unknown = None in (value, found) or (name == "step" and -1 in (value, found))  # -1: imported
+        if name in OTHERS or in_label or unknown:
             continue
         same = abs(value - found) < ALIKE * sds[name] if name in sds else value == found
         if same:

@@ -292,7 +292,7 @@ def _train(
         write_history(out, training.history)
         write_metrics(out, [_record(run, training.best, snapshots["validation"])])
         write_weights(out, training.best["weights"])
-    for leftover in ("hparams.yaml", RESUME):  # without which the run is finished
+    for leftover in ("hparams.yaml", RESUME):  # the last one gone marks the run as finished
         (out / leftover).unlink(missing_ok=True)
 
 

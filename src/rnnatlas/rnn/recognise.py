@@ -201,7 +201,7 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
     layers, suffix = _layers(prefix, names, where)
     rows, hidden = matrix(tensors, f"{prefix}weight_hh{suffix}", where)
     _, inputs = matrix(tensors, f"{prefix}weight_ih{suffix}", where)
-    cell = _told(file.cell, file.cells.get(prefix))
+    cell = _chosen_cell(file.cell, file.cells.get(prefix))
     own = {name.removeprefix(prefix) for name in names}
     choice = file.heads.behind(prefix, where)
     head = choice.head
@@ -345,7 +345,7 @@ def _cell(rows: int, hidden: int, cell: str | None, where: str, leaky: bool) -> 
     raise CheckpointError(f"{where} has {gates} gates, so it is not of cell {cell!r}; expected {by_gates!r}")
 
 
-def _told(given: str | None, known: str | None) -> str | None:
+def _chosen_cell(given: str | None, known: str | None) -> str | None:
     """The cell that a user gave, or that a file says, which goes before among cells with one gate."""
     return known if given is None or (known and len(GATES[known]) == len(GATES[given]) == 1) else given
 

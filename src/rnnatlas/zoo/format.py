@@ -252,7 +252,7 @@ class _Reading:
         raise ShardDamaged(f"{shard} is damaged ({reason(error)}); {AGAIN}") from None
 
 
-# --- the folder ----------------------------------------------------------------------------------
+# --- the card ------------------------------------------------------------------------------------
 
 
 def read_card(folder: Folder) -> dict[str, Any]:
