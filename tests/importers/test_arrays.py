@@ -106,7 +106,7 @@ def test_arrays_named_as_by_torch_or_flax(tmp_path):
         ({"alpha": np.array(0.2)}, r"'alpha', so its states leak"),
         ({"dt": np.array(10.0), "tau": np.array(100.0)}, r"'dt', 'tau', so its states leak"),
         ({"dale_ratio": np.array(0.8)}, r"'dale_ratio', so it is of PsychRNN"),
-        ({"init_state": np.ones((1, 4))}, "one leak and initial state for each hidden unit"),
+        ({"init_state": np.ones((1, 4))}, "one initial state for each hidden unit"),
         ({"W_in": np.ones((4, 3))}, "do not fit one another"),
         ({"W_in": None}, "no input weights"),
         ({"Whh": np.ones((5, 5))}, "several arrays of one kind"),
@@ -139,18 +139,20 @@ def test_a_leak_and_an_initial_state_are_read_where_the_nonlinearity_is_named(tm
         h = (1 - alpha) * h + alpha * bend(h @ given["W_rec"].T + step @ given["W_in"].T + given["b_rec"])
         expected.append(h @ given["W_out"].T + given["b_out"])
     assert difference(found, X, np.stack(expected, 1)) < 1e-5
-    assert "α" in found.remark
+    origin = "'alpha'" if "alpha" in leak else "'dt' / 'tau'"
+    assert f"with α of {origin}" in found.remark
 
 
 def test_a_leaky_cell_needs_a_leak(tmp_path):
-    for more in ({}, {"alpha": np.array(1.5)}):
-        with pytest.raises(CheckpointError, match=r"from 0 to 1, found none; .* --cell leaky-tanh:0.2"):
-            find(save(tmp_path / "model.npz", arrays() | more), cell="leaky-tanh")
+    with pytest.raises(CheckpointError, match=r"alpha, .* or as dt and tau, found none; .* leaky-tanh:0\.2"):
+        find(save(tmp_path / "model.npz", arrays()), cell="leaky-tanh")
+    with pytest.raises(CheckpointError, match=r"above 0 and at most 1 in 'alpha', found 1\.5"):
+        find(save(tmp_path / "model.npz", arrays() | {"alpha": np.array(1.5)}), cell="leaky-tanh")
     [given] = rnns(save(tmp_path / "model.npz", arrays()), cell="leaky-tanh:0.2").values()
     path = save(tmp_path / "model.npz", arrays() | {"alpha": np.array(0.2)})
     [stored] = rnns(path, cell="leaky-tanh").values()
     assert difference(given, X, outputs(stored, X)) < 1e-6
-    with pytest.raises(CheckpointError, match=r"'alpha', so another α than 0\.3; give leaky-tanh alone"):
+    with pytest.raises(CheckpointError, match=r"another α in 'alpha' than 0\.3, .* give leaky-tanh alone"):
         find(path, cell="leaky-tanh:0.3")
 
 

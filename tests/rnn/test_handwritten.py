@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rnnatlas.errors import UnknownName
+from rnnatlas.errors import CheckpointError, UnknownName
+from rnnatlas.importers.base import find
 from rnnatlas.rnn import Population, find_rnn, find_rnns, run
 from rnnatlas.rnn.leaks import parse_cell
 
@@ -183,6 +184,28 @@ def test_alpha_may_be_a_tensor(name, alpha, given):
     check_runs_alike(module, find_rnn(renamed, cell=f"leaky-relu{given}"))
 
 
+@pytest.mark.parametrize("tau", [torch.tensor(100), torch.full((8,), 100.0)], ids=str)
+def test_alpha_may_be_a_time_step_over_a_time_constant(tau):
+    module, more = CTRNN(), {"dt": torch.tensor(20.0), "tau": tau}
+    found = find_rnn({**module.state_dict(), **more}, cell="leaky-relu")
+    check_runs_alike(module, found)
+    assert "α of 'dt' / 'tau'" in found.remark
+    assert "than 0.3, which was given" in refusal({**module.state_dict(), **more}, "leaky-relu:0.3")
+    assert "'dt', 'tau' beside the weights" in refusal({**module.state_dict(), **more}, "elman-relu")
+    assert "--cell leaky-relu:0.2" in refusal({**module.state_dict(), "tau": tau}, "leaky-relu")
+
+
+@pytest.mark.parametrize("told", [{"alpha": 0.2}, {"alpha": None, "dt": 1, "tau": 5.0}], ids=str)
+def test_alpha_may_be_an_attribute_of_a_whole_module(tmp_path, told):
+    module = CTRNN()
+    vars(module).update(phi=None, **told)
+    torch.save(module, tmp_path / "net.pt")
+    _, [found], _ = find(tmp_path / "net.pt", cell="leaky-relu")
+    check_runs_alike(CTRNN(), found)
+    with pytest.raises(CheckpointError, match="beside the weights of Elman"):
+        find(tmp_path / "net.pt", cell="elman-relu")
+
+
 def test_one_alpha_is_of_all_layers():
     tensors = nn.RNN(2, 4, 2, bidirectional=True).state_dict()
     for found in (
@@ -200,13 +223,13 @@ def test_one_alpha_is_of_all_layers():
         (
             None,
             "leaky-relu",
-            "should have its α as alpha, one number or 8, found none; .* --cell leaky-relu:0.2",
+            "should have its α as alpha, one number or 8, or as dt and tau, found none; .*leaky-relu:0.2",
         ),
-        (torch.tensor(1.5), "leaky-relu", "above 0 and at most 1 in alpha, found 1.5 to 1.5"),
-        (torch.zeros(8), "leaky-relu", "above 0 and at most 1 in alpha, found 0 to 0"),
-        (torch.tensor(torch.nan), "leaky-relu", "above 0 and at most 1 in alpha, found nan"),
-        (torch.ones(3), "leaky-relu", r"one number or 8 in alpha, found shape \[3\]"),
-        (torch.tensor(0.1), "leaky-relu:0.2", "other numbers in alpha than the α of 0.2"),
+        (torch.tensor(1.5), "leaky-relu", "above 0 and at most 1 in 'alpha', found 1.5 to 1.5"),
+        (torch.zeros(8), "leaky-relu", "above 0 and at most 1 in 'alpha', found 0 to 0"),
+        (torch.tensor(torch.nan), "leaky-relu", "above 0 and at most 1 in 'alpha', found nan"),
+        (torch.ones(3), "leaky-relu", r"one number or 8 in 'alpha', found shape \[3\]"),
+        (torch.tensor(0.1), "leaky-relu:0.2", "another α in 'alpha' than 0.2"),
         (torch.tensor(0.1), "elman-relu", "'alpha' beside the weights of .* --cell leaky-tanh or leaky-relu"),
     ],
 )

@@ -19,7 +19,7 @@ from rnnatlas.importers.flax import find_cells
 from rnnatlas.importers.layers import MOST_ENTRIES, Direction, Layer, Linear, assemble, kept, tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
 from rnnatlas.rnn.heads import Head, listed, shown
-from rnnatlas.rnn.leaks import parse_cell
+from rnnatlas.rnn.leaks import DT, TAU, equation, leaks, parse_cell
 
 NAMES = {
     "recurrent": {"wrec", "whh"},
@@ -36,8 +36,6 @@ NAMES = {
 WEIGHTS = {"recurrent", "input", "output", "bias", "output bias"}
 PSYCHRNN = {"daleratio", "dalerec", "daleout", "inputconnectivity", "recconnectivity", "outputconnectivity"}
 """Names that only PsychRNN gives."""
-PLAIN = "read as h ← φ(W_rec h + W_in x + b_rec); whether there is a leak, the file does not tell"
-LEAKY = "read as h ← (1 − α) h + α φ(W_rec h + W_in x + b_rec)"
 
 
 class Arrays(Importer):
@@ -159,12 +157,13 @@ def _vanilla(
     for place, group in groups.items():
         kinds = {name: _kind(name) for name in group}
         if "recurrent" in kinds.values():
+            where = f"the RNN at {shown(place)}" if place else "the RNN"
             try:
-                _check(group, kinds, f"the RNN at {shown(place)}" if place else "the RNN")
-                vectors = _vectors(place, group, kinds, cell, given)
-                layer, linear = _layer(place, group, kinds)
+                _check(group, kinds, where)
+                vectors = _vectors(group, kinds, where)
+                layer, linear = _layer(place, group, kinds, where)
                 found, more = assemble([layer], linear, cell and cell.replace("leaky-", "elman-"), head)
-                rnns += [_with(rnn, cell, vectors) for rnn in found]
+                rnns += [_with(rnn, cell, given, vectors, where) for rnn in found]
                 unclear |= more
             except CheckpointError as error:
                 unclear[place] = str(error)
@@ -177,10 +176,9 @@ def _kind(name: str) -> str | None:
 
 
 def _layer(
-    place: str, group: Mapping[str, Any], kinds: Mapping[str, str | None]
+    place: str, group: Mapping[str, Any], kinds: Mapping[str, str | None], where: str
 ) -> tuple[Layer, dict[str, Linear]]:
     """The RNN of some arrays, and its output layer."""
-    where = f"the RNN at {shown(place)}" if place else "the RNN"
     names = {kind: name for name, kind in kinds.items() if kind}
     values = {kind: tensor(group[name], name) for kind, name in names.items() if kind in WEIGHTS}
     values, notes = _turned(values, names, where)
@@ -199,59 +197,41 @@ def _layer(
     return layer, linear
 
 
-def _vectors(
-    place: str,
-    group: Mapping[str, Any],
-    kinds: Mapping[str, str | None],
-    cell: str | None,
-    leak: float | None,
-) -> dict[str, Tensor]:
-    """The leak and the initial state, one number a hidden unit, under the names of `RNNSpec.shapes`."""
-    where = f"the RNN at {shown(place)}" if place else "the RNN"
-    names = {kind: name for name, kind in kinds.items() if kind}
-    given = {
-        kind: tensor(group[name], name).reshape(-1) for kind, name in names.items() if kind not in WEIGHTS
+def _vectors(group: Mapping[str, Any], kinds: Mapping[str, str | None], where: str) -> dict[str, Tensor]:
+    """What else an RNN has, under the names that `leaks` knows: its leak and its initial state."""
+    names = {"alpha": "alpha", "time step": DT, "time constant": TAU, "initial": "h0_l0"}
+    found = {
+        names[kind]: tensor(group[name], name).reshape(-1) for name, kind in kinds.items() if kind in names
     }
-    vectors = {}
-    alpha = given.get("alpha")
-    if alpha is None and {"time step", "time constant"} <= set(given):
-        alpha = given["time step"] / given["time constant"]
-    leaks = [name for name, kind in kinds.items() if kind in ("alpha", "time step", "time constant")]
-    leaky = cell is not None and cell.startswith("leaky-")
-    if leaks and not leaky:
+    initial = found.get("h0_l0")
+    hidden = np.shape(group[next(name for name, kind in kinds.items() if kind == "recurrent")])[-1:]
+    if initial is not None:
+        if not initial.any():
+            del found["h0_l0"]
+        elif initial.numel() in (1, *hidden):
+            found["h0_l0"] = initial.expand(hidden).clone()
+        else:
+            raise CheckpointError(f"{where} should have one initial state for each hidden unit")
+    return found
+
+
+def _with(
+    rnn: FoundRNN, cell: str | None, alpha: float | None, vectors: Mapping[str, Tensor], where: str
+) -> FoundRNN:
+    """An Elman network with a leak and a learned initial state, where it has them."""
+    leaky = cell if cell is not None and cell.startswith("leaky-") else None
+    spec = dataclasses.replace(rnn.spec, cell=leaky or rnn.spec.cell, initial_state="h0_l0" in vectors)
+    leak, said = leaks(vectors, "", spec, alpha, where)
+    if not leaky and (unread := [name for name in vectors if name != "h0_l0"]):
         raise CheckpointError(
-            f"{where} has {listed(leaks)}, so its states leak, how the file does not tell; to read it "
+            f"{where} has {listed(unread)}, so its states leak, how the file does not tell; to read it "
             "as h ← (1 − α)·h + α·φ(…), name φ: --cell leaky-tanh or leaky-relu"
         )
-    if alpha is None:
-        alpha = None if leak is None else torch.tensor([leak])
-    elif leak is not None and not torch.allclose(alpha.double(), torch.tensor(leak).double()):
-        raise CheckpointError(f"{where} has {listed(leaks)}, so another α than {leak:g}; give {cell} alone")
-    if leaky and (alpha is None or not ((alpha > 0) & (alpha <= 1)).all()):
-        raise CheckpointError(
-            f"{where} should have a leak (alpha, or dt and tau) from 0 to 1, found none; give it with the "
-            f"cell, as in --cell {cell}:0.2"
-        )
-    hidden = np.shape(group[names["recurrent"]])[-1:]
-    try:
-        if alpha is not None:
-            vectors["alpha_l0"] = alpha.expand(hidden).clone()
-        if "initial" in given and given["initial"].any():
-            vectors["h0_l0"] = given["initial"].expand(hidden).clone()
-    except RuntimeError:
-        raise CheckpointError(
-            f"{where} should have one leak and initial state for each hidden unit"
-        ) from None
-    return vectors
-
-
-def _with(rnn: FoundRNN, cell: str | None, vectors: Mapping[str, Tensor]) -> FoundRNN:
-    """An Elman network with a leak and a learned initial state, where it has them."""
-    leaky = cell if "alpha_l0" in vectors and cell else None
-    spec = dataclasses.replace(rnn.spec, cell=leaky or rnn.spec.cell, initial_state="h0_l0" in vectors)
-    weights = {**rnn.weights, **vectors}
+    weights = {**rnn.weights, **vectors, **{name: values for name, (_, values) in leak.items()}}
     ordered = {name: weights[name] for name in spec.shapes}
-    return dataclasses.replace(rnn, spec=spec, weights=ordered, notes=(*rnn.notes, LEAKY if leaky else PLAIN))
+    leaking = f"read as {equation(spec)}" + (f" with {said}" if said else "")
+    note = leaking if leaky else f"{leaking}; whether there is a leak, the file does not tell"
+    return dataclasses.replace(rnn, spec=spec, weights=ordered, notes=(*rnn.notes, note))
 
 
 def _check(group: Mapping[str, Any], kinds: Mapping[str, str | None], where: str) -> None:

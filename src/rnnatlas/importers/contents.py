@@ -13,6 +13,7 @@ from rnnatlas.importers.torch_files import Document, as_tensor
 from rnnatlas.rnn import FoundRNN, find_rnns
 from rnnatlas.rnn.handwritten import role
 from rnnatlas.rnn.heads import listed
+from rnnatlas.rnn.leaks import DT, TAU
 from rnnatlas.rnn.recognise import EXPECTED
 
 MOST_ENTRIES, LONGEST_NAME = 200_000, 2000
@@ -235,3 +236,12 @@ def _inspect(prefix: str, value: Inert, found: Contents, classes: dict[str, None
             found.cells[place] = known[1].lower()
     elif not value.kind.startswith("torch.nn."):
         classes[value.kind] = None
+        found.tensors |= {f"{place}{name}": torch.tensor(number) for name, number in _leak(state).items()}
+
+
+def _leak(state: dict[str, Any]) -> dict[str, float]:
+    """Attributes of a module that say how fast its state leaks."""
+    for names in (("alpha",), (DT, TAU)):
+        if all(type(state.get(name)) in (int, float) for name in names):
+            return {name: float(state[name]) for name in names}
+    return {}

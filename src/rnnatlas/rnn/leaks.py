@@ -12,6 +12,8 @@ from rnnatlas.rnn.heads import shown
 from rnnatlas.rnn.plain import plain
 from rnnatlas.rnn.spec import GATES, RNNSpec
 
+DT, TAU = "dt", "tau"
+"""Names of tensors whose quotient is α, where no tensor is α itself."""
 LEAKY = "a leaky RNN, h ← (1 − α)·h + α·tanh(…), is read with --cell leaky-tanh or leaky-relu"
 
 
@@ -51,7 +53,8 @@ def leaks(
     """α of each layer and direction of a leaky RNN.
 
     Args:
-        tensors: All tensors; α is `alpha_l0` and so on, or `alpha` for all, one number or one a hidden unit.
+        tensors: All tensors; α is `alpha_l0` and so on, or for all of them `alpha` or, without it, `dt` over
+            `tau`; one number or one a hidden unit.
         prefix: What the RNN's names start with.
         spec: Its architecture.
         given: α where tensors do not say it.
@@ -68,32 +71,48 @@ def leaks(
     ours, said = True, ""
     for name in spec.fixed:
         stored = next((key for key in (f"{prefix}{name}", f"{prefix}alpha") if key in tensors), None)
-        if stored is None and given is None:
+        told = _told(tensors, prefix, stored, where)
+        if told is None and given is None:
             raise CheckpointError(
-                f"{where} should have its α as {prefix}alpha, one number or {spec.hidden}, found none; "
-                f"give it with the cell, as in --cell {spec.cell}:0.2"
+                f"{where} should have its α as {prefix}alpha, one number or {spec.hidden}, or as {prefix}dt "
+                f"and {prefix}tau, found none; give it with the cell, as in --cell {spec.cell}:0.2"
             )
-        alpha = torch.tensor(given) if stored is None else plain(tensors, stored, where)
-        found[name] = (stored or f"{prefix}alpha", _each(alpha, stored, spec, given, where))
-        said = f"α = {given:g}, as given" if stored is None else f"α of {shown(stored)}"
+        alpha, origin = told or (torch.tensor(given), None)
+        found[name] = (stored or f"{prefix}alpha", _each(alpha, origin, spec, given, where))
+        said = f"α = {given:g}, as given" if origin is None else f"α of {origin}"
         ours &= stored == f"{prefix}{name}" and alpha.ndim == 1
     return found, None if ours else said
 
 
-def _each(alpha: Tensor, stored: str | None, spec: RNNSpec, given: float | None, where: str) -> Tensor:
+def _told(
+    tensors: Mapping[str, Tensor], prefix: str, stored: str | None, where: str
+) -> tuple[Tensor, str] | None:
+    """α as tensors say it, and which."""
+    if stored is not None:
+        return plain(tensors, stored, where), shown(stored)
+    step, constant = f"{prefix}{DT}", f"{prefix}{TAU}"
+    if step not in tensors or constant not in tensors:
+        return None
+    both = {name: tensors[name] for name in (step, constant)}
+    both = {name: each if each.is_floating_point() else each.float() for name, each in both.items()}
+    alpha = plain(both, step, where) / plain(both, constant, where)
+    return alpha, f"{shown(step)} / {shown(constant)}"
+
+
+def _each(alpha: Tensor, origin: str | None, spec: RNNSpec, given: float | None, where: str) -> Tensor:
     """One α as one number a hidden unit."""
     if alpha.numel() != 1 and (tuple(alpha.shape) != (spec.hidden,)):
         raise CheckpointError(
-            f"{where} should have one number or {spec.hidden} in {stored}, found shape {list(alpha.shape)}"
+            f"{where} should have one number or {spec.hidden} in {origin}, found shape {list(alpha.shape)}"
         )
     if not bool(((alpha > 0) & (alpha <= 1)).all()):
         raise CheckpointError(
-            f"{where} should have numbers above 0 and at most 1 in {stored}, found "
+            f"{where} should have a leak above 0 and at most 1 in {origin}, found "
             f"{float(alpha.min()):.3g} to {float(alpha.max()):.3g}"
         )
     if given is not None and not torch.allclose(alpha.double(), torch.tensor(given).double(), atol=1e-6):
         raise CheckpointError(
-            f"{where} has other numbers in {stored} than the α of {given:g} that was given with the cell; "
+            f"{where} has another α in {origin} than {given:g}, which was given with the cell; "
             f"give {spec.cell} alone"
         )
     return alpha.reshape(1).repeat(spec.hidden) if alpha.numel() == 1 else alpha

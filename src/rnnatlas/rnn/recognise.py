@@ -13,7 +13,7 @@ from rnnatlas.errors import CheckpointError
 from rnnatlas.rnn.handwritten import Handwritten, handwritten
 from rnnatlas.rnn.heads import Head, Heads, Reader, around, listed, parse_heads, shown
 from rnnatlas.rnn.initial import initial_state
-from rnnatlas.rnn.leaks import LEAKY, equation, leaks, parse_cell
+from rnnatlas.rnn.leaks import DT, LEAKY, TAU, equation, leaks, parse_cell
 from rnnatlas.rnn.plain import check, matrix, oddity_of, plain
 from rnnatlas.rnn.rewrites import STACKED, unstacked, whole
 from rnnatlas.rnn.spec import GATES, RNNSpec
@@ -229,9 +229,11 @@ def _read(file: _File, prefix: str, names: Sequence[str]) -> FoundRNN:
         if name not in ready:
             check(as_torch if stored[name] in as_torch else tensors, stored[name], shape, where)
     used = {*stored.values(), *([f"{prefix}bias"] if f"{prefix}bias_ih" in as_torch else [])}
+    time = {f"{prefix}{DT}", f"{prefix}{TAU}"}
+    used |= time if leak and time <= set(names) else set()
     unused = [name for name in names if name not in used and not _is_layer(tensors, prefix, name)]
     if unused:
-        leaky = f" ({LEAKY})" if any("alpha" in name for name in unused) and len(spec.gates) == 1 else ""
+        leaky = f" ({LEAKY})" if _leak_in(prefix, unused) and len(spec.gates) == 1 else ""
         raise CheckpointError(
             f"{where} has {listed(unused)} beside the weights of {spec}, so it may compute something else; "
             f"delete what plays no part from the file, or save the matrices alone{leaky}"
@@ -263,6 +265,10 @@ def _initial(file: _File, prefix: str, spec: RNNSpec) -> tuple[dict[str, tuple[s
     if found is None:
         return {}, [f"initial state left out, taken as zero: {listed(names)}"]
     return found, [f"learned initial state: {listed(names)}"]
+
+
+def _leak_in(prefix: str, names: Sequence[str]) -> bool:
+    return any("alpha" in name or name in (f"{prefix}{DT}", f"{prefix}{TAU}") for name in names)
 
 
 def _assumed(spec: RNNSpec, cell: str | None, suffix: str) -> list[str]:
