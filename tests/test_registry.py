@@ -12,11 +12,17 @@ from tests.made import make_zoo
 
 import rnnatlas as ra
 from rnnatlas.cli import main
+from rnnatlas.emulation.model import EmulationSettings
+from rnnatlas.emulation.training import train
 from rnnatlas.encoders.base import Encoder
 from rnnatlas.encoders.statistics import Statistics
-from rnnatlas.errors import SettingsError, UnknownName
-from rnnatlas.properties.scalar import Performance
+from rnnatlas.errors import CheckpointError, SettingsError, UnknownName
+from rnnatlas.evaluation.evaluate import evaluate
+from rnnatlas.importers.base import find
+from rnnatlas.importers.safetensors import Safetensors
+from rnnatlas.properties.scalar import Metric, Performance
 from rnnatlas.registry import PLUGINS, Registry, load_plugin, register
+from rnnatlas.settings import build
 
 MODULE = '''
 import rnnatlas as ra
@@ -196,6 +202,10 @@ class Base(Encoder):
         super().__init__(interface, spec, settings, size)
         self.mlp = mlp(3, size)
 
+    @property
+    def last(self):
+        return self.mlp[-1]
+
     def read(self, population):
         return self.mlp(torch.ones(len(population), 3))
 
@@ -253,7 +263,7 @@ class Elsewhere(Base):
         ),
         (
             "elsewhere",
-            r"`last` of the encoder Elsewhere should be a linear layer .* 16 numbers, found Linear\(",
+            r"`last` of the encoder Elsewhere should be a linear layer .* 16 outputs, found Linear\(",
         ),
     ],
 )
@@ -282,7 +292,53 @@ def test_a_plugin_may_be_given_by_the_path_of_its_file(given, folder, tmp_path):
     assert "Integrate, in a module of one's own." in found.stdout, found.stderr
     found = rnnatlas(folder, "tasks", "--plugin", "./mine/other.py")
     assert (found.returncode, found.stderr.count("\n")) == (2, 1)
-    assert "No module named 'other'); give the path of a file, or the name of a module" in found.stderr
+    assert "the plugin ./mine/other.py should be a module or its file, found none" in found.stderr
+
+
+def test_a_plugin_without_a_part_is_refused(tmp_path, monkeypatch, registries):
+    (tmp_path / "bare.py").write_text("class Part:\n    pass\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv(PLUGINS, raising=False)
+    with pytest.raises(SettingsError, match=r"found none; write @rnnatlas\.register above its class"):
+        load_plugin(str(tmp_path / "bare.py"))
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [("{'a': 1}, {}", "should give a list of FoundRNN"), ("[]", "not enough values"), ("1 / 0", "ZeroDiv")],
+)
+def test_an_importer_of_ones_own_that_is_wrong_is_named(found, reason, tmp_path, registries):
+    class Wrong(Safetensors):
+        """Gives something else."""
+
+        name, suffixes, kinds = "wrong", (".wrong.txt",), ()
+
+        def find(self, path, cell=None, head=None):
+            return eval(found)
+
+    register(Wrong)
+    (tmp_path / "a.wrong.txt").write_text("text")
+    with pytest.raises(CheckpointError, match=rf"by the importer wrong \(.*{reason}.*\); mend the importer"):
+        find(tmp_path / "a.wrong.txt")
+
+
+def test_a_metric_of_ones_own_that_no_rnn_has_is_said(tmp_path, registries, caplog):
+    class Finnished(Metric):
+        """Share of strings that end, misspelled."""
+
+        name, bounds = "finnished", (0.0, 1.0)
+
+    register(Finnished)
+    zoo = make_zoo(tmp_path)
+    run = train(
+        zoo,
+        "statistics",
+        tmp_path / "run",
+        settings=build(EmulationSettings, TINY["emulation"]),
+        progress=False,
+    )
+    evaluate(run.path)
+    assert "finnished is not predicted: it is not known of all RNNs; metrics are " in caplog.text
 
 
 def test_what_an_encoder_lacks_is_named(registries):
@@ -292,7 +348,7 @@ def test_what_an_encoder_lacks_is_named(registries):
         name = "bare"
 
     with pytest.raises(
-        SettingsError, match="Bare lacks Settings, read, reads_weights, symmetries, which every"
+        SettingsError, match="Bare lacks Settings, last, read, reads_weights, symmetries, which every"
     ):
         register(Bare)
 
@@ -325,7 +381,9 @@ def test_a_name_of_this_package_cannot_be_taken(registries):
 
 def test_what_is_no_part_is_refused(registries):
     for wrong in (int, dict):
-        with pytest.raises(SettingsError, match=r"expected a class that is a .*encoder, .*task"):
+        with pytest.raises(
+            SettingsError, match=r"expected a subclass of Encoder or Importer or Property or Task"
+        ):
             register(wrong)
 
     class Nameless(Performance):

@@ -103,6 +103,10 @@ class Registry(Mapping[str, Any]):
         self._from_outside  # noqa: B018
         return len(self._entries)
 
+    def is_from_outside(self, name: str) -> bool:
+        """Whether it is a part of the user's own."""
+        return _is_own(self._entry(name)[0].partition(":")[0])
+
     def description(self, name: str) -> str:
         """What `name` stands for, in one line; imports nothing."""
         return self._entry(name)[1]
@@ -145,10 +149,8 @@ def register(part: type, name: str | None = None) -> type:
                 )
             registry.add(chosen, part)
             return part
-    kinds = ", ".join(sorted(registry.kind for registry in Registry.open))
-    raise SettingsError(
-        f"expected a class that is a {kinds}, found {part!r}; subclass the base of one of them"
-    )
+    bases = " or ".join(sorted((registry.base or "").partition(":")[2] for registry in Registry.open))
+    raise SettingsError(f"expected a subclass of {bases}, found {part!r}; subclass one of them")
 
 
 def _missing(part: type) -> list[str]:
@@ -199,6 +201,10 @@ def own_parts_answer() -> Iterator[None]:
         ) from error
 
 
+def _parts_from_outside() -> int:
+    return sum(len(registry._added) for registry in Registry.open)
+
+
 def _is_own(module: str) -> bool:
     return module.partition(".")[0] != __name__.partition(".")[0]
 
@@ -216,10 +222,15 @@ def load_plugin(module: str) -> None:
     """
     name, folder = module, Path.cwd()
     if module.endswith(".py") or "/" in module:
+        if not any(Path(f"{module}{end}").exists() for end in ("", ".py")):
+            raise SettingsError(
+                f"the plugin {module} should be a module or its file, found none; check its path"
+            )
         module = str(Path(module).resolve())  # child processes may start elsewhere
         name, folder = Path(module).stem, Path(module).parent
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+    before = None if name in sys.modules else _parts_from_outside()
     try:
         importlib.import_module(name)
     except RNNAtlasError as error:
@@ -233,6 +244,11 @@ def load_plugin(module: str) -> None:
         raise SettingsError(
             f"the plugin {module} cannot be imported ({type(error).__name__}: {reason(error)}); {advice}"
         ) from error
+    if before == _parts_from_outside():
+        raise SettingsError(
+            f"the plugin {module} should register a task, encoder, importer or property, found none; write "
+            "@rnnatlas.register above its class"
+        )
     known = list(filter(None, os.environ.get(PLUGINS, "").split(",")))
     if module not in known:
         os.environ[PLUGINS] = ",".join([*known, module])

@@ -54,6 +54,8 @@ def test_commands_of_all_pages_are_commands(page, tmp_path, monkeypatch, capsys)
         if "--version" not in tokens:
             wrong_usage = call(*tokens[1:], "--print-config") == 2  # 1: no such zoo here
             assert not wrong_usage, f"{tokens}: {capsys.readouterr().err}"
+    assert (folder / "explored" / "report.html").exists()
+    assert (folder / "map.html").exists()
 
 
 @pytest.fixture
@@ -89,19 +91,19 @@ def test_the_readme_runs_as_it_stands(folder, capsys):
 
 
 @pytest.mark.slow
-def test_the_page_on_own_networks_runs_as_it_stands(folder, capsys):
+def test_the_page_on_own_networks_runs_as_it_stands(folder, capsys, monkeypatch):
+    monkeypatch.setattr("rnnatlas.exploration.learned.STEPS", 20)
     (folder / "nets").mkdir()
     torch.manual_seed(0)
-    names = [f"net_{number}.pt" for number in range(16)]
+    names = [f"{number:02}.pt" for number in range(18)]
     for number, name in enumerate(names):
         cell = (torch.nn.GRU, torch.nn.LSTM)[number % 2]
         parts = {"rnn": cell(3, 6), "head": torch.nn.Linear(6, 2)}
         torch.save(torch.nn.ModuleDict(parts).state_dict(), folder / "nets" / name)
     np.savez("trials.npz", inputs=np.random.default_rng(0).normal(size=(16, 8, 3)))
-    lesions = [("left", "right")[number // 2 % 2] for number in range(16)]
-    rows = [f"{name},{lesion}\n" for name, lesion in zip(names, lesions, strict=True)]
-    (folder / "runs.csv").write_text("file,lesion\n" + "".join(rows))
-    (folder / "known.csv").write_text("file,lesion\n" + "".join(rows[:12]))
+    rows = [f"{name},{('sum', 'first', 'product')[number % 3]}\n" for number, name in enumerate(names)]
+    (folder / "runs.csv").write_text("file,goal\n" + "".join(rows))
+    (folder / "known.csv").write_text("file,goal\n" + "".join(rows[:12]))
     for tokens in commands(ROOT / "docs" / "own-rnns.md"):
         assert not call(*tokens[1:], *SMALLER.get(words(tokens), [])), f"{tokens}: {capsys.readouterr().err}"
 

@@ -1,9 +1,7 @@
 """Networks of one's own, from files to maps and predictions, by commands alone."""
 
 import json
-import re
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,19 +112,6 @@ def test_too_few_networks_train_no_encoder(folder, capsys):
     assert (
         "the split 'validation', found none in zoo; build or import a larger zoo" in capsys.readouterr().err
     )
-
-
-def test_the_guide_runs_as_it_stands(folder, capsys, monkeypatch):
-    monkeypatch.setattr("rnnatlas.exploration.learned.STEPS", 20)
-    guide = (Path(__file__).parents[2] / "docs" / "own-rnns.md").read_text()
-    blocks = re.findall(r"```\n(.*?)```", guide, re.DOTALL)
-    for line in "".join(blocks).splitlines():
-        [program, *tokens] = shlex.split(line)
-        smaller = flags() if tokens[0] == "train" else []
-        assert program == "rnnatlas"
-        call(capsys, *tokens, *smaller)
-    assert (folder / "map.html").exists()
-    assert (folder / "explored" / "report.html").exists()
 
 
 def flags():

@@ -83,6 +83,10 @@ class Flat(Encoder):
         super().__init__(tokens(spec), spec, None)
         self.layer = torch.nn.Linear(spec.parameters, EMBED, dtype=torch.float64)
 
+    @property
+    def last(self):
+        return self.layer
+
     def read(self, population):
         return self.layer(population.flatten())
 

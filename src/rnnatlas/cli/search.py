@@ -52,10 +52,16 @@ def search(
     """
     from rnnatlas.atlas.index import Atlas
     from rnnatlas.errors import SettingsError
+    from rnnatlas.folders import ATLAS, kind
 
     if why and len(query) > 1:
         raise SettingsError(f"--why compares with one RNN, found {len(query)} to search from; give one")
     common = common or Common()
+    if kind(atlas) != ATLAS and (given := next((name for name in query if kind(Path(name)) == ATLAS), None)):
+        raise SettingsError(
+            f"expected an atlas first and then RNNs, found {atlas} before the atlas {given}; give: "
+            f"rnnatlas search {given} {atlas}"
+        )
     embedded = Atlas.open(atlas)
     files = [name for name in query if Path(name).is_file() and name not in embedded.ids]
     model = _model(embedded, run) if files or why else None
@@ -73,15 +79,17 @@ def search(
     if json:
         print_json(rows)
         return
-    columns = ["id", "similarity", "task", "step", "performance", "split", "writes"]
+    labels = list(dict.fromkeys(name for row in rows for name in row.get("labels") or {}))
+    columns = ["id", "similarity", "task", "step", "performance", "split", *labels, "writes"]
     reasoned = ["agrees in", "differs in", "responses differ by", "most"] if why else []
-    print_table([*columns, *reasoned], [[*_cells(row), *_why(row.get("why"))] for row in rows])
+    print_table([*columns, *reasoned], [[*_cells(row, labels), *_why(row.get("why"))] for row in rows])
 
 
-def _cells(row: dict[str, Any]) -> list[Any]:
+def _cells(row: dict[str, Any], labels: list[str]) -> list[Any]:
     performance = (row.get("metrics") or {}).get("performance")
     step = None if row.get("step") == -1 else row.get("step")
     known = [row.get("label"), step, performance, row.get("split")]
+    known += [(row.get("labels") or {}).get(name) for name in labels]
     return [row["id"], row["similarity"], *map(_text, known), " ".join((row.get("samples") or [])[:2])]
 
 

@@ -133,9 +133,9 @@ class Encoder(nn.Module, ABC):
         return None
 
     @property
+    @abstractmethod
     def last(self) -> nn.Linear | None:
         """The layer that gives out embeddings before they are scaled to unit length; None for controls."""
-        return None
 
     @torch.no_grad()
     def calibrate(self, system: System, examples: Examples | None = None) -> None:
@@ -168,7 +168,7 @@ class Encoder(nn.Module, ABC):
         if getattr(self.last, "bias", None) is None or self.last.weight.shape[0] != raw.shape[1]:
             raise SettingsError(
                 f"`last` of the encoder {type(self).__name__} should be a linear layer with a bias that "
-                f"gives out {raw.shape[1]} numbers, found {self.last}; name that layer, or None"
+                f"has {raw.shape[1]} outputs, found {self.last}; name that layer, or None"
             )
         mean = raw.mean(0)
         # on the CPU: directions have no sign of their own, and a GPU would give them another

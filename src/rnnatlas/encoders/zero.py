@@ -29,6 +29,11 @@ class Zero(Encoder):
     reads_weights = False
     symmetries: ClassVar[frozenset[str]] = frozenset(SYMMETRIES)
 
+    @property
+    def last(self) -> None:
+        """No layer: there is nothing to whiten."""
+        return None
+
     def read(self, system: System) -> Float[Tensor, "rnn embed"]:
         """Zeros, which scaling leaves as they are."""
         return torch.zeros(len(system), self.size, device=system.device, dtype=system.dtype)

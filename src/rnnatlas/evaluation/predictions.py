@@ -70,7 +70,11 @@ def predictions(
     about = keys(zoo.task, snapshots)
     parts, fitted = [], {}
     split = np.asarray(snapshots["split"].to_pylist())
-    for name, prop in known(zoo, snapshots).items():
+    found_properties = known(zoo, snapshots)
+    for name in filter(properties.registry.is_from_outside, properties.registry):
+        if name not in found_properties:
+            warn(f"{name} is not predicted: it is not known of all RNNs; metrics are {_metrics(snapshots)}")
+    for name, prop in found_properties.items():
         seen = roles if prop.ood_joins else without_ood(roles, split)
         own_roles = roles_where(seen, prop.known(snapshots))
         if own_roles is None:
@@ -134,6 +138,12 @@ def known(zoo: Zoo, snapshots: pa.Table) -> dict[str, Property]:
     found = {name: kind.fit(zoo.task, snapshots) for name, kind in properties.registry.items()}
     own = {name: prop for name, prop in found.items() if prop is not None}
     return {**own, **labels.fit(zoo.task, snapshots)}
+
+
+def _metrics(snapshots: pa.Table) -> str:
+    kind = snapshots.schema.field("metrics").type if "metrics" in snapshots.column_names else None
+    names = [field.name for field in kind] if kind is not None and pa.types.is_struct(kind) else []
+    return ", ".join(names) or "not there"
 
 
 def roles_where(roles: Roles, known: Bool[np.ndarray, " rnn"]) -> Roles | None:

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from rnnatlas.errors import CheckpointError, is_out_of_memory
+from rnnatlas.errors import CheckpointError, is_out_of_memory, reason
 from rnnatlas.importers import kinds, registry
 from rnnatlas.importers.shards import shard_of
 from rnnatlas.rnn import FoundRNN
@@ -81,26 +81,40 @@ def find(path: Path, cell: str | None = None, head: Head = None) -> tuple[str, l
         )
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}; check the path")
+    name = None
     try:
         name = format_of(path)
         if name is None:
             raise CheckpointError(_unsupported(path))
         if whole := shard_of(path):
             raise CheckpointError(f"expected a whole checkpoint, found a part of one; {whole}")
-        rnns, unclear = registry[name]().find(path, cell, head)
+        rnns, unclear = _checked(registry[name]().find(path, cell, head))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:  # one file that nobody thought of should not end the import of many
         if is_out_of_memory(error):
             raise
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-        raise CheckpointError(f"{path} cannot be read ({reason}); save it again, or leave it out") from error
+        if name is not None and registry.is_from_outside(name):
+            raise CheckpointError(
+                f"{path} cannot be read by the importer {name} ({type(error).__name__}: {reason(error)}); "
+                "mend the importer, or leave the file out"
+            ) from error
+        what = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        raise CheckpointError(f"{path} cannot be read ({what}); save it again, or leave it out") from error
     if unclear and not rnns:
         count = f" (none of its {len(unclear)} RNNs is clear)" if len(unclear) > 1 else ""
         raise CheckpointError(f"{path}: {next(iter(unclear.values()))}{count}")
     if not rnns:
         raise CheckpointError(f"{path}: {EXPECTED}, found none; only files that hold an RNN can be used")
-    return name, rnns, [f"{path}: {reason}" for reason in unclear.values()]
+    return name, rnns, [f"{path}: {why}" for why in unclear.values()]
+
+
+def _checked(found: Any) -> tuple[list[FoundRNN], dict[str, str]]:
+    """What an importer found, where it is what `Importer.find` says."""
+    rnns, unclear = found
+    if not isinstance(unclear, dict) or not all(isinstance(rnn, FoundRNN) for rnn in rnns):
+        raise TypeError("find should give a list of FoundRNN and a dict, as rnnatlas.rnn.find_rnns does")
+    return list(rnns), unclear
 
 
 def _unsupported(path: Path) -> str:

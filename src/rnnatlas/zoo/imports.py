@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnnatlas.errors import CheckpointError
+from rnnatlas.errors import CheckpointError, warn
 from rnnatlas.files import check_free, making
 from rnnatlas.folders import FILES, mistaken, within
 from rnnatlas.importers import kinds, registry
@@ -18,6 +18,7 @@ from rnnatlas.rnn import FoundRNN
 from rnnatlas.rnn.heads import Head
 from rnnatlas.rnn.leaks import parse_cell
 from rnnatlas.rnn.recognise import ASSUMED_TANH
+from rnnatlas.rnn.spec import GATES
 from rnnatlas.settings import as_dict, build
 from rnnatlas.texts import is_printable
 from rnnatlas.zoo.keep import write
@@ -73,9 +74,10 @@ def checkpoints(
             Others that cannot are yielded with the reason.
         UnknownName: No cell is called so, or it has no such α.
     """
-    parse_cell(cell)
+    name, _ = parse_cell(cell)
     files, _ = _files(paths)
     seen: dict[bytes, str] = {}
+    gates: set[int] = set()
     for path, named in files:
         try:
             format_, rnns, unclear = find(path, cell, head)
@@ -84,6 +86,7 @@ def checkpoints(
                 raise
             yield Checkpoint(path, None, (), skipped=str(error))
         else:
+            gates |= {len(rnn.spec.gates) for rnn in rnns}
             found = Checkpoint(path, format_, rnns, unclear=unclear, named=named)
             same = [_first(seen, id, rnn) for id, rnn in zip(found.ids, rnns, strict=True)]
             yield dataclasses.replace(
@@ -93,6 +96,9 @@ def checkpoints(
                     for rnn, other in zip(rnns, same, strict=True)
                 ],
             )
+
+    if name is not None and len(GATES[name]) == 1 and gates and 1 not in gates:
+        warn(f"no RNN has one gate, so --cell {cell} changed nothing")
 
 
 def _first(seen: dict[bytes, str], id: str, rnn: FoundRNN) -> str | None:
