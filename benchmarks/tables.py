@@ -4,17 +4,19 @@
 
 FOLDER is what `rnnatlas demo` or `rnnatlas reproduce` wrote; nothing is run again. With --since, only
 snapshots from a training step on count, and only tables are printed. With --summary, two tables with a row
-an encoder or baseline are printed, the lowest loss first, and how well emulations of good RNNs perform.
+an encoder or baseline are printed, the lowest loss first, how well emulations of good RNNs perform, and the
+comparisons that count.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from rnnatlas.evaluation.features import TRIVIAL
+from rnnatlas import encoders
+from rnnatlas.evaluation.features import FIXED_INPUTS, TRIVIAL
 from rnnatlas.evaluation.figures import loss_name
 from rnnatlas.evaluation.results import costs as costs_of
-from rnnatlas.intervals import Interval
+from rnnatlas.intervals import Interval, holm
 from rnnatlas.report import page as report
 from rnnatlas.report import words
 from rnnatlas.report.experiment import Experiment, Results
@@ -104,7 +106,59 @@ def summary(results: Results) -> list[str]:
         good = [(one[(one.split == split) & (one.original > 0.8)]) for one in tables for split in splits]
         shares = [f"{one.emulated.mean():.2f} of {one.original.mean():.2f} (n={len(one)})" for one in good]
         lines.append(f"{words.name(encoder)}, emulations of originals above .8: {', '.join(shares)}")
+    return [*lines, "", *verdicts(results)]
+
+
+def verdicts(results: Results) -> list[str]:
+    """The comparisons that count (docs/decisions/0026-comparing-encoders.md), p-values corrected by Holm."""
+    rows = results.table.to_pylist()
+    loss, task = loss_name(results.divergence), words.task_score(results.properties)
+    validation = {
+        row["encoder"]: row["value"]
+        for row in rows
+        if (row["kind"], row["name"], row["split"], row["of"])
+        == ("figure", loss, "validation", "conditioned")
+    }
+    by_weights = [
+        encoder
+        for encoder in validation
+        if encoder in encoders.registry and encoders.registry[encoder].reads_weights
+    ]
+    by_weights = [encoder for encoder in by_weights if encoder not in ("hybrid", "invariants")]
+    pairs = [("responses", "interactive")]
+    pairs += [(min(by_weights, key=lambda encoder: validation[encoder]), "invariants")] if by_weights else []
+    sides = [(loss, "conditioned", pair) for pair in pairs] + [(task, "embedding", pair) for pair in pairs]
+    found = [
+        ((name, *pair), _difference(rows, name, "ood", (a, of), (b, of)))
+        for name, of, pair in sides
+        for a, b in [pair]
+    ]
+    found = [(names, difference) for names, difference in found if difference is not None]
+    corrected = holm([difference["p"] for _, difference in found])
+    lines = ["| comparison, OOD | difference | p | corrected |", "|---|---|---|---|"]
+    for ((name, a, b), difference), p in zip(found, corrected, strict=True):
+        title = f"{words.name(name or '')}, {words.name(a)} − {words.name(b)}"
+        lines.append(f"| {title} | {_cell(difference)} | {difference['p']:.2g} | {p:.2g} |")
+    lines += ["", "| task accuracy, direct responses − | test | OOD |", "|---|---|---|"]
+    for kind in FIXED_INPUTS:
+        sides = [("responses", "embedding"), ("responses", kind)]
+        cells = [_cell(_difference(rows, task, split, *sides)) for split in ("test", "ood")]
+        lines += [f"| {words.name(kind)} | {' | '.join(cells)} |"] if any(cells) else []
     return lines
+
+
+def _difference(
+    rows: list[dict[str, Any]], name: str | None, split: str, one: tuple[str, str], other: tuple[str, str]
+) -> dict[str, Any] | None:
+    """The paired difference of two sides, each an encoder and what is read or conditioned on."""
+    for row in rows:
+        if (row["kind"], row["name"], row["split"]) == ("difference", name, split):
+            sides = ((row["encoder"], row["of"]), (row["versus"], row["versus_of"]))
+            if sides == (one, other):
+                return row
+            if sides == (other, one):
+                return {**row, "value": -row["value"], "low": -row["high"], "high": -row["low"]}
+    return None
 
 
 def _cell(row: dict[str, Any] | None) -> str:

@@ -8,7 +8,7 @@ together as a root of squares.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -315,3 +315,12 @@ def _p(mean: float, over_runs: float, n: int, over_seeds: float, seeds: int) -> 
         middle = (low * high) ** 0.5
         low, high = (middle, high) if reach(middle) > abs(mean) else (low, middle)
     return high if reach(LEAST_P) > abs(mean) else LEAST_P
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values with Holm's correction for several tests (Holm 1979), in their order."""
+    corrected, largest = [0.0] * len(p), 0.0
+    for rank, place in enumerate(np.argsort(p)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[place]))
+        corrected[place] = largest
+    return corrected

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from rnnatlas.intervals import holm
 from rnnatlas.seeds import stream
 
 RARE = 0.1
@@ -180,7 +181,7 @@ def explain(
         orders = [np.arange(count), *(own.permutation(count) for _ in range(PERMUTATIONS))]
         shares = [np.einsum("ij,ik,kj->", basis[order], gram, basis[order]) for order in orders]
         found.append((name, *_against_chance(np.array(shares) / max(np.trace(gram), 1e-12)), count))
-    corrected = _holm([float(values[0]) for _, _, values, _ in found])
+    corrected = holm([float(values[0]) for _, _, values, _ in found])
     explained = [
         Explained(name, share, float(chance[1]), p, count)
         for (name, share, chance, count), p in zip(found, corrected, strict=True)
@@ -203,12 +204,3 @@ def _design(values: Sequence[Any]) -> Float[np.ndarray, "rnn column"] | None:
         return ((numbers - numbers.mean()) / numbers.std())[:, None]
     classes, index = np.unique([str(value) for value in values], return_inverse=True)
     return None if len(classes) > len(values) / 2 else np.eye(len(classes))[index][:, 1:]
-
-
-def _holm(p: Sequence[float]) -> list[float]:
-    """Holm's correction for several tests."""
-    corrected, largest = [0.0] * len(p), 0.0
-    for rank, place in enumerate(np.argsort(p)):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[place]))
-        corrected[place] = largest
-    return corrected
