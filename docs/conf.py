@@ -33,6 +33,7 @@ html_show_sourcelink = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_block"]
 myst_heading_anchors = 4
+highlight_language = "text"  # of blocks that do not say theirs
 
 # Pages run their own commands in a shell or in Python; a page is run again when one of its commands changes.
 nb_execution_mode = "cache"
