@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_numbers_with_labels_go_through_every_command(folder, capsys):
+def test_numbers_with_labels_go_through_every_command(folder, capsys, caplog):
     _, said = call(capsys, *shlex.split("zoo import nets --inputs trials.npz --labels runs.csv --out zoo"))
     assert "RNNs read 3 numbers a step, 6 steps a trial, and give out 2 numbers; 12 trials were given" in said
     assert "splits, drawn at random: 12 train, 2 validation, 2 ood networks" in said
@@ -72,6 +72,17 @@ def test_numbers_with_labels_go_through_every_command(folder, capsys):
     places = Atlas.open(folder / "atlas").table.select(["id", "labels"]).to_pylist()
     sizes = {row["id"]: row["labels"]["size"] for row in places}
     assert all(sizes[one["id"]] > 0.7 for one in found)
+    shown = call(capsys, "search", "atlas", *query[:-1])[0].splitlines()
+    assert shown[0].split("\t")[-3:] == ["size", "lesion", "writes"]
+    assert float(shown[1].split("\t")[-3]) > 0.7
+    for wrong, said in (
+        (["search", query[0], "atlas"], "give: rnnatlas search atlas nets/net_3.pt:rnn"),
+        (["embed", "run", "zoo", "--out=b", "--set=executor.partition=long"], "add --executor slurm"),
+        (["inspect", "nets/net_0.pt", "--cell=elman-relu"], "no RNN has one gate"),
+    ):
+        with pytest.raises(SystemExit):
+            main(wrong)
+        assert said in capsys.readouterr().err + caplog.text
     call(capsys, "map", "atlas", "--color=lesion", "--out=map.html")
     assert '"color": "labels.lesion"' in (folder / "map.html").read_text().replace('":"', '": "')
     predicted = json.loads(call(capsys, "predict", "run", "nets/net_1.pt", "--json")[0])

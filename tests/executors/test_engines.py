@@ -149,6 +149,11 @@ def test_without_its_package_an_executor_says_what_to_install(name, tmp_path, mo
         ("slurm", {"minutes": 0}, "minutes should be finite and above 0"),
         ("slurm", {"cluster": "pbs"}, "should be slurm, local or debug"),
         ("local", {"threads": 0}, "threads should be 1 or more"),
+        (
+            "local",
+            {"partition": "long"},
+            "setting of slurm, found the executor local; add --executor slurm",
+        ),
     ],
 )
 def test_options_that_there_are_not_are_refused(name, options, message):

@@ -97,7 +97,7 @@ def embed(
         out, replaces=(CARD, ENTRIES, INDEX, BASIS) if force else ()
     ) as folder:  # before, since an hour of embedding should not end with "exists already"
         options = {"layout": layout, "seed": seed, "cell": cell, "head": head, "separate": separate}
-        if executor == "local" and workers is None:
+        if executor == "local" and workers is None and not settings:
             atlas = embed_paths(model, paths, **options, per_architecture=per_architecture)
         else:
             from rnnatlas import executors

@@ -53,6 +53,7 @@ def search(
     from rnnatlas.atlas.index import Atlas
     from rnnatlas.errors import SettingsError
     from rnnatlas.folders import ATLAS, kind
+    from rnnatlas.zoo.labels import NAMING
 
     if why and len(query) > 1:
         raise SettingsError(f"--why compares with one RNN, found {len(query)} to search from; give one")
@@ -80,6 +81,7 @@ def search(
         print_json(rows)
         return
     labels = list(dict.fromkeys(name for row in rows for name in row.get("labels") or {}))
+    labels = [name for name in labels if name.lower() not in NAMING]  # of files, as the id is
     columns = ["id", "similarity", "task", "step", "performance", "split", *labels, "writes"]
     reasoned = ["agrees in", "differs in", "responses differ by", "most"] if why else []
     print_table([*columns, *reasoned], [[*_cells(row, labels), *_why(row.get("why"))] for row in rows])
