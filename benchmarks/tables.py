@@ -19,6 +19,7 @@ from rnnatlas.evaluation.results import costs as costs_of
 from rnnatlas.intervals import Interval, holm
 from rnnatlas.report import page as report
 from rnnatlas.report import words
+from rnnatlas.report.claims import Records
 from rnnatlas.report.experiment import Experiment, Results
 
 TITLES = {
@@ -111,54 +112,39 @@ def summary(results: Results) -> list[str]:
 
 def verdicts(results: Results) -> list[str]:
     """The comparisons that count (docs/decisions/0026-comparing-encoders.md), p-values corrected by Holm."""
-    rows = results.table.to_pylist()
+    records = Records(results.table)
     loss, task = loss_name(results.divergence), words.task_score(results.properties)
-    validation = {
-        row["encoder"]: row["value"]
-        for row in rows
-        if (row["kind"], row["name"], row["split"], row["of"])
-        == ("figure", loss, "validation", "conditioned")
+    losses = {
+        encoder: records.figure(loss, "validation", (encoder, "conditioned")) for encoder in records.seeds
     }
-    by_weights = [
-        encoder
-        for encoder in validation
-        if encoder in encoders.registry and encoders.registry[encoder].reads_weights
-    ]
-    by_weights = [encoder for encoder in by_weights if encoder not in ("hybrid", "invariants")]
+    by_weights = {
+        encoder: found.mean
+        for encoder, found in losses.items()
+        if found is not None
+        and encoder not in ("hybrid", "invariants")
+        and encoder in encoders.registry
+        and encoders.registry[encoder].reads_weights
+    }
     pairs = [("responses", "interactive")]
-    pairs += [(min(by_weights, key=lambda encoder: validation[encoder]), "invariants")] if by_weights else []
-    sides = [(loss, "conditioned", pair) for pair in pairs] + [(task, "embedding", pair) for pair in pairs]
-    found = [
-        ((name, *pair), _difference(rows, name, "ood", (a, of), (b, of)))
-        for name, of, pair in sides
-        for a, b in [pair]
-    ]
-    found = [(names, difference) for names, difference in found if difference is not None]
-    corrected = holm([difference["p"] for _, difference in found])
+    pairs += [(min(by_weights, key=by_weights.__getitem__), "invariants")] if by_weights else []
+    found = {}
+    for name, of in ((loss, "conditioned"), (task, "embedding")):
+        for a, b in pairs:
+            difference = records.difference(name or "", "ood", (a, of), (b, of))
+            if difference is not None:
+                title = f"{words.name(name or '')}, {words.name(a)} − {words.name(b)}"
+                found[title] = difference
     lines = ["| comparison, OOD | difference | p | corrected |", "|---|---|---|---|"]
-    for ((name, a, b), difference), p in zip(found, corrected, strict=True):
-        title = f"{words.name(name or '')}, {words.name(a)} − {words.name(b)}"
-        lines.append(f"| {title} | {_cell(difference)} | {difference['p']:.2g} | {p:.2g} |")
+    corrected = holm([difference.p for difference in found.values()])
+    for (title, difference), p in zip(found.items(), corrected, strict=True):
+        lines.append(f"| {title} | {difference} | {difference.p:.2g} | {p:.2g} |")
     lines += ["", "| task accuracy, direct responses − | test | OOD |", "|---|---|---|"]
     for kind in FIXED_INPUTS:
-        sides = [("responses", "embedding"), ("responses", kind)]
-        cells = [_cell(_difference(rows, task, split, *sides)) for split in ("test", "ood")]
-        lines += [f"| {words.name(kind)} | {' | '.join(cells)} |"] if any(cells) else []
+        sides = ("responses", "embedding"), ("responses", kind)
+        cells = [records.difference(task or "", split, *sides) for split in ("test", "ood")]
+        if any(cells):
+            lines.append(f"| {words.name(kind)} | {' | '.join(str(cell or '') for cell in cells)} |")
     return lines
-
-
-def _difference(
-    rows: list[dict[str, Any]], name: str | None, split: str, one: tuple[str, str], other: tuple[str, str]
-) -> dict[str, Any] | None:
-    """The paired difference of two sides, each an encoder and what is read or conditioned on."""
-    for row in rows:
-        if (row["kind"], row["name"], row["split"]) == ("difference", name, split):
-            sides = ((row["encoder"], row["of"]), (row["versus"], row["versus_of"]))
-            if sides == (one, other):
-                return row
-            if sides == (other, one):
-                return {**row, "value": -row["value"], "low": -row["high"], "high": -row["low"]}
-    return None
 
 
 def _cell(row: dict[str, Any] | None) -> str:
