@@ -1,11 +1,14 @@
 """A folder of 40 networks that learned delayed match to sample in three ways, for `rnnatlas explore`.
 
-    python benchmarks/delayed_match.py OUT [--networks 40] [--seed 0]
+    python benchmarks/delayed_match.py OUT [--networks 40] [--seed 0] [--rules]
 
 Vanilla, GRU and LSTM networks of 24 to 128 units read two stimuli (two channels) and a go cue, with a delay
 between the stimuli, and give two numbers, match and no match, during the cue. What differs is the training:
 `plain`; `activity` has a cost on squared hidden states; `noise` reads noisy inputs, with weight decay.
-Writes `NAME.pt` (state_dicts), labels.csv (file, type, cell, hidden, seed, accuracy) and trials.npz.
+With --rules they learn one of the 14 rules by which two stimuli can decide (match is one), have 24, 32, 48
+or 64 units, and stop after 25 to 1600 training steps, learned or not.
+Writes `NAME.pt` (state_dicts, with rules beside the step), labels.csv (file, type, cell, hidden, seed,
+accuracy; rule) and trials.npz.
 """
 
 import argparse
@@ -23,6 +26,11 @@ CELLS = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 RATE = 2e-3
 FEWEST, MOST, BATCH, TIME = 800, 3000, 64, 24
 """Training steps: after the fewest it ends once trials without noise are answered."""
+MATCH = 0b1001
+"""A rule is a number whose bit 2 a + b is the answer to stimuli a and b."""
+RULES = range(1, 15)
+SIZES, STEPS = (24, 32, 48, 64), (25, 50, 100, 200, 400, 800, 1600)
+"""With rules: numbers of units, and of training steps."""
 
 
 class Network(nn.Module):
@@ -36,8 +44,10 @@ class Network(nn.Module):
         return self.readout(states), states
 
 
-def trials(count: int, stream: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs, whether the stimuli match, and the steps of the response."""
+def trials(
+    count: int, stream: np.random.Generator, rule: int = MATCH
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Inputs, the answers by a rule, and the steps of the response."""
     inputs, respond = np.zeros((count, TIME, 3), np.float32), np.zeros((count, TIME), np.float32)
     first, second = stream.integers(0, 2, (2, count))
     delay = stream.integers(3, 11, count)
@@ -45,37 +55,38 @@ def trials(count: int, stream: np.random.Generator) -> tuple[torch.Tensor, torch
         inputs[i, 2:5, first[i]] = 1
         inputs[i, 5 + delay[i] : 8 + delay[i], second[i]] = 1
         inputs[i, 8 + delay[i] :, 2] = respond[i, 8 + delay[i] :] = 1
-    return torch.from_numpy(inputs), torch.from_numpy(first == second).long(), torch.from_numpy(respond)
+    answers = rule >> (2 * first + second) & 1
+    return torch.from_numpy(inputs), torch.from_numpy(answers).long(), torch.from_numpy(respond)
 
 
-def accuracy(network: Network, stream: np.random.Generator) -> float:
+def accuracy(network: Network, stream: np.random.Generator, rule: int) -> float:
     """Share of response steps with the right answer, on trials without noise."""
     with torch.no_grad():
-        inputs, match, respond = trials(500, stream)
-        right = (network(inputs)[0].argmax(-1) == match[:, None]).float()
+        inputs, answers, respond = trials(500, stream, rule)
+        right = (network(inputs)[0].argmax(-1) == answers[:, None]).float()
     return float((right * respond).sum() / respond.sum())
 
 
-def train(network: Network, kind: str, seed: int) -> float:
-    """Trains a network; gives its accuracy."""
+def train(network: Network, kind: str, seed: int, rule: int = MATCH, steps: int | None = None) -> float:
+    """Trains a network, for a number of steps or until it has learned; gives its accuracy."""
     activity, noise, decay = TYPES[kind]
     stream, generator = np.random.default_rng([seed, 1]), torch.Generator().manual_seed(seed)
     if isinstance(network.rnn, nn.RNN):
         nn.init.orthogonal_(network.rnn.get_parameter("weight_hh_l0"))
     descent = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=decay / RATE)
-    for step in range(1, MOST + 1):
-        inputs, match, respond = trials(BATCH, stream)
+    for step in range(1, (steps or MOST) + 1):
+        inputs, answers, respond = trials(BATCH, stream, rule)
         outputs, states = network(inputs + noise * torch.randn(inputs.shape, generator=generator))
-        wanted = match[:, None].expand(-1, TIME)
+        wanted = answers[:, None].expand(-1, TIME)
         losses = functional.cross_entropy(outputs.transpose(1, 2), wanted, reduction="none")
         loss = (losses * respond).sum() / respond.sum() + activity * states.square().mean()
         descent.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         descent.step()
-        if step >= FEWEST and step % 100 == 0 and accuracy(network, stream) > 0.98:
+        if not steps and step >= FEWEST and step % 100 == 0 and accuracy(network, stream, rule) > 0.98:
             break
-    return accuracy(network, stream)
+    return accuracy(network, stream, rule)
 
 
 def main() -> None:
@@ -83,28 +94,40 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--networks", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rules", action="store_true")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     stream = np.random.default_rng(asked.seed)
-    inputs, match, respond = trials(64, stream)
-    targets = match[:, None].expand(-1, TIME)
-    np.savez(asked.out / "trials.npz", inputs=inputs, targets=targets, mask=respond)
+    inputs, answers, respond = trials(64, stream)
+    if asked.rules:
+        np.savez(asked.out / "trials.npz", inputs=inputs, mask=respond)
+    else:
+        targets = answers[:, None].expand(-1, TIME)
+        np.savez(asked.out / "trials.npz", inputs=inputs, targets=targets, mask=respond)
     with (asked.out / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["file", "type", "cell", "hidden", "seed", "accuracy"])
+        names = ["file", "type", "cell", "hidden", "seed", "accuracy"]
+        table.writerow([*names, "rule"] if asked.rules else names)
         for number in range(asked.networks):
             kind = list(TYPES)[number % len(TYPES)]
-            cell, hidden = str(stream.choice(list(CELLS))), int(stream.integers(24, 129))
+            cell = str(stream.choice(list(CELLS)))
+            hidden = int(stream.choice(SIZES) if asked.rules else stream.integers(24, 129))
+            rule, steps, file_name = MATCH, None, f"net{number:03}.pt"
+            if asked.rules:
+                rule, steps = RULES[number % len(RULES)], int(stream.choice(STEPS))
             seed = 1000 * asked.seed + number
             torch.manual_seed(seed)
             network = Network(cell, hidden)
-            reached = train(network, kind, seed)
-            torch.save(network.state_dict(), asked.out / f"net{number:03}.pt")
-            table.writerow(
-                [f"net{number:03}.pt", kind, cell, hidden, 1000 * asked.seed + number, f"{reached:.3f}"]
-            )
+            reached = train(network, kind, seed, rule, steps)
+            state = network.state_dict()
+            torch.save({"state_dict": state, "step": steps} if asked.rules else state, asked.out / file_name)
+            row = [file_name, kind, cell, hidden, seed, f"{reached:.3f}"]
+            table.writerow([*row, f"rule {rule:04b}"] if asked.rules else row)
             file.flush()
-            print(f"net{number:03}: {kind}, {cell} of {hidden} units, accuracy {reached:.3f}", flush=True)
+            of_rule = f", rule {rule:04b}, {steps} steps" if asked.rules else ""
+            print(
+                f"{file_name}: {kind}, {cell} of {hidden} units, accuracy {reached:.3f}{of_rule}", flush=True
+            )
 
 
 if __name__ == "__main__":
