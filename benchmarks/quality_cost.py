@@ -8,6 +8,7 @@ zoos can be compared.
 """
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from rnnatlas.report.claims import Records
 from rnnatlas.report.experiment import Experiment, Results
 from rnnatlas.report.plates import base
 
-TASKS = ("task accuracy", "angle error in degrees", "labels.rule accuracy")
+TASKS = ("task accuracy", "direction degrees", "labels.rule accuracy")
 OTHERS = {
-    "task loss": ("task loss", "angle loss", "labels.rule loss"),
+    "task loss": ("task loss", "direction loss", "labels.rule loss"),
     "calibration error of the task": ("task calibration error", "labels.rule calibration error"),
     "step accuracy": ("step accuracy",),
     "performance within a step": (
@@ -98,17 +99,14 @@ def drawn(zoos: Sequence[Shown], order: Sequence[str]):
             if loss is None:
                 continue
             own, cost = look(encoder, order), zoo.costs[encoder]["flops"] / 1e6
-            axes.plot(
-                [cost] * 2, [max(loss.low, 1e-3), loss.high], color=own["color"], linewidth=1.2, zorder=2
-            )
+            axes.plot([cost] * 2, [max(loss.low, 0), loss.high], color=own["color"], linewidth=1.2, zorder=2)
             axes.plot([cost], [loss.mean], **own, zorder=3)
         axes.axhline(1, color=base.FAINT, linestyle="--", linewidth=0.8)
         axes.set_title(zoo.title)
-        axes.set_yscale("log")
+        axes.set_ylim(0, 1.4)
         base.plain_ticks(axes, [0.001, 0.01, 0.1, 1, 10, 100])
-        axes.set_xlabel("million operations to embed an RNN")
-        ticks = [0.1, 0.2, 0.5, 1]
-        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("million operations to embed an RNN; squares read weights alone")
     for row in panels:
         row[0].set_ylabel("emulation loss / unconditional")
     base.legend(figure, {words.name(one): {**look(one, order), "linestyle": ""} for one in order}, columns=4)
@@ -154,7 +152,8 @@ def table(zoos: Sequence[Shown], order: Sequence[str]) -> list[str]:
 
 
 def cell(interval: Interval | None) -> str:
-    return "" if interval is None else str(interval)
+    """As docs/results writes figures: .031 (.023–.039)."""
+    return "" if interval is None else re.sub(r"(?<!\d)0\.", ".", str(interval))
 
 
 if __name__ == "__main__":
