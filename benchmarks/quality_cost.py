@@ -104,6 +104,7 @@ def drawn(zoos: Sequence[Shown], order: Sequence[str]):
         axes.axhline(1, color=base.FAINT, linestyle="--", linewidth=0.8)
         axes.set_title(zoo.title)
         axes.set_ylim(0, 1.4)
+    for axes in panels.flat[: len(zoos)]:
         base.plain_ticks(axes, [0.001, 0.01, 0.1, 1, 10, 100])
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("million operations to embed an RNN; squares read weights alone")
