@@ -7,6 +7,7 @@ Goes on where it was stopped; with --show nothing is trained, and runs that are 
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import time
@@ -17,15 +18,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnnatlas import executors, tasks
-from rnnatlas.emulation.model import EmulationSettings
+from rnnatlas import encoders, executors, tasks
 from rnnatlas.evaluation.model import PREDICTORS
 from rnnatlas.executors.base import Job
 from rnnatlas.executors.claims import Beat
 from rnnatlas.files import write_json
 from rnnatlas.intervals import Interval, bootstrap, holm
 from rnnatlas.report.plates import base
-from rnnatlas.reproduce.jobs import Evaluate, Train, Trained
+from rnnatlas.reproduce.jobs import RUNS, ZOO, evaluating, folder_of, training
 from rnnatlas.reproduce.settings import LANGUAGES, resolve
 from rnnatlas.settings import build
 from rnnatlas.zoo import build as zoo
@@ -47,16 +47,18 @@ SPLITS = ("new-runs", "test", "ood")
 TIMES = "seconds.json"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Timed(Train):
+@dataclasses.dataclass(frozen=True)
+class Timed:
     """A training that writes down the processor time that it took, where it was not stopped meanwhile."""
+
+    work: Any
 
     def __call__(self, beat: Beat) -> None:
         """See the class."""
-        fresh, before = not self.folder.exists(), time.process_time()
-        super().__call__(beat)
+        fresh, before = not self.work.folder.exists(), time.process_time()
+        self.work(beat)
         if fresh:
-            write_json(self.folder / TIMES, {"seconds": time.process_time() - before})
+            write_json(self.work.folder / TIMES, {"seconds": time.process_time() - before})
 
 
 def main() -> None:
@@ -72,64 +74,35 @@ def main() -> None:
         settings = resolve("demo", {}, LANGUAGES)
         task = tasks.registry[LANGUAGES].from_settings(settings["task"])
         of_runs = build(ZooSettings, settings["zoo"], "zoo")
-        zoo.build(task, of_runs, chosen.folder / "zoo", seed=ZOO_SEED, workers=chosen.workers, resume=True)
+        zoo.build(task, of_runs, chosen.folder / ZOO, seed=ZOO_SEED, workers=chosen.workers, resume=True)
         grid = list(jobs(chosen.folder, chosen.seeds, settings))
         executors.make("local", chosen.workers).run(grid, chosen.folder)
     else:
         print("\n".join(shown(read(chosen.folder, chosen.seeds), chosen.show)))
 
 
-def called(arm: str, sequences: int, steps: int, seed: int) -> str:
-    return f"{arm}.m{sequences}.l{steps}.{seed}"
+def place(arm: str, sequences: int, steps: int) -> str:
+    """Where an arm's runs of all seeds are."""
+    return f"{RUNS}/{arm}.m{sequences}.l{steps}"
 
 
 def jobs(folder: Path, seeds: int, settings: dict[str, Any]) -> Iterator[Job]:
-    """All trainings and evaluations, a seed after the other."""
-    emulation = dataclasses.replace(
-        build(EmulationSettings, settings["emulation"], "emulation"), learning_rate=RATE
-    )
+    """Trainings and evaluations, seed after seed; those of a seed share one unconditional emulator."""
+    resolved = {
+        **settings,
+        "experiment": {**settings["experiment"], "supervised": False, "learning_rates": {}},
+    }
+    resolved["emulation"] = {**settings["emulation"], "learning_rate": RATE}
     for seed in range(seeds):
-        control = called("interactive", SEQUENCES[0], STEPS[0], seed)  # trains the unconditional emulator
-        for sequences in SEQUENCES:
-            for steps in STEPS:
-                for arm, (encoder, changes, _, _) in ARMS.items():
-                    name = called(arm, sequences, steps, seed)
-                    place = folder / "runs" / name
-                    alone = name == control
-                    yield Job(
-                        name=f"train {name}",
-                        work=Timed(
-                            zoo=folder / "zoo",
-                            encoder=encoder,
-                            folder=place,
-                            seed=seed,
-                            encoder_settings={
-                                **settings["encoders"].get(encoder, {}),
-                                **changes,
-                                "sequences": sequences,
-                                "steps": steps,
-                            },
-                            emulation=emulation,
-                            control=None if alone else folder / "runs" / control,
-                            control_learning_rate=RATE,
-                            device="cpu",
-                        ),
-                        output=Trained(place),
-                        needs=() if alone else (f"train {control}",),
-                        updates=emulation.steps,
-                    )
-                    yield Job(
-                        name=f"evaluate {name}",
-                        work=Evaluate(
-                            zoo=folder / "zoo",
-                            folder=place,
-                            supervised=None,
-                            slow_baselines=False,
-                            device="cpu",
-                        ),
-                        output=place / PREDICTORS,
-                        needs=(f"train {name}",),
-                    )
+        yield training(folder, encoders.CONTROL, seed, resolved, "cpu")
+        for sequences, steps, arm in itertools.product(SEQUENCES, STEPS, ARMS):
+            encoder, changes, _, _ = ARMS[arm]
+            own = {**settings["encoders"].get(encoder, {}), **changes, "sequences": sequences, "steps": steps}
+            one = {**resolved, "encoders": {encoder: own}}
+            where = place(arm, sequences, steps)
+            trained = training(folder, encoder, seed, one, "cpu", where=where)
+            yield dataclasses.replace(trained, work=Timed(trained.work))
+            yield evaluating(folder, encoder, seed, one, "cpu", 0, where=where)
 
 
 # --- what was found ------------------------------------------------------------------------------------
@@ -138,21 +111,18 @@ def jobs(folder: Path, seeds: int, settings: dict[str, Any]) -> Iterator[Job]:
 def read(folder: Path, seeds: int) -> Any:
     """Loss and task accuracy of each run, of each snapshot of the untouched splits."""
     found: list[Any] = []
-    for arm in ARMS:
-        for sequences in SEQUENCES:
-            for steps in STEPS:
-                for seed in range(seeds):
-                    run = folder / "runs" / called(arm, sequences, steps, seed)
-                    if not (run / PREDICTORS).is_file():
-                        continue
-                    one: Any = pd.read_parquet(run / "losses.parquet")
-                    one = one[one.divergence == "total-variation"].set_index("id")
-                    told: Any = pd.read_parquet(run / "predictions.parquet")
-                    told = told[(told.property == "task") & (told.predictor == "embedding")].set_index("id")
-                    one = one[["run", "split", "task", "conditioned"]].join(told[["accuracy"]])
-                    spent = run / TIMES
-                    one["seconds"] = json.loads(spent.read_text())["seconds"] if spent.is_file() else np.nan
-                    found.append(one.assign(arm=arm, m=sequences, l=steps, seed=seed).reset_index())
+    for arm, sequences, steps, seed in itertools.product(ARMS, SEQUENCES, STEPS, range(seeds)):
+        run = folder / folder_of(ARMS[arm][0], seed, place(arm, sequences, steps))
+        if not (run / PREDICTORS).is_file():
+            continue
+        one: Any = pd.read_parquet(run / "losses.parquet")
+        one = one[one.divergence == "total-variation"].set_index("id")
+        frozen: Any = pd.read_parquet(run / "predictions.parquet")
+        frozen = frozen[(frozen.property == "task") & (frozen.predictor == "embedding")].set_index("id")
+        one = one[["run", "split", "task", "conditioned"]].join(frozen[["accuracy"]])
+        spent = run / TIMES
+        one["seconds"] = json.loads(spent.read_text())["seconds"] if spent.is_file() else np.nan
+        found.append(one.assign(arm=arm, m=sequences, l=steps, seed=seed).reset_index())
     if not found:
         raise SystemExit(f"{folder} has no evaluated runs yet; leave --show out to train them")
     table: Any = pd.concat(found)

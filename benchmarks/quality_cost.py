@@ -21,7 +21,7 @@ from rnnatlas.report.claims import Records
 from rnnatlas.report.experiment import Experiment, Results
 from rnnatlas.report.plates import base
 
-TASKS = ("task accuracy", "direction degrees", "labels.rule accuracy")
+TASKS = (*words.TASK_SCORES, "labels.rule accuracy")
 OTHERS = {
     "task loss": ("task loss", "direction loss", "labels.rule loss"),
     "calibration error of the task": ("task calibration error", "labels.rule calibration error"),

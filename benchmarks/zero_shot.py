@@ -77,20 +77,21 @@ def main() -> None:
 def read(runs: Sequence[Path], zoos: Sequence[Zoo]) -> Any:
     """Task accuracy by what predictors read, and emulation losses, of each snapshot and seed."""
     found: list[Any] = []
-    for seed, run in enumerate(runs):
-        for zoo in zoos:
+    for zoo in zoos:
+        named = {slug: str(RNNSpec.from_slug(slug)) for slug in zoo.table["spec"].unique().to_pylist()}
+        slugs = dict(zip(zoo.table["id"].to_pylist(), zoo.table["spec"].to_pylist()))
+        specs = {one: named[slug] for one, slug in slugs.items()}
+        for seed, run in enumerate(runs):
             folder = other_folder(run, zoo)
-            slugs = zoo.table["spec"].to_pylist()
-            specs = dict(zip(zoo.table["id"].to_pylist(), (str(RNNSpec.from_slug(slug)) for slug in slugs)))
-            told: Any = pd.read_parquet(folder / PREDICTIONS)
-            told = told[told.property == "task"][["id", "split", "task", "predictor", "accuracy"]]
-            told = told.rename(columns={"predictor": "of", "accuracy": "value"}).assign(what="task")
+            frozen: Any = pd.read_parquet(folder / PREDICTIONS)
+            frozen = frozen[frozen.property == "task"][["id", "split", "task", "predictor", "accuracy"]]
+            frozen = frozen.rename(columns={"predictor": "of", "accuracy": "value"}).assign(what="task")
             lost: Any = pd.read_parquet(folder / LOSSES)
             lost = lost[lost.divergence == lost.divergence.iloc[0]]
             for of in ("conditioned", "zero"):
                 one = lost[["id", "split", "task"]].assign(of=of, value=lost[of], what="loss")
                 found.append(one.assign(seed=seed, zoo=zoo.identity, spec=one.id.map(specs)))
-            found.append(told.assign(seed=seed, zoo=zoo.identity, spec=told.id.map(specs)))
+            found.append(frozen.assign(seed=seed, zoo=zoo.identity, spec=frozen.id.map(specs)))
     return pd.concat(found)
 
 
